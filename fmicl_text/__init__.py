@@ -1,0 +1,26 @@
+"""f-MICL and the contrastive losses around it, for fine-tuning sentence encoders."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "FMICLLoss": "fmicl_text.losses",
+    "InfoNCELoss": "fmicl_text.losses",
+    "ContrastiveLoss": "fmicl_text.losses",
+    "ContrastiveTrainer": "fmicl_text.trainer",
+    "train": "fmicl_text.training",
+    "evaluate": "fmicl_text.evaluation.sts",
+}
+
+__all__ = ["__version__", *_EXPORTS]
+
+
+def __getattr__(name: str) -> Any:
+    """Import an exported name when it is first used, so that ``fmicl --help`` need not wait for torch."""
+    if name in _EXPORTS:
+        return getattr(importlib.import_module(_EXPORTS[name]), name)
+    raise AttributeError(f"module 'fmicl_text' has no attribute {name!r}")

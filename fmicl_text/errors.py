@@ -1,0 +1,20 @@
+"""The one exception that means: the input is wrong, not the program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used.
+
+    The command line prints the problems and exits with status 2, without a traceback.
+
+    Args:
+        problems: One message, or several found at once. Each says what was wrong, where
+            (file, line or key) and what would be right.
+    """
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("\n".join(self.problems))

@@ -1,0 +1,67 @@
+"""Fixtures shared by the tests: a tiny encoder built on the spot, and where the real data lies."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+WORDS = (
+    "a the man woman child dog cat horse plays eats rides runs sleeps sings guitar piano flute food ball park street "
+    "house river mountain city water big small old young red green blue fast slow and on in with near is are not very"
+).split()
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A randomly initialised BERT of two layers, 32 wide, over a vocabulary of a few dozen words."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny-bert")
+    vocabulary = {token: i for i, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS])}
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    BertTokenizerFast(vocab=vocabulary).save_pretrained(folder)
+    transformer = Transformer(str(folder), max_seq_length=32)
+    model = SentenceTransformer(modules=[transformer, Pooling(32, pooling_mode="mean")], device="cpu")
+    saved = tmp_path_factory.mktemp("tiny-encoder")
+    model.save_pretrained(str(saved), create_model_card=False)
+    return saved
+
+
+@pytest.fixture
+def tiny_encoder(tiny_encoder_path: Path):
+    """A fresh copy of the tiny encoder."""
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(tiny_encoder_path), device="cpu")
+
+
+def _folder(variable: str) -> Path:
+    if variable not in os.environ:
+        pytest.skip(f"{variable} is not set: it names the folder of real data or models this test needs")
+    return Path(os.environ[variable])
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real data, from ``FMICL_DATA``."""
+    return _folder("FMICL_DATA")
+
+
+@pytest.fixture(scope="session")
+def models_folder() -> Path:
+    """The folder of real models, from ``FMICL_MODELS``."""
+    return _folder("FMICL_MODELS")

@@ -1,0 +1,141 @@
+"""Who may import whom, what may not be imported early, and how fast the command answers."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import pkgutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import fmicl_text
+
+PACKAGE = Path(fmicl_text.__file__).parent
+HEAVY = (
+    "torch",
+    "transformers",
+    "sentence_transformers",
+    "datasets",
+    "scipy",
+    "matplotlib",
+    "pandas",
+    "mteb",
+    "sklearn",
+)
+
+# Lower layers know nothing of the higher ones; modules of one layer may know each other.
+LAYERS = (
+    ("errors", "files", "hints", "memory", "resources", "terms", "core"),
+    ("features", "losses", "trainer", "readers", "samples", "yaml_tree", "training_arguments"),
+    ("recipe", "recipe_errors", "recipe_file"),
+    (),  # what the verbs do: training, evaluation, sweep, report, hub and all that is not named here
+    ("cli",),
+    ("__main__",),
+)
+VERBS = 3
+
+
+def modules() -> dict[str, ast.Module]:
+    """Every module of the package by dotted name."""
+    found = {}
+    for file in sorted(PACKAGE.rglob("*.py")):
+        parts = file.relative_to(PACKAGE.parent).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = ast.parse(file.read_text("utf-8"))
+    return found
+
+
+MODULES = modules()
+
+
+def imports(module: str, nodes: Iterator[ast.AST] | None = None) -> set[str]:
+    """Dotted names that a module imports anywhere in it, or in the given nodes."""
+    names = set()
+    for node in nodes or ast.walk(MODULES[module]):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively; the package's style is absolute"
+            children = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {child if child in MODULES else str(node.module) for child in children}
+    return names
+
+
+def at_import_time(body: list[ast.stmt]) -> Iterator[ast.AST]:
+    """Statements that run when the module is imported: not functions, not ``if TYPE_CHECKING``."""
+    for statement in body:
+        yield statement
+        if isinstance(statement, ast.If) and "TYPE_CHECKING" not in ast.unparse(statement.test):
+            yield from at_import_time(statement.body + statement.orelse)
+        elif isinstance(statement, (ast.Try, ast.With, ast.ClassDef)):
+            yield from at_import_time(statement.body)
+
+
+def layer(module: str) -> int:
+    name = module.split(".")[1] if "." in module else module
+    return next((number for number, names in enumerate(LAYERS) if name in names), VERBS)
+
+
+def test_the_named_modules_exist():
+    for name in (name for names in LAYERS for name in names):
+        assert f"fmicl_text.{name}" in MODULES
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("fmicl_text.core")])
+def test_core_imports_torch_and_the_standard_library_only(module: str):
+    for name in imports(module):
+        top = name.partition(".")[0]
+        allowed = top == "torch" or top in sys.stdlib_module_names or name.startswith("fmicl_text.core")
+        assert allowed, f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name != "fmicl_text"])
+def test_nothing_imports_upwards(module: str):
+    for name in imports(module):
+        if name.partition(".")[0] == "fmicl_text" and name != "fmicl_text":
+            assert layer(name) <= layer(module), f"{module} imports {name}, which is above it"
+
+
+def test_losses_import_core():
+    assert "fmicl_text.core" in imports("fmicl_text.losses")
+
+
+def test_no_circles():
+    graph = {}
+    for module, tree in MODULES.items():
+        early = imports(module, at_import_time(tree.body))
+        graph[module] = {name for name in early if name in MODULES and not module.startswith(name)}
+    list(graphlib.TopologicalSorter(graph).static_order())
+
+
+def test_exports_exist():
+    for name in fmicl_text.__all__:
+        assert getattr(fmicl_text, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'Fmicl'"):
+        _ = fmicl_text.Fmicl
+
+
+def light_modules() -> list[str]:
+    verbs = [f"fmicl_text.cli.{module.name}" for module in pkgutil.iter_modules([str(PACKAGE / "cli")])]
+    return ["fmicl_text", "fmicl_text.cli", *verbs]
+
+
+@pytest.mark.parametrize("module", light_modules())
+def test_commands_import_heavy_things_when_they_run(module: str):
+    code = f"import sys, {module}; print(*sorted(set({HEAVY}) & set(sys.modules)))"
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert finished.stdout.split() == []
+
+
+def test_help_is_instant():
+    def seconds() -> float:
+        start = time.perf_counter()
+        finished = subprocess.run([sys.executable, "-m", "fmicl_text", "--help"], capture_output=True, text=True)
+        assert finished.returncode == 0 and "train" in finished.stdout
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(5)) < 0.3
