@@ -1,0 +1,165 @@
+r"""Kernels: the log density ratio ``r = log u`` of a pair, from the cosine ``s`` of its unit vectors.
+
+On the unit sphere ``||a - b||^2 = 2 - 2 s``, so the Gaussian kernel of the paper is a function of ``s``.
+One knob sets its width and has three names in the literature:
+
+    temperature tau = sigma^2        c = 1/(2 sigma^2) = 1/(2 tau)
+
+The paper's NLP setting c = 20 is sigma = 0.158 and tau = 0.025; SimCSE's tau = 0.05 is c = 10, sigma = 0.224.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from fmicl_text.core.divergences import Divergence
+
+_MARGIN = 0.02
+"""How far :class:`CosineCritic` stays inside an open conjugate domain, in units of the critic."""
+
+
+class Kernel(nn.Module):
+    """A width, fixed or learned, and the map ``forward(cosine) -> r`` that a subclass gives.
+
+    Args:
+        temperature: ``tau > 0``.
+        learn: Whether ``log tau`` is a parameter, starting there.
+    """
+
+    def __init__(self, temperature: float, learn: bool) -> None:
+        super().__init__()
+        self.initial_temperature = temperature
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature))) if learn else None
+
+    @property
+    def temperature(self) -> float | Tensor:
+        """``tau``: a number, or a scalar tensor with gradient when it is learned."""
+        return self.initial_temperature if self.log_temperature is None else self.log_temperature.exp()
+
+    @property
+    def sigma(self) -> float | Tensor:
+        """``sigma = sqrt(tau)``, as :attr:`temperature`."""
+        return self.temperature**0.5
+
+
+class GaussianKernel(Kernel):
+    r"""The paper's kernel ``u = mu exp(-||a-b||^2 / (2 sigma^2))``, that is ``r = log mu - (1-s)/sigma^2``.
+
+    Args:
+        sigma: Width; the default 0.25 is ``sigma^2 = 1/16``, c = 8. The paper has 1/40 for text and 1/2 for images.
+        mu: Ratio of a coincident pair, at most 2 (beyond it Vincze-Le Cam loses its convexity); 1 in the paper.
+        learn: Whether ``log sigma^2`` is a parameter.
+
+    Shape: cosine ``(...)`` to ``(...)``.
+
+    Raises:
+        ValueError: If ``sigma`` is not positive, or ``mu`` not in (0, 2].
+    """
+
+    def __init__(self, sigma: float = 0.25, mu: float = 1.0, learn: bool = False) -> None:
+        if not 0 < sigma < math.inf:
+            raise ValueError(f"sigma must be a positive finite number, got {sigma!r}")
+        if not 0 < mu <= 2:
+            raise ValueError(f"mu must be above 0 and at most 2, got {mu!r}")
+        super().__init__(sigma**2, learn)
+        self.mu = mu
+
+    def forward(self, cosine: Tensor) -> Tensor:
+        """Return ``r = log u``, elementwise."""
+        return math.log(self.mu) - (1 - cosine) / self.temperature
+
+
+class CosineKernel(Kernel):
+    """``u = exp(s / tau)``, that is ``r = s / tau``: the similarity inside InfoNCE.
+
+    Args:
+        temperature: ``tau``; SimCSE has 0.05.
+        learn: Whether ``log tau`` is a parameter.
+
+    Shape: cosine ``(...)`` to ``(...)``.
+
+    Raises:
+        ValueError: If ``temperature`` is not positive.
+    """
+
+    def __init__(self, temperature: float = 0.05, learn: bool = False) -> None:
+        if not 0 < temperature < math.inf:
+            raise ValueError(f"temperature must be a positive finite number, got {temperature!r}")
+        super().__init__(temperature, learn)
+
+    def forward(self, cosine: Tensor) -> Tensor:
+        """Return ``r = log u``, elementwise."""
+        return cosine / self.temperature
+
+
+class CosineCritic(Kernel):
+    r"""The cosine itself as the critic, ``f'(u) = s / tau``: the similarity the paper compares its kernel with.
+
+    The critic must lie in the conjugate's domain ``f'((0, inf))``, which a cosine can leave: for ``js`` it ends
+    at log 2, for ``sh`` and ``vlc`` at 1, for ``tsallis`` it starts at 0. There ``s / tau`` is **clamped** to
+    0.02 inside the domain, and a clamped pair has no gradient. This is why the cosine fails for these
+    divergences; the kernel is for study.
+
+    Args:
+        divergence: The divergence whose critic the cosine is to be.
+        temperature: ``tau``.
+
+    Shape: cosine ``(...)`` to ``(...)``.
+    """
+
+    def __init__(self, divergence: Divergence, temperature: float = 1.0) -> None:
+        if not 0 < temperature < math.inf:
+            raise ValueError(f"temperature must be a positive finite number, got {temperature!r}")
+        super().__init__(temperature, learn=False)
+        self.divergence = divergence
+
+    def forward(self, cosine: Tensor) -> Tensor:
+        """Return ``r = log (f')^{-1}(s / tau)``, elementwise."""
+        low, high = self.divergence.domain
+        critic = (cosine / self.temperature).clamp(low + _MARGIN, high - _MARGIN)
+        return self.divergence.inverse_critic(critic)
+
+
+def kernel_named(
+    name: str,
+    *,
+    sigma: float | None = None,
+    mu: float | None = None,
+    temperature: float | None = None,
+    learn: bool = False,
+    divergence: Divergence | None = None,
+) -> Kernel:
+    """Return the kernel called ``name``, with its class's defaults for settings that are ``None``.
+
+    Args:
+        name: ``gaussian`` (takes ``sigma``, ``mu``), ``cosine`` (takes ``temperature``) or ``cosine-critic``
+            (takes ``temperature`` and the divergence; cannot be learned).
+        sigma: See :class:`GaussianKernel`.
+        mu: See :class:`GaussianKernel`.
+        temperature: See :class:`CosineKernel`.
+        learn: Whether the width is learned.
+        divergence: The divergence of the objective, if it has one.
+
+    Raises:
+        ValueError: If the name is unknown, a setting belongs to another kernel, or a value is out of range.
+    """
+    settings = {"sigma": sigma, "mu": mu, "temperature": temperature}
+    given = {key: value for key, value in settings.items() if value is not None}
+    takes = {"gaussian": ("sigma", "mu"), "cosine": ("temperature",)}
+    if divergence is not None:
+        takes["cosine-critic"] = ("temperature",)
+    if name not in takes:
+        raise ValueError(f"kernel must be one of {', '.join(takes)}, got {name!r}")
+    if strangers := [key for key in given if key not in takes[name]]:
+        raise ValueError(f"the {name} kernel takes {' and '.join(takes[name])}, not {' or '.join(strangers)}")
+    if name == "gaussian":
+        return GaussianKernel(**given, learn=learn)
+    if name == "cosine":
+        return CosineKernel(**given, learn=learn)
+    if learn:
+        raise ValueError("learn_kernel does not go with the kernel 'cosine-critic'")
+    assert divergence is not None  # or the name would not have been allowed
+    return CosineCritic(divergence, **given)

@@ -1,0 +1,150 @@
+"""Kernels against ``||a - b||^2``, the cosine as a critic and its domain, and the range check."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+from reference import formulas
+from reference.formulas import RECOMMENDED, TABLE
+
+from fmicl_text.core import DIVERGENCES, JS, PEARSON, SH, CosineCritic, CosineKernel, GaussianKernel, kernel_named
+from fmicl_text.core.objectives.fmicl import check_float32_range
+
+COSINES = torch.linspace(-1, 1, 201, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("sigma", [0.158, 0.5, 1.0])
+@pytest.mark.parametrize("mu", [0.5, 1.0, 2.0])
+def test_gaussian_is_a_function_of_distance(sigma: float, mu: float):
+    a, b = formulas.unit(np.random.default_rng(0).normal(size=(2, 4)))
+    expected = math.log(formulas.gaussian(sigma, mu)(a, b))
+    assert GaussianKernel(sigma, mu)(torch.tensor(a @ b)).item() == pytest.approx(expected)
+
+
+def test_cosine_kernel():
+    torch.testing.assert_close(CosineKernel(0.05)(COSINES), COSINES / 0.05)
+
+
+def test_one_knob_with_three_names():
+    """c = 20 in the paper is sigma^2 = 1/40 = tau."""
+    kernel = GaussianKernel(sigma=math.sqrt(1 / 40))
+    assert kernel.temperature == pytest.approx(0.025)
+    assert CosineKernel(0.025).sigma == pytest.approx(kernel.sigma)
+    torch.testing.assert_close(kernel(COSINES), -20 * (2 - 2 * COSINES))
+
+
+@pytest.mark.parametrize("kernel", [GaussianKernel(0.3, learn=True), CosineKernel(0.09, learn=True)])
+def test_learned_width_starts_where_told_and_has_a_gradient(kernel):
+    (parameter,) = kernel.parameters()
+    assert kernel.temperature.item() == pytest.approx(0.09)
+    assert kernel.sigma.item() == pytest.approx(0.3)
+    kernel(torch.tensor(0.5)).backward()
+    # r = (s - [1]) / tau, so dr / d log tau = -r
+    assert parameter.grad.item() == pytest.approx(-kernel(torch.tensor(0.5)).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("kernel", [GaussianKernel(), CosineKernel(), CosineCritic(JS)])
+def test_fixed_width_is_no_parameter(kernel):
+    assert not list(kernel.parameters()) and not kernel.state_dict()
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_cosine_critic_is_the_cosine_inside_the_domain(name: str, temperature: float):
+    divergence = DIVERGENCES[name]
+    low, high = divergence.domain
+    critic = COSINES / temperature
+    inside = critic[(critic > low + 0.02) & (critic < high - 0.02)]
+    r = CosineCritic(divergence, temperature)(inside * temperature)
+    torch.testing.assert_close(divergence.critic(r), inside)
+    penalties = torch.tensor([TABLE[name].conjugate(t) for t in inside.tolist()], dtype=torch.float64)
+    torch.testing.assert_close(divergence.penalty(r), penalties)
+
+
+@pytest.mark.parametrize("name", ["js", "sh", "vlc", "tsallis", "rkl", "neyman"])
+def test_cosine_critic_is_clamped_outside_the_domain(name: str):
+    """The cosine can leave these domains; there the pair keeps the value at the border and has no gradient."""
+    divergence = DIVERGENCES[name]
+    low, high = divergence.domain
+    outside = COSINES[COSINES.clamp(low + 0.02, high - 0.02) != COSINES].requires_grad_()
+    critic = divergence.critic(CosineCritic(divergence)(outside))
+    torch.testing.assert_close(critic.detach(), outside.detach().clamp(low + 0.02, high - 0.02))
+    (gradient,) = torch.autograd.grad(critic.sum(), outside)
+    assert len(gradient) and (gradient == 0).all()
+
+
+@pytest.mark.parametrize("temperature", [0.05, 1.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", RECOMMENDED)
+def test_cosine_critic_is_finite_everywhere(name: str, dtype: torch.dtype, temperature: float):
+    divergence = DIVERGENCES[name]
+    s = torch.linspace(-1.000001, 1.000001, 401, dtype=dtype).requires_grad_()  # rounding can pass 1
+    r = CosineCritic(divergence, temperature)(s)
+    for value in (divergence.critic(r), divergence.penalty(r)):
+        (gradient,) = torch.autograd.grad(value.sum(), s, retain_graph=True)
+        assert value.isfinite().all() and gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_range_check_accepts_exactly_what_float32_holds(name: str):
+    """From wide to narrow: accepted kernels give finite values and gradients at every cosine."""
+    divergence = DIVERGENCES[name]
+    for sigma in (1.0, 0.3, 0.2, 0.15, 0.1, 0.05):
+        kernel = GaussianKernel(sigma)
+        s = torch.linspace(-1, 1, 101).requires_grad_()
+        values = torch.cat([divergence.critic(kernel(s)), divergence.penalty(kernel(s))])
+        (gradient,) = torch.autograd.grad(values.sum(), s)
+        if values.isfinite().all() and gradient.isfinite().all() and values.abs().max() < 1e30:
+            check_float32_range(divergence, kernel)
+        else:
+            with pytest.raises(ValueError, match="too large for float32"):
+                check_float32_range(divergence, kernel)
+
+
+@pytest.mark.parametrize(
+    ("divergence", "kernel", "score", "cosine"),
+    [(SH, GaussianKernel(sigma=0.1), "critic", "-1"), (PEARSON, CosineKernel(0.01), "critic", "1")],
+)
+def test_range_error_names_the_score_and_what_to_do(divergence, kernel, score: str, cosine: str):
+    with pytest.raises(ValueError) as error:
+        check_float32_range(divergence, kernel)
+    width = f"{float(kernel.sigma):.3g}"
+    pattern = rf"{score} of divergence '{divergence.name}' .* at cosine {cosine}, .* wider kernel than sigma = {width}"
+    assert re.search(pattern, str(error.value))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("rbf", {}, "kernel must be one of gaussian, cosine, cosine-critic, got 'rbf'"),
+        ("gaussian", {"temperature": 0.05}, "gaussian kernel takes sigma and mu, not temperature"),
+        ("cosine", {"sigma": 0.2, "mu": 1.0}, "cosine kernel takes temperature, not sigma or mu"),
+        ("gaussian", {"sigma": 0.0}, "sigma must be a positive finite number, got 0.0"),
+        ("gaussian", {"sigma": -1.0}, "sigma must be a positive"),
+        ("gaussian", {"sigma": math.nan}, "sigma must be a positive"),
+        ("gaussian", {"mu": 2.5}, "mu must be above 0 and at most 2"),
+        ("gaussian", {"mu": 0.0}, "mu must be above 0"),
+        ("cosine", {"temperature": 0.0}, "temperature must be a positive finite number"),
+        ("cosine-critic", {"temperature": -1.0}, "temperature must be a positive finite number"),
+        ("cosine-critic", {"learn": True}, "learn_kernel does not go with .*cosine-critic"),
+    ],
+)
+def test_errors(name: str, settings: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        kernel_named(name, **settings, divergence=JS)
+
+
+def test_cosine_critic_needs_a_divergence():
+    with pytest.raises(ValueError, match="one of gaussian, cosine, got 'cosine-critic'"):
+        kernel_named("cosine-critic")
+
+
+def test_kernel_named_passes_every_setting():
+    kernel = kernel_named("gaussian", sigma=0.4, mu=0.5, learn=True)
+    assert kernel.sigma.item() == pytest.approx(0.4) and kernel.mu == 0.5
+    assert kernel_named("cosine", temperature=0.3).temperature == pytest.approx(0.3)
+    assert kernel_named("cosine-critic", temperature=0.3, divergence=JS).temperature == pytest.approx(0.3)
