@@ -1,0 +1,171 @@
+"""Training data: from a file, the Hub or a sample to checked columns named by role.
+
+Every value used is text, and is looked at before training starts: an empty or broken row found after an hour of
+training is an hour lost, and one that is skipped in silence changes what was trained on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from fmicl_text.errors import InputError
+from fmicl_text.hints import did_you_mean
+from fmicl_text.readers import READERS, Rows, read_file, require_columns
+from fmicl_text.recipe import Columns, DataSection
+from fmicl_text.samples import wikipedia_rows
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_SAMPLES = {"wikipedia": wikipedia_rows}
+_SHOWN = 5
+_HUB_FILE = re.compile(r"hf://datasets/(?P<id>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?/(?P<file>.+)")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def load_train(section: DataSection) -> Dataset:
+    """Load what to train on: see :func:`load_rows`."""
+    return load_rows(section.train, section.columns, split=section.split, part="train", rows=section.rows)
+
+
+def load_heldout(section: DataSection) -> Dataset | None:
+    """Load the pairs held out from training, if the recipe names any: see :func:`load_rows`."""
+    if section.heldout is None:
+        return None
+    return load_rows(section.heldout, section.columns, split=section.split, part="heldout")
+
+
+def load_rows(
+    source: str,
+    columns: Columns,
+    *,
+    split: str = "train",
+    part: Literal["train", "heldout"] = "train",
+    rows: int | None = None,
+) -> Dataset:
+    """Load texts and check every one of them.
+
+    Args:
+        source: ``sample:NAME``, a file (csv, tsv, jsonl, parquet, or txt with a sentence a line in the column
+            ``text``), a file in a data set of the Hub (``hf://datasets/OWNER/NAME/FILE``), or a Hub id. Relative
+            paths start at the current working directory.
+        columns: Which column plays which role.
+        split: Split of a Hub id; nothing else has splits.
+        part: Which part of a sample.
+        rows: How many rows to take from the start; default all.
+
+    Returns:
+        A data set with the columns ``anchor``, ``positive``, ``negative_1`` to ``negative_k``, as many as there
+        are roles, in this order.
+
+    Raises:
+        InputError: If the source cannot be had or is broken, a column is missing, a value is not a text with
+            something in it, or there are fewer than two rows.
+    """
+    if not _has_splits(source) and split != "train":
+        raise InputError(f'{source}: only Hub ids have splits, got data.split "{split}"')
+    if _has_splits(source):
+        dataset = _from_hub(source, columns, split, rows)
+    else:
+        dataset = _from_rows(source, columns, _read(source, part, list(columns.roles.values())), rows)
+    if len(dataset) < 2:
+        raise InputError(f"{source}: training and retrieval need two rows or more, there are {len(dataset)}")
+    return dataset
+
+
+def _has_splits(source: str) -> bool:
+    """Tell a Hub id from everything else."""
+    path = Path(source)
+    return not (source.startswith(("sample:", "hf:")) or path.suffix.lower() in READERS or path.exists())
+
+
+def _read(source: str, part: Literal["train", "heldout"], wanted: list[str]) -> Rows:
+    if source.startswith("sample:"):
+        return _read_sample(source, part, wanted)
+    return read_file(_hub_file(source) if source.startswith("hf:") else Path(source), wanted)
+
+
+def _read_sample(source: str, part: Literal["train", "heldout"], wanted: list[str]) -> Rows:
+    name = source.removeprefix("sample:")
+    if name not in _SAMPLES:
+        raise InputError(
+            f'no sample "{name}" to train on{did_you_mean(name, _SAMPLES)}; there is {", ".join(_SAMPLES)}'
+        )
+    records = _SAMPLES[name](part)
+    require_columns(wanted, list(records[0]), source)
+    columns = {column: [record[column] for record in records] for column in wanted}
+    return Rows(columns, range(1, len(records) + 1), unit="row")
+
+
+def _hub_file(source: str) -> Path:
+    """Download one file of a data set, or find it in the cache."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if not (match := _HUB_FILE.fullmatch(source)):
+        raise InputError(f"{source}: write it as hf://datasets/OWNER/NAME/FILE, or hf://datasets/OWNER/NAME@REV/FILE")
+    try:
+        path = hf_hub_download(match["id"], match["file"], repo_type="dataset", revision=match["revision"])
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise InputError(f"{source}: the Hub did not give this file: {error}") from None
+    return Path(path)
+
+
+def _from_rows(source: str, columns: Columns, read: Rows, rows: int | None) -> Dataset:
+    from datasets import Dataset
+
+    values = {role: read.columns[column][:rows] for role, column in columns.roles.items()}
+    _check([values], columns.roles, read, source)
+    return Dataset.from_dict(values)
+
+
+def _from_hub(source: str, columns: Columns, split: str, rows: int | None) -> Dataset:
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        dataset = load_dataset(source, split=split)
+    except (DatasetsError, HfHubHTTPError, OSError, ValueError) as error:
+        raise InputError(f"{source}: no such file, and not to be had from the Hub: {error}") from None
+    require_columns(list(columns.roles.values()), dataset.column_names, source)
+    dataset = dataset.select_columns(list(columns.roles.values()))
+    dataset = dataset.rename_columns({column: role for role, column in columns.roles.items()})
+    if rows is not None:
+        dataset = dataset.select(range(min(rows, len(dataset))))
+    _check(dataset.iter(10_000), columns.roles, Rows({}, range(1, len(dataset) + 1), unit="row"), source)
+    return dataset
+
+
+def _check(batches: Iterable[dict[str, list[Any]]], roles: dict[str, str], read: Rows, source: str) -> None:
+    """Raise an InputError that shows the first values that are not text, and counts the rows that have one."""
+    bad: dict[int, str] = {}
+    start = 0
+    for batch in batches:
+        for role, values in batch.items():
+            for index, value in enumerate(values, start):
+                if not _is_text(value):
+                    bad.setdefault(index, f'column "{roles[role]}" {_complaint(value)}')
+        start += len(batch["anchor"])
+    if bad:
+        problems = [f"{source}, {read.unit} {read.numbers[i]}: {bad[i]}" for i in sorted(bad)[:_SHOWN]]
+        if len(bad) > _SHOWN:
+            problems.append(f"{source}: {len(bad):,} of {start:,} rows are like this, the first {_SHOWN} are shown")
+        raise InputError(problems)
+
+
+def _is_text(value: object) -> bool:
+    if not isinstance(value, str) or not value.strip():
+        return False
+    return value.isascii() or not _LONE_SURROGATE.search(value)
+
+
+def _complaint(value: object) -> str:
+    if value is None:
+        return "has no value"
+    if not isinstance(value, str):
+        return f"has {value!r:.40}, which is no text"
+    return "has half of a surrogate pair, which is no text" if value.strip() else "is empty"

@@ -1,0 +1,159 @@
+"""Files of texts, read with the row of every value; a broken file is an error that names its line.
+
+csv and tsv files have a header. Fields of a csv may be quoted; tsv, as IANA defines it, has no quoting.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fmicl_text.errors import InputError
+from fmicl_text.hints import did_you_mean
+
+
+class Rows(NamedTuple):
+    """Columns of values by name, and where each row is, counted from 1 in ``unit``s (line or row)."""
+
+    columns: dict[str, list[Any]]
+    numbers: Sequence[int]
+    unit: str = "line"
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a UTF-8 file, without a byte order mark.
+
+    Raises:
+        InputError: If there is no such file, it cannot be read, or it is not UTF-8.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}, line {line}: not UTF-8 text (byte 0x{data[error.start]:02x})") from None
+
+
+def read_file(path: Path, wanted: Sequence[str]) -> Rows:
+    """Read the columns ``wanted`` of a file; how is told by its name's ending, a key of :data:`READERS`.
+
+    Values are what the file has, text or not, and ``None`` where it has nothing.
+
+    Raises:
+        InputError: If the file or a column is missing, the format unknown, or the file broken.
+    """
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; name a file in it")
+    if path.suffix.lower() not in READERS:
+        raise InputError(f"{path}: unknown format; the name of a file of texts ends in {', '.join(READERS)}")
+    return READERS[path.suffix.lower()](path, wanted)
+
+
+def require_columns(wanted: Sequence[str], there: Sequence[str], where: str) -> None:
+    """Raise an InputError that names every wanted column that is not there."""
+    problems = [
+        f'{where}: no column "{column}"{did_you_mean(column, there)}; there are {", ".join(there) or "none"}'
+        for column in wanted
+        if column not in there
+    ]
+    if problems:
+        raise InputError(problems)
+
+
+def _read_txt(path: Path, wanted: Sequence[str]) -> Rows:
+    """One sentence a line, in a column called ``text``."""
+    lines = _lines(path)
+    require_columns(wanted, ["text"], str(path))
+    return Rows({"text": lines}, range(1, len(lines) + 1))
+
+
+def _read_jsonl(path: Path, wanted: Sequence[str]) -> Rows:
+    columns: dict[str, list[Any]] = {column: [] for column in wanted}
+    there: dict[str, None] = {}  # an ordered set
+    lines = _lines(path)
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            what = f"{error.msg} at column {error.colno}" if line.strip() else "the line is empty"
+            raise InputError(f"{path}, line {number}: not JSON: {what}") from None
+        if not isinstance(record, dict):
+            raise InputError(f'{path}, line {number}: not a JSON object, as {{"text": "..."}} is')
+        there.update(dict.fromkeys(record))
+        for column, values in columns.items():
+            values.append(record.get(column))
+    require_columns(wanted, list(there), str(path))
+    return Rows(columns, range(1, len(lines) + 1))
+
+
+def _read_csv(path: Path, wanted: Sequence[str]) -> Rows:
+    return _read_delimited(path, wanted, csv.reader(io.StringIO(read_text(path), newline=""), strict=True))
+
+
+def _read_tsv(path: Path, wanted: Sequence[str]) -> Rows:
+    text = io.StringIO(read_text(path), newline="")
+    return _read_delimited(path, wanted, csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def _read_delimited(path: Path, wanted: Sequence[str], reader: Any) -> Rows:
+    header: list[str] = []
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    start = 1
+    try:
+        header = next(reader, [])
+        start = reader.line_num + 1
+        for fields in reader:
+            if len(fields) != len(header):
+                what = f"{len(fields)} fields, the header has {len(header)}" if fields else "the line is empty"
+                raise InputError(f"{path}, line {start}: {what}")
+            rows.append(fields)
+            lines.append(start)
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise InputError(f"{path}, line {start}: the record that begins here is broken: {error}") from None
+    require_columns(wanted, header, str(path))
+    if len(set(header)) < len(header):
+        raise InputError(f"{path}, line 1: a column's name appears twice in {', '.join(header)}")
+    positions = {column: header.index(column) for column in wanted}
+    return Rows({column: [row[position] for row in rows] for column, position in positions.items()}, lines)
+
+
+def _read_parquet(path: Path, wanted: Sequence[str]) -> Rows:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+        require_columns(wanted, file.schema_arrow.names, str(path))
+        table = file.read(columns=list(wanted))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, pyarrow.ArrowException) as error:
+        raise InputError(f"{path}: not a whole Parquet file: {error}") from None
+    return Rows(table.to_pydict(), range(1, table.num_rows + 1), unit="row")
+
+
+def _lines(path: Path) -> list[str]:
+    """Return the lines of a text file; only line feeds end a line, as editors count."""
+    text = read_text(path).replace("\r\n", "\n")
+    return text.removesuffix("\n").split("\n") if text else []
+
+
+READERS: dict[str, Callable[[Path, Sequence[str]], Rows]] = {
+    ".csv": _read_csv,
+    ".tsv": _read_tsv,
+    ".jsonl": _read_jsonl,
+    ".parquet": _read_parquet,
+    ".txt": _read_txt,
+}
+"""How a file is read, by the ending of its name."""
