@@ -1,0 +1,75 @@
+"""What happens beside training: the metrics file and the progress bar."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import ProgressCallback
+
+from fmicl_text.files import write_text
+
+
+class MetricsFile(TrainerCallback):
+    """Appends every log of the trainer to ``metrics.jsonl``, one JSON object a line.
+
+    Args:
+        path: The file. A resumed run first cuts off what was logged after its checkpoint.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Start the file with the checkpoint's history, which is empty in a new run."""
+        if state.is_world_process_zero:
+            write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in state.log_history))
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Append the newest entry."""
+        if state.is_world_process_zero:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(state.log_history[-1]) + "\n")
+
+
+class LastStep(TrainerCallback):
+    """Has the last step evaluated and saved too: it is a candidate for the best checkpoint like any other."""
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        """Ask for both at the end."""
+        if state.global_step >= state.max_steps:
+            control.should_evaluate = args.eval_strategy != "no"
+            control.should_save = args.save_strategy != "no"
+        return control
+
+
+class Progress(ProgressCallback):
+    """The library's progress bar, with the newest loss terms and development score at its end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shown: dict[str, str] = {}
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Show the values instead of printing a line for each log."""
+        if self.training_bar is None:
+            return
+        for key, value in (logs or {}).items():
+            if key in ("positive", "negative"):
+                self._shown[key] = f"{value:.3g}"
+            elif key.endswith("spearman_cosine"):
+                self._shown["STS-B dev"] = f"{100 * value:.2f}"
+        self.training_bar.set_postfix(self._shown)

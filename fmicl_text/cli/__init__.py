@@ -1,0 +1,59 @@
+"""The ``fmicl`` command: one short module a verb, imported only when that verb runs."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from fmicl_text.errors import InputError
+
+VERBS = {
+    "train": "train a sentence encoder from a recipe",
+    "eval": "evaluate sentence encoders",
+    "recipe": "list, show, copy and validate recipes",
+}
+"""Verb -> one line of help. ``fmicl_text.cli.<verb>`` has ``add_arguments(parser)`` and ``run(args) -> int``."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one ``fmicl`` command.
+
+    Returns:
+        0 done, 1 the run failed, 2 the user's input is wrong.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(prog="fmicl", description="Fine-tune sentence encoders with f-MICL losses.")
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
+    for verb, help_line in VERBS.items():
+        verb_parser = verbs.add_parser(verb, help=help_line, description=help_line.capitalize() + ".")
+        if verb in arguments[:1]:  # only the verb that runs is imported: `fmicl --help` stays instant
+            importlib.import_module(f"fmicl_text.cli.{verb}").add_arguments(verb_parser)
+    args = parser.parse_args(arguments)
+    if args.version:
+        from fmicl_text import __version__
+
+        print(f"fmicl-text {__version__}")
+        return 0
+    if args.verb is None:
+        parser.print_help()
+        return 2
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries' bars too; read when tqdm is imported
+    try:
+        status = importlib.import_module(f"fmicl_text.cli.{args.verb}").run(args)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough; Python would complain again at its exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except InputError as error:
+        for problem in error.problems:
+            print(f"error: {problem}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 1

@@ -1,0 +1,84 @@
+"""``fmicl recipe``: list, show, copy and validate recipes, and their JSON schema for editors."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from fmicl_text.errors import InputError
+from fmicl_text.files import write_text
+from fmicl_text.readers import read_text
+from fmicl_text.recipe_file import find_recipe, load_recipe, shipped_recipes
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what each of the actions takes."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions.add_parser("list", help="name and first comment of each shipped recipe")
+    show = actions.add_parser("show", help="print a recipe")
+    show.add_argument("name", metavar="NAME", help="a shipped recipe or a file")
+    copy = actions.add_parser("copy", help="copy a shipped recipe, to change it")
+    copy.add_argument("name", metavar="NAME", help="a shipped recipe")
+    copy.add_argument("path", metavar="PATH", type=Path, nargs="?", default=Path(), help="file or folder; default here")
+    copy.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+    validate = actions.add_parser("validate", help="check recipes and print every problem")
+    validate.add_argument("files", metavar="FILE", nargs="+", help="files or names of shipped recipes")
+    actions.add_parser("schema", help="print the JSON schema of a recipe")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run one action; see :func:`add_arguments`."""
+    if args.action == "list":
+        _list()
+    elif args.action == "show":
+        sys.stdout.write(read_text(find_recipe(args.name)))
+    elif args.action == "copy":
+        _copy(args.name, args.path, args.overwrite)
+    elif args.action == "validate":
+        _validate(args.files)
+    else:
+        print(json.dumps(_schema(), indent=2))
+    return 0
+
+
+def _list() -> None:
+    recipes = shipped_recipes()
+    width = max(map(len, recipes))
+    for name, path in recipes.items():
+        comment = read_text(path).split("\n", 1)[0].removeprefix("#").strip()
+        print(f"{name:{width}}  {comment}")
+
+
+def _copy(name: str, target: Path, overwrite: bool) -> None:
+    source = find_recipe(name)
+    if target.is_dir():
+        target = target / source.name
+    if target.exists() and not overwrite:
+        raise InputError(f"{target} is there already; --overwrite replaces it")
+    write_text(target, read_text(source))
+    print(target)
+
+
+def _validate(files: list[str]) -> None:
+    problems: list[str] = []
+    for file in files:
+        try:
+            load_recipe(file)
+            print(f"{file}: ok")
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
+
+
+def _schema() -> dict[str, object]:
+    """Return the schema of a recipe with the training arguments' in it."""
+    from fmicl_text.recipe import Recipe
+    from fmicl_text.training_arguments import training_arguments_schema
+
+    schema, train = Recipe.model_json_schema(), training_arguments_schema()
+    schema["$defs"] |= train.pop("$defs")
+    schema["properties"]["train"] |= train
+    return schema

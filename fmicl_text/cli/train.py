@@ -1,0 +1,95 @@
+"""``fmicl train``: run a recipe."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from fmicl_text.results import TrainResult
+    from fmicl_text.training import Plan
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("recipe", help="a recipe's file, or the name of a shipped one (see `fmicl recipe list`)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="override one key of the recipe, for example --set loss.divergence=js; may be repeated",
+    )
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="the run folder; default runs/NAME")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="load and check everything, say what would run, write nothing"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with the run that is in the folder")
+    parser.add_argument("--overwrite", action="store_true", help="delete the run that is in the folder first")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, and print what came out."""
+    from rich.console import Console
+
+    from fmicl_text.recipe_file import load_recipe
+
+    recipe = load_recipe(args.recipe, args.overrides)
+    console = Console()
+    with Console(stderr=True).status("loading libraries"):
+        from fmicl_text import training
+    if args.dry_run:
+        _print_plan(console, recipe.name, training.plan(recipe))
+    else:
+        _print_result(console, training.train(recipe, args.output, resume=args.resume, overwrite=args.overwrite))
+    return 0
+
+
+def _print_plan(console: Console, name: str, plan: Plan) -> None:
+    console.print(f"[bold]{name}[/bold] would run:", highlight=False)
+    lines = {
+        "encoder": f"{plan.parameters:,} parameters, {plan.dimensions} dimensions, {plan.max_seq_length} tokens",
+        "data": f"{plan.rows:,} rows of {', '.join(plan.columns)}",
+        "loss": json.dumps(plan.loss),
+        "training": f"{plan.steps:,} steps of {plan.batch} rows on {plan.device}, {plan.precision}",
+    }
+    for key, line in lines.items():
+        console.print(f"  {key:<10}{line}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_result(console: Console, result: TrainResult) -> None:
+    """Print the table of scores, where things are, and the Python that uses the model."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from fmicl_text.results import scores
+
+    before, summary = scores(result.before), result.summary()
+    if summary:
+        several = len(result.seeds) > 1
+        console.print(Text(f"{result.folder}, percent"), soft_wrap=True)
+        table = Table()
+        table.add_column("score")
+        if before:
+            table.add_column("before", justify="right")
+        table.add_column("after" + ", mean ± sd" * several, justify="right")
+        if before:
+            table.add_column("change", justify="right")
+        for name, row in summary.items():
+            after = f"{row['mean']:.2f}" + (f" ± {row['sd']:.2f}" if several else "")
+            cells = [f"{before[name]:.2f}", after, f"{row['mean'] - before[name]:+.2f}"] if before else [after]
+            table.add_row(name, *cells)
+        console.print(table)
+    for seed in result.seeds:
+        console.print(f"model    {seed.folder.model}", highlight=False, soft_wrap=True)
+        console.print(f"picture  {seed.folder.picture}", highlight=False, soft_wrap=True)
+    console.print("\nUse it:\n", highlight=False)
+    model = result.seeds[0].folder.model
+    console.print("    from sentence_transformers import SentenceTransformer", highlight=False)
+    console.print(f'    model = SentenceTransformer("{model}")', highlight=False, soft_wrap=True)
+    console.print('    embeddings = model.encode(["a sentence", "another one"])', highlight=False)

@@ -1,0 +1,116 @@
+"""The run folder: what lies where, and the manifest that says how it came about."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from fmicl_text import __version__
+from fmicl_text.errors import InputError
+from fmicl_text.files import read_json, write_json, write_text
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of one run (one seed)."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        """Versions, machine, times and state."""
+        return self.path / "manifest.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON line a logging or evaluation step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Checkpoints to resume from."""
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """The finished encoder."""
+        return self.path / "model"
+
+    @property
+    def picture(self) -> Path:
+        """Loss terms and development score over the steps."""
+        return self.path / "training.png"
+
+    def result(self, name: str) -> Path:
+        """The JSON document of one evaluation."""
+        return self.path / "results" / f"{name}.json"
+
+    def is_done(self) -> bool:
+        """Whether training ended and the model is there."""
+        return self.manifest.is_file() and read_json(self.manifest).get("state") == "done"
+
+    def write_manifest(self, state: str, **facts: Any) -> None:
+        """Write the manifest, keeping what an earlier call wrote.
+
+        Args:
+            state: ``running`` or ``done``.
+            facts: Anything else to record, JSON-ready.
+        """
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        manifest = read_json(self.manifest) if self.manifest.is_file() else {"started": now}
+        manifest |= {"state": state, "versions": versions(), "platform": platform.platform(), **facts}
+        if state == "done":
+            manifest["ended"] = now
+        write_json(self.manifest, manifest)
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package, Python and the libraries that decide a number."""
+    libraries = ("torch", "transformers", "sentence-transformers", "datasets", "accelerate", "numpy", "scipy")
+    return {
+        "fmicl-text": __version__,
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in libraries},
+    }
+
+
+def open_run(path: Path, recipe: str, resume: bool, overwrite: bool) -> None:
+    """Make the run folder, or check that the one there may be gone on with.
+
+    Args:
+        path: The folder.
+        recipe: The resolved recipe as YAML.
+        resume: Go on with a run that is there.
+        overwrite: Delete a run that is there.
+
+    Raises:
+        InputError: If a run is there and neither is set; if there is none to resume, or it had another
+            recipe; if the folder holds something else than a run.
+    """
+    file = path / "recipe.yaml"
+    if path.exists() and any(path.iterdir()) and not file.is_file():
+        raise InputError(f"{path} holds something that is not a run; choose another folder with --output")
+    if resume:
+        if not file.is_file():
+            raise InputError(f"no run to resume in {path}; leave --resume out to start one")
+        if file.read_text(encoding="utf-8") != recipe:
+            raise InputError(f"{path} was started from another recipe, see {file}; repeat its settings to resume it")
+        return
+    if file.is_file():
+        if not overwrite:
+            raise InputError(
+                f"{path} holds a run already: --resume goes on with it, --overwrite deletes it, "
+                "--output FOLDER puts the new one elsewhere"
+            )
+        shutil.rmtree(path)
+    write_text(file, recipe)
