@@ -1,4 +1,4 @@
-"""``fmicl eval``: a function that adds a way to evaluate, and one that runs it, for each."""
+"""``fmicl eval sts``."""
 
 from __future__ import annotations
 
@@ -20,21 +20,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the sub-verbs; each sets ``evaluate``, the function that runs it."""
-    kinds = parser.add_subparsers(metavar="WHAT", title="what to evaluate", required=True)
-    _add_sts(kinds.add_parser("sts", help="semantic textual similarity", description=_run_sts.__doc__))
-
-
-def run(args: argparse.Namespace) -> int:
-    """Run ``fmicl eval``."""
-    from fmicl_text.memory import keep_memory
-
-    keep_memory()
-    return args.evaluate(args)
-
-
-def _add_sts(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(evaluate=_run_sts)
+    """Declare the options."""
     parser.add_argument("models", metavar="MODEL", nargs="+", help="model folder, run folder, Hub id or sample:minilm")
     parser.add_argument(
         "--suite",
@@ -53,7 +39,7 @@ def _add_sts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=_positive, default=128, metavar="N", help="sentences at a time (128)")
 
 
-def _run_sts(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """Spearman correlation between the cosine of two sentences and what people say of them."""
     from rich.console import Console
 

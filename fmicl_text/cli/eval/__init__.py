@@ -1,0 +1,29 @@
+"""``fmicl eval``: one short module for each thing there is to measure."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+
+KINDS = {
+    "sts": "semantic textual similarity",
+}
+"""Kind -> one line of help. ``fmicl_text.cli.eval.<kind>`` has ``add_arguments(parser)`` and ``run(args) -> int``."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the kinds; each sets ``evaluate``, the function that runs it."""
+    kinds = parser.add_subparsers(metavar="WHAT", title="what to evaluate", required=True)
+    for kind, help_line in KINDS.items():
+        module = importlib.import_module(f"fmicl_text.cli.eval.{kind}")
+        kind_parser = kinds.add_parser(kind, help=help_line, description=module.run.__doc__)
+        kind_parser.set_defaults(evaluate=module.run)
+        module.add_arguments(kind_parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run ``fmicl eval``."""
+    from fmicl_text.memory import keep_memory
+
+    keep_memory()
+    return args.evaluate(args)
