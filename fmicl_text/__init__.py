@@ -8,9 +8,22 @@ from typing import Any
 __version__ = "0.1.0"
 
 _EXPORTS = {
+    "ContrastiveLoss": "fmicl_text.losses",
     "FMICLLoss": "fmicl_text.losses",
     "InfoNCELoss": "fmicl_text.losses",
-    "ContrastiveLoss": "fmicl_text.losses",
+    "NTXentLoss": "fmicl_text.losses",
+    "AlignmentUniformityLoss": "fmicl_text.losses",
+    "SpectralContrastiveLoss": "fmicl_text.losses",
+    "KernelInfoNCELoss": "fmicl_text.losses",
+    "DHELLoss": "fmicl_text.losses",
+    "KCLLoss": "fmicl_text.losses",
+    "DCLLoss": "fmicl_text.losses",
+    "FocalInfoNCELoss": "fmicl_text.losses",
+    "HCLLoss": "fmicl_text.losses",
+    "AsymmetricInfoNCELoss": "fmicl_text.losses",
+    "ContextualInfoNCELoss": "fmicl_text.losses",
+    "Region": "fmicl_text.core",
+    "Annealing": "fmicl_text.core",
     "ContrastiveTrainer": "fmicl_text.trainer",
     "train": "fmicl_text.training",
     "evaluate": "fmicl_text.evaluation.sts",

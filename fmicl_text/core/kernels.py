@@ -15,10 +15,16 @@ import math
 import torch
 from torch import Tensor, nn
 
+from fmicl_text.core.checks import require_positive
 from fmicl_text.core.divergences import Divergence
 
 _MARGIN = 0.02
 """How far :class:`CosineCritic` stays inside an open conjugate domain, in units of the critic."""
+_NEAREST = 1e-6
+"""Squared distance below which two rows coincide for kernels that have a kink or a pole there.
+
+Float32 cosines of equal rows differ from 1 by about as much.
+"""
 
 
 class Kernel(nn.Module):
@@ -60,8 +66,7 @@ class GaussianKernel(Kernel):
     """
 
     def __init__(self, sigma: float = 0.25, mu: float = 1.0, learn: bool = False) -> None:
-        if not 0 < sigma < math.inf:
-            raise ValueError(f"sigma must be a positive finite number, got {sigma!r}")
+        require_positive(sigma=sigma)
         if not 0 < mu <= 2:
             raise ValueError(f"mu must be above 0 and at most 2, got {mu!r}")
         super().__init__(sigma**2, learn)
@@ -69,7 +74,7 @@ class GaussianKernel(Kernel):
 
     def forward(self, cosine: Tensor) -> Tensor:
         """Return ``r = log u``, elementwise."""
-        return math.log(self.mu) - (1 - cosine) / self.temperature
+        return (cosine - 1) / self.temperature + math.log(self.mu)
 
 
 class CosineKernel(Kernel):
@@ -86,13 +91,137 @@ class CosineKernel(Kernel):
     """
 
     def __init__(self, temperature: float = 0.05, learn: bool = False) -> None:
-        if not 0 < temperature < math.inf:
-            raise ValueError(f"temperature must be a positive finite number, got {temperature!r}")
+        require_positive(temperature=temperature)
         super().__init__(temperature, learn)
 
     def forward(self, cosine: Tensor) -> Tensor:
         """Return ``r = log u``, elementwise."""
         return cosine / self.temperature
+
+
+class ExponentialKernel(Kernel):
+    r"""``u = exp(-||a-b||^gamma / tau)``, Kernel-InfoNCE's family: Gaussian at gamma 2, Laplacian at 1.
+
+    Tan, Zhang, Yang, Yuan, "Contrastive Learning Is Spectral Clustering On Similarity Graph", ICLR 2024,
+    arXiv 2303.15103. At ``gamma = 2`` this is a :class:`CosineKernel` of temperature ``tau / 2``, up to a factor.
+
+    Args:
+        gamma: Power of the distance, in (0, 2]; below 2 the slope is infinite at distance 0, so rows nearer than
+            0.001 attract no further.
+        temperature: ``tau``; the authors' default 0.1.
+        learn: Whether ``log tau`` is a parameter.
+
+    Shape: cosine ``(...)`` to ``(...)``.
+
+    Raises:
+        ValueError: If ``gamma`` is not in (0, 2], or ``temperature`` not positive.
+    """
+
+    def __init__(self, gamma: float = 1.0, temperature: float = 0.1, learn: bool = False) -> None:
+        if not 0 < gamma <= 2:
+            raise ValueError(f"gamma must be above 0 and at most 2, got {gamma!r}")
+        require_positive(temperature=temperature)
+        super().__init__(temperature, learn)
+        self.gamma = gamma
+
+    def forward(self, cosine: Tensor) -> Tensor:
+        """Return ``r = log u``, elementwise."""
+        squared = 2 - 2 * cosine
+        if self.gamma != 2:
+            squared = squared.clamp(min=_NEAREST) ** (self.gamma / 2)
+        return -squared / self.temperature
+
+
+class SumKernel(Kernel):
+    r"""``u = u_1 + u_2``: Kernel-InfoNCE's simple sum kernel, inside one logarithm.
+
+    Args:
+        first: One kernel.
+        second: The other.
+
+    Shape: cosine ``(...)`` to ``(...)``.
+    """
+
+    def __init__(self, first: Kernel, second: Kernel) -> None:
+        super().__init__(first.initial_temperature, learn=False)
+        self.first = first
+        self.second = second
+
+    def forward(self, cosine: Tensor) -> Tensor:
+        """Return ``r = log u``, elementwise."""
+        return torch.logaddexp(self.first(cosine), self.second(cosine))
+
+
+class InverseMultiquadricKernel(Kernel):
+    r"""``u = (1 + ||a-b||^2 / c^2)^(-power)``; with power 1/2 it is ``c / sqrt(c^2 + ||a-b||^2)``.
+
+    Args:
+        c: Width.
+        power: Exponent.
+
+    Shape: cosine ``(...)`` to ``(...)``.
+
+    Raises:
+        ValueError: If ``c`` or ``power`` is not positive.
+    """
+
+    def __init__(self, c: float = 1.0, power: float = 0.5) -> None:
+        require_positive(c=c, power=power)
+        super().__init__(c**2, learn=False)
+        self.power = power
+
+    def forward(self, cosine: Tensor) -> Tensor:
+        """Return ``r = log u``, elementwise."""
+        return -self.power * torch.log1p((2 - 2 * cosine) / self.temperature)
+
+
+class RieszKernel(Kernel):
+    r"""``u = ||a-b||^(-s)``, the Riesz kernel; rows nearer than 0.001 count as 0.001 apart.
+
+    Args:
+        s: Exponent, positive; 1 is Coulomb's law.
+
+    Shape: cosine ``(...)`` to ``(...)``.
+
+    Raises:
+        ValueError: If ``s`` is not positive.
+    """
+
+    def __init__(self, s: float = 1.0) -> None:
+        require_positive(s=s)
+        super().__init__(1.0, learn=False)
+        self.s = s
+
+    def forward(self, cosine: Tensor) -> Tensor:
+        """Return ``r = log u``, elementwise."""
+        return -self.s / 2 * torch.log((2 - 2 * cosine).clamp(min=_NEAREST))
+
+
+class FocalKernel(Kernel):
+    r"""Focal-InfoNCE's modulated similarity, ``r = s (s + margin) / tau``.
+
+    Hou, Li, "Improving Contrastive Learning of Sentence Embeddings with Focal-InfoNCE", Findings of EMNLP 2023,
+    arXiv 2310.06918. It is not monotone: below a cosine of ``-margin / 2`` a pair that is pushed apart comes closer.
+
+    Args:
+        temperature: ``tau``; SimCSE's 0.05.
+        margin: ``m``: the paper's 0.3 for negatives, 0 for positives.
+        learn: Whether ``log tau`` is a parameter.
+
+    Shape: cosine ``(...)`` to ``(...)``.
+
+    Raises:
+        ValueError: If ``temperature`` is not positive.
+    """
+
+    def __init__(self, temperature: float = 0.05, margin: float = 0.3, learn: bool = False) -> None:
+        require_positive(temperature=temperature)
+        super().__init__(temperature, learn)
+        self.margin = margin
+
+    def forward(self, cosine: Tensor) -> Tensor:
+        """Return ``r = log u``, elementwise."""
+        return cosine * (cosine + self.margin) / self.temperature
 
 
 class CosineCritic(Kernel):
@@ -111,8 +240,7 @@ class CosineCritic(Kernel):
     """
 
     def __init__(self, divergence: Divergence, temperature: float = 1.0) -> None:
-        if not 0 < temperature < math.inf:
-            raise ValueError(f"temperature must be a positive finite number, got {temperature!r}")
+        require_positive(temperature=temperature)
         super().__init__(temperature, learn=False)
         self.divergence = divergence
 

@@ -1,75 +1,343 @@
-"""The two reductions over pairs that every objective is made of: a mean, and a log-sum-exp over each row.
+r"""The two reductions over pairs that every objective is made of: a mean, and a log-sum-exp over each row.
 
-Shapes: ``B`` rows, ``M`` columns, ``D`` dimensions.
+Neither ever holds the matrix of all pairs. The matrix is visited tile by tile; a tile's cosines are scored, reduced
+and forgotten, and their gradient flows into ``(B, D)`` and ``(M, D)`` buffers:
+
+- **mean**: the weight of a pair is known before the sweep, so the value *and the gradient* of a tile are final when
+  it is visited: one sweep, done in the forward pass. Backward only scales.
+- **row log-sum-exp**: the weight of a pair is its share of its row, known after the first sweep: the backward pass
+  makes a second one.
+
+The pairs within one set are symmetric, and each unordered pair is visited once. Few enough pairs for one tile are
+reduced by plain autograd, which is the same arithmetic without the bookkeeping.
+
+Shapes: ``B`` rows, ``M`` columns, ``D`` dimensions; ``(b, m)`` is a tile.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, TypeVar
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from fmicl_text.core.pairs import Block
+from fmicl_text.core.devices import across_devices, total, visit, world_size
+from fmicl_text.core.kernels import Kernel
+from fmicl_text.core.pairs import Block, Rows, share_text
 
 Score = Callable[[Tensor], Tensor]
-"""A pair's cosine to its score, elementwise."""
+"""What the log density ratio ``r`` of a pair is worth, elementwise."""
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def in_full_precision(objective: Callable[P, R]) -> Callable[P, R]:
-    """Run ``objective`` with autocast off and half-precision tensors widened to float32.
-
-    A bfloat16 cosine near 1 has steps of 0.004, which a kernel of width sigma = 0.16 turns into 16 percent.
-    """
-
-    def widen(value: Any) -> Any:
-        half = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
-        return value.float() if half else value
-
-    @functools.wraps(objective)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        device = next(value.device.type for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
-        with torch.autocast(device, enabled=False):
-            return objective(*map(widen, args), **{key: widen(value) for key, value in kwargs.items()})
-
-    return wrapped
+_COPIES = 8
+"""Tensors of a tile's size that are alive at once: cosines, the kernel's and score's steps, their gradients."""
+_MEMORY = {"cpu": 16 * 2**20, "cuda": 512 * 2**20}
+"""Bytes for one tile by device: on a CPU about what the caches hold, on a GPU enough to keep it busy."""
+_TILE_MEMORY: ContextVar[int | None] = ContextVar("tile_memory", default=None)
 
 
-def row_cosines(x: Tensor, y: Tensor) -> Tensor:
-    """Cosine of each row with its partner: ``(B, D), (B, D)`` unit vectors to ``(B,)``."""
-    return (x * y).sum(dim=1)
+@contextmanager
+def tile_memory(size: int) -> Iterator[None]:
+    """Let reductions in this context use about ``size`` bytes for a tile, in place of the default of the device."""
+    token = _TILE_MEMORY.set(size)
+    try:
+        yield
+    finally:
+        _TILE_MEMORY.reset(token)
 
 
-def pair_mean(blocks: Sequence[Block], score: Score) -> Tensor:
-    """Mean of ``score`` over all kept pairs of all blocks; 0 when none is kept.
+def identity(r: Tensor) -> Tensor:
+    """Score a pair by its log density ratio itself."""
+    return r
+
+
+def pair_mean(blocks: Sequence[Block], kernel: Kernel, score: Score = torch.exp) -> Tensor:
+    """Mean of ``score(kernel(cosine))`` over all kept pairs of all blocks; 0 when none is kept.
 
     Being a mean, it is unbiased under any split of the pairs: batches, accumulation steps, devices.
-    """
-    device = blocks[0].rows.vectors.device
-    total, count = torch.zeros((), device=device), torch.zeros((), dtype=torch.long, device=device)
-    for block in blocks:
-        keep = block.keep()  # (B, M)
-        scores = score(block.rows.vectors @ block.columns.vectors.T)  # (B, M)
-        total = total + torch.where(keep, scores, 0).sum()
-        count = count + keep.sum()
-    return total / count.clamp(min=1)
-
-
-def row_log_sum_exp(own: Tensor, blocks: Sequence[Block], score: Score) -> Tensor:
-    """Log of ``exp(own)`` plus the summed ``exp(score)`` of each row's kept pairs: ``(B,)``.
 
     Args:
-        own: One more score for each row, ``(B,)``; with it no row is empty.
-        blocks: Blocks that all have the same ``B`` rows.
-        score: Cosine to log weight, elementwise.
+        blocks: The pairs.
+        kernel: The log density ratio ``r`` of a pair from its cosine.
+        score: What a pair is worth by its ``r``; default the density ratio ``u = exp(r)``.
     """
-    scores = [own.unsqueeze(1)]  # (B, 1)
-    for block in blocks:
-        block_scores = score(block.rows.vectors @ block.columns.vectors.T)  # (B, M)
-        scores.append(block_scores.masked_fill(~block.keep(), -torch.inf))
-    return torch.cat(scores, dim=1).logsumexp(dim=1)
+    value, count = _sum_and_count(blocks, kernel, score)
+    return value / count.clamp(min=1)
+
+
+def log_pair_mean(blocks: Sequence[Block], kernel: Kernel, score: Score = torch.exp) -> Tensor:
+    """Log of :func:`pair_mean` of a positive score, 0 when no pair is kept.
+
+    Where the mean underflows, it is the log of the smallest float.
+    """
+    value, count = _sum_and_count(blocks, kernel, score)
+    mean = (value / count.clamp(min=1)).clamp(min=torch.finfo(value.dtype).tiny)
+    return mean.log().masked_fill(count == 0, 0)
+
+
+class RowSums(NamedTuple):
+    """What :func:`row_log_sum_exp` found: the log of the sum, and the number of pairs in it, both ``(B,)``."""
+
+    log: Tensor
+    pairs: Tensor
+
+
+def row_log_sum_exp(blocks: Sequence[Block], kernel: Kernel, score: Score = identity) -> RowSums:
+    """Log of the sum of ``exp(score(kernel(cosine)))`` over each row's kept pairs, of all blocks together.
+
+    A row without any pair has a sum of 0, whose log is minus infinity with a gradient of 0.
+
+    Args:
+        blocks: Blocks that all have the same ``B`` rows.
+        kernel: The log density ratio ``r`` of a pair from its cosine.
+        score: The log weight of a pair by its ``r``; default ``r`` itself.
+    """
+    logs, counts = zip(*(_row_log_sum_exp(block, kernel, score) for block in blocks), strict=True)
+    return RowSums(log_sum_exp(*logs), torch.stack(counts).sum(dim=0))
+
+
+def log_sum_exp(*logs: Tensor) -> Tensor:
+    """Elementwise log of a sum given the logs of its terms, of which any or all may be minus infinity."""
+    stacked = torch.stack(logs)  # (N, B)
+    nothing = stacked.isneginf().all(dim=0)
+    return stacked.masked_fill(nothing, 0).logsumexp(dim=0).masked_fill(nothing, -torch.inf)
+
+
+def finite(logs: Tensor) -> Tensor:
+    """Take the log-sum-exp of a row without any pair as 0: nothing pushes it."""
+    return logs.masked_fill(logs.isneginf(), 0)
+
+
+def _sum_and_count(blocks: Sequence[Block], kernel: Kernel, score: Score) -> tuple[Tensor, Tensor]:
+    """Sum of the scores of all blocks' pairs on all processes that share the batch, and their number."""
+    values, counts = zip(*(_pair_sum(block, kernel, score) for block in blocks), strict=True)
+    return total(torch.stack(values).sum()), total(torch.stack(counts).sum())
+
+
+def _pair_sum(block: Block, kernel: Kernel, score: Score) -> tuple[Tensor, Tensor]:
+    """Sum of the scores of a block's pairs that have this process's rows, and their number."""
+    if not _fits_one_tile(block):
+        wanted = torch.is_grad_enabled()  # inside an autograd function it never is
+        return _PairSum.apply(
+            block, kernel, score, wanted, block.rows.vectors, block.columns.vectors, *_learned(kernel)
+        )
+    cosines = block.rows.vectors @ block.columns.vectors.T  # (B, M)
+    return _tile_sum(cosines, _kept(block, block.columns, cosines), kernel, score)
+
+
+def _row_log_sum_exp(block: Block, kernel: Kernel, score: Score) -> tuple[Tensor, Tensor]:
+    """Log-sum-exp and number of the pairs of each of this process's rows in a block, both ``(B,)``."""
+    if not _fits_one_tile(block):
+        return _RowLogSumExp.apply(block, kernel, score, block.rows.vectors, block.columns.vectors, *_learned(kernel))
+    cosines = block.rows.vectors @ block.columns.vectors.T  # (B, M)
+    keep = _kept(block, block.columns, cosines)
+    return _tile_scores(cosines, keep, kernel, score).logsumexp(dim=1), _counts(cosines, keep, dim=1)
+
+
+class _Tile(NamedTuple):
+    """A rectangle of the matrix of pairs: its place, its cosines, and which of them count (``None`` for all)."""
+
+    i: slice
+    j: slice
+    rows: Tensor  # (b, D)
+    columns: Tensor  # (m, D)
+    cosines: Tensor  # (b, m), a leaf of autograd
+    keep: Tensor | None  # (b, m)
+
+
+def _tiles(block: Block, columns: Rows) -> Iterator[_Tile]:
+    """Cut the pairs of the block's rows with some process's columns into tiles.
+
+    Of a symmetric block only the pairs above the diagonal are in them: each unordered pair once.
+    """
+    vectors, symmetric = block.rows.vectors, _is_symmetric(block)
+    area = tile_area(vectors)
+    high = math.isqrt(area) if symmetric else min(len(vectors), math.isqrt(area))
+    wide = high if symmetric else area // high
+    for start in range(0, len(vectors), high):
+        i = slice(start, start + high)
+        rows = vectors[i].detach()  # (b, D)
+        for begin in range(start if symmetric else 0, len(columns.vectors), wide):
+            j = slice(begin, begin + wide)
+            some = columns.vectors[j].detach()  # (m, D)
+            cosines = rows @ some.T  # (b, m)
+            keep = _kept(block, columns, cosines, i, j)
+            if symmetric and i == j:
+                keep = torch.ones_like(cosines, dtype=torch.bool) if keep is None else keep
+                keep = keep.triu(diagonal=1)
+            yield _Tile(i, j, rows, some, cosines.requires_grad_(), keep)
+
+
+_ALL = slice(None)
+
+
+def _kept(block: Block, columns: Rows, cosines: Tensor, i: slice = _ALL, j: slice = _ALL) -> Tensor | None:
+    """Say which pairs of a tile count: bool ``(b, m)``, or ``None`` for all of them."""
+    shared = share_text(block.rows.texts[i], columns.texts[j])
+    keep = None if shared is None else ~shared
+    if block.offered is not None:
+        keep = block.offered[i, j] if keep is None else keep & block.offered[i, j]
+    if block.bounds is not None:
+        low, high = block.bounds[i, :1], block.bounds[i, 1:]
+        inside = (cosines >= low) & (cosines <= high)
+        keep = inside if keep is None else keep & inside
+    return keep
+
+
+def _tile_scores(cosines: Tensor, keep: Tensor | None, kernel: Kernel, score: Score, fill: float = -math.inf) -> Tensor:
+    scores = score(kernel(cosines))
+    return scores if keep is None else scores.masked_fill(~keep, fill)
+
+
+def _tile_sum(cosines: Tensor, keep: Tensor | None, kernel: Kernel, score: Score) -> tuple[Tensor, Tensor]:
+    scores = _tile_scores(cosines, keep, kernel, score, fill=0.0)
+    return scores.sum(), _counts(cosines, keep, dim=1).sum()
+
+
+def _counts(cosines: Tensor, keep: Tensor | None, dim: int) -> Tensor:
+    if keep is None:
+        return torch.full((cosines.shape[1 - dim],), cosines.shape[dim], device=cosines.device)
+    return keep.sum(dim=dim)
+
+
+def _learned(kernel: Kernel) -> list[Tensor]:
+    return [parameter for parameter in kernel.parameters() if parameter.requires_grad]
+
+
+def _is_symmetric(block: Block) -> bool:
+    plain = block.bounds is None and block.offered is None
+    return block.rows is block.columns and plain and world_size() == 1
+
+
+def tile_area(vectors: Tensor) -> int:
+    """Number of pairs of ``vectors`` that one tile may have, at least 1."""
+    size = _TILE_MEMORY.get() or _MEMORY.get(vectors.device.type, _MEMORY["cuda"])
+    return max(1, size // (_COPIES * vectors.element_size()))
+
+
+def _fits_one_tile(block: Block) -> bool:
+    pairs = len(block.rows.vectors) * len(block.columns.vectors)
+    return world_size() == 1 and pairs <= tile_area(block.rows.vectors)
+
+
+class _Gradients:
+    """Buffers for the gradient of a sweep's result by rows, columns and the kernel's parameters."""
+
+    def __init__(self, block: Block, kernel: Kernel) -> None:
+        self.rows = torch.zeros_like(block.rows.vectors)  # (B, D)
+        self.columns: Tensor | None  # (M, D); shared with the rows where the two are one set
+        self.columns = self.rows if _is_symmetric(block) else torch.zeros_like(block.columns.vectors)
+        self.parameters = _learned(kernel)
+        self.learned = [torch.zeros_like(parameter) for parameter in self.parameters]
+
+    def add(self, tile: _Tile, visitors: Tensor, result: Tensor, weight: Tensor | None = None) -> None:
+        """Add what ``result``, a function of the tile's cosines, gives; ``visitors`` is its columns' buffer."""
+        slope, *slopes = torch.autograd.grad(result, [tile.cosines, *self.parameters], weight)  # (b, m), ...
+        self.rows[tile.i].addmm_(slope, tile.columns)
+        visitors[tile.j].addmm_(slope.T, tile.rows)
+        for gradient, more in zip(self.learned, slopes, strict=True):
+            gradient += more
+
+    def times(self, factor: Tensor | float) -> tuple[Tensor | None, ...]:
+        """Return the gradients of rows, columns (``None`` if they are the rows) and parameters, times ``factor``."""
+        columns = None if self.columns is None or self.columns is self.rows else self.columns * factor
+        return self.rows * factor, columns, *(gradient * factor for gradient in self.learned)
+
+
+class _PairSum(torch.autograd.Function):
+    """Sum and number of a block's pairs, value and gradient in one sweep."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        block: Block,
+        kernel: Kernel,
+        score: Score,
+        wanted: bool,
+        rows: Tensor,
+        columns: Tensor,
+        *learned: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        wanted = wanted and any(ctx.needs_input_grad)
+        gradients = _Gradients(block, kernel) if wanted else None
+        sums, counts = [], []
+
+        def look(visiting: Rows, visitors: Tensor | None) -> None:
+            for tile in _tiles(block, visiting):
+                with torch.set_grad_enabled(wanted):
+                    value, count = _tile_sum(tile.cosines, tile.keep, kernel, score)
+                sums.append(value.detach())
+                counts.append(count)
+                if gradients is not None and visitors is not None:
+                    gradients.add(tile, visitors, value)
+
+        home = visit(block.columns, look, gradients.columns if gradients else None)
+        if gradients is not None:
+            gradients.columns = home
+        ctx.gradients = gradients
+        ctx.times = 2.0 if _is_symmetric(block) else 1.0  # each unordered pair stands for two
+        count = torch.stack(counts).sum() * int(ctx.times)
+        ctx.mark_non_differentiable(count)
+        return torch.stack(sums).sum() * ctx.times, count
+
+    @staticmethod
+    def backward(ctx: Any, weight: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        _refuse_second_derivative()
+        return None, None, None, None, *ctx.gradients.times(weight * ctx.times)
+
+
+class _RowLogSumExp(torch.autograd.Function):
+    """Log-sum-exp and number of each row's pairs: one sweep forward, one backward."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, block: Block, kernel: Kernel, score: Score, rows: Tensor, columns: Tensor, *learned: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        log = torch.full_like(rows[:, 0], -torch.inf)  # (B,)
+        count = torch.zeros(len(rows), dtype=torch.long, device=rows.device)  # (B,)
+        symmetric = _is_symmetric(block)
+
+        def look(visiting: Rows, _: Tensor | None) -> None:
+            for tile in _tiles(block, visiting):
+                scores = _tile_scores(tile.cosines, tile.keep, kernel, score)
+                for part, dim in ((tile.i, 1), (tile.j, 0))[: 1 + symmetric]:
+                    log[part] = torch.logaddexp(log[part], scores.logsumexp(dim=dim))
+                    count[part] += _counts(tile.cosines, tile.keep, dim=dim)
+
+        visit(block.columns, look)
+        ctx.save_for_backward(rows, columns, log)
+        ctx.block, ctx.kernel, ctx.score, ctx.across = block, kernel, score, world_size() > 1
+        ctx.mark_non_differentiable(count)
+        return log, count
+
+    @staticmethod
+    def backward(ctx: Any, weight: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        _refuse_second_derivative()
+        log = ctx.saved_tensors[2]
+        log = log.masked_fill(log.isneginf(), 0)  # an empty row has no pair whose share could be asked for
+        with across_devices(ctx.across), torch.autocast(log.device.type, enabled=False):
+            gradients = _Gradients(ctx.block, ctx.kernel)
+            symmetric = _is_symmetric(ctx.block)
+
+            def look(visiting: Rows, visitors: Tensor | None) -> None:
+                for tile in _tiles(ctx.block, visiting):
+                    with torch.enable_grad():
+                        scores = _tile_scores(tile.cosines, tile.keep, ctx.kernel, ctx.score)
+                    share = (scores.detach() - log[tile.i, None]).exp() * weight[tile.i, None]  # (b, m)
+                    if symmetric:
+                        share += (scores.detach() - log[tile.j]).exp() * weight[tile.j]
+                    assert visitors is not None  # the buffer went along
+                    gradients.add(tile, visitors, scores, share)
+
+            gradients.columns = visit(ctx.block.columns, look, gradients.columns)
+        return None, None, None, *gradients.times(1.0)
+
+
+def _refuse_second_derivative() -> None:
+    if torch.is_grad_enabled():  # autograd's create_graph
+        raise NotImplementedError(
+            "a loss computed tile by tile has no second derivative; for one, let tile_memory() hold all pairs"
+        )

@@ -80,7 +80,7 @@ class Alpha(nn.Module):
     @torch.no_grad()
     def _mean_ratio(self, kernel: Kernel, blocks: Sequence[Block]) -> Tensor:
         """Return the average of ``u``, moved on by this batch in training; before any training, the batch's own."""
-        ratio = pair_mean(blocks, lambda cosine: kernel(cosine).exp())
+        ratio = pair_mean(blocks, kernel)
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(ratio)
             ratio = ratio / dist.get_world_size()

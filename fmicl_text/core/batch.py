@@ -1,0 +1,166 @@
+"""One batch as the objectives see it: anchors, positives, explicit negatives, and which pairs are negatives.
+
+Shapes: ``B`` rows of a batch, ``M`` explicit negatives, ``D`` dimensions, ``K`` texts a row stands for.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from fmicl_text.core.devices import rank, world_size
+from fmicl_text.core.kernels import Kernel
+from fmicl_text.core.pairs import Block, Rows, together
+from fmicl_text.core.regions import Region, restricted
+
+NEGATIVES = ("within", "cross", "both")
+"""``within``: anchors (x_i, x_j), the paper's. ``cross``: (x_i, y_j). ``both``: all pairs of the 2B rows."""
+
+Terms = dict[str, Tensor]
+"""The scalar terms of an objective by name, ``positive`` and ``negative``; their sum is the loss."""
+
+
+class Batch(NamedTuple):
+    """Anchors ``(B, D)``, their positives ``(B, D)`` and explicit negatives ``(M, D)``, and the negatives' region."""
+
+    x: Rows
+    y: Rows
+    extra: Rows | None = None
+    region: Region | None = None
+
+    def own(self, kernel: Kernel) -> Tensor:
+        """Return ``r(x_i, y_i)``: ``(B,)``."""
+        return kernel((self.x.vectors * self.y.vectors).sum(dim=1))
+
+    def against(self, rows: Rows, *columns: Rows | None) -> Sequence[Block]:
+        """Return the negative pairs of ``rows`` with each of the sets of columns that is there."""
+        return restricted([Block(rows, of) for of in columns if of is not None], self.region)
+
+    def negatives(self, which: str) -> Sequence[Block]:
+        """Return the negative pairs called ``within``, ``cross`` or ``both``, and the pairs (x_i, n_j).
+
+        Raises:
+            ValueError: If ``which`` is none of :data:`NEGATIVES`.
+        """
+        if which == "within":
+            return self.against(self.x, self.x, self.extra)
+        if which == "cross":
+            return self.against(self.x, self.y, self.extra)
+        if which == "both":
+            rows = together(self.x, self.y)
+            return [*self.against(rows, rows), *self.against(self.x, self.extra)]
+        raise ValueError(f"negatives must be one of {', '.join(NEGATIVES)}, got {which!r}")
+
+    def swapped(self) -> Batch:
+        """Return the batch with anchors and positives in each other's place, without explicit negatives."""
+        return self._replace(x=self.y, y=self.x, extra=None)
+
+
+class Objective(Protocol):
+    """How every objective is called."""
+
+    def __call__(
+        self,
+        x: Tensor,
+        y: Tensor,
+        extra: Tensor | None = None,
+        *,
+        texts: Tensor | None = None,
+        extra_texts: Tensor | None = None,
+        region: Region | None = None,
+        **settings: Any,
+    ) -> Terms:
+        """Return the terms of the objective on one batch.
+
+        Computes in float32 at least, with autocast off: a bfloat16 cosine near 1 has steps of 0.004, which a kernel
+        of width sigma = 0.16 turns into 16 percent.
+
+        Args:
+            x: Anchors, unit vectors ``(B, D)``.
+            y: Positives, unit vectors ``(B, D)``.
+            extra: Explicit negatives, unit vectors ``(M, D)``, offered to every anchor; default none.
+            texts: Text identities of the pairs ``(B, K)``, int64; default all differ. Rows that share a text are
+                never each other's negatives, see :mod:`fmicl_text.core.pairs`.
+            extra_texts: Text identities of the explicit negatives, ``(M,)`` or ``(M, K)``; default all differ.
+            region: Restricts each row's negatives to a ball or a ring of similarity; default all.
+            settings: The objective's own.
+
+        Raises:
+            ValueError: If shapes do not fit together, rows are not of unit length, or there is no negative.
+        """
+
+
+def objective(equation: Callable[..., Terms]) -> Objective:
+    """Make an equation on a :class:`Batch` callable with tensors, as :class:`Objective` says."""
+
+    @functools.wraps(equation)
+    def on_tensors(
+        x: Tensor,
+        y: Tensor,
+        extra: Tensor | None = None,
+        *,
+        texts: Tensor | None = None,
+        extra_texts: Tensor | None = None,
+        region: Region | None = None,
+        **settings: Any,
+    ) -> Terms:
+        with torch.autocast(x.device.type, enabled=False):
+            x, y = _at_least_float32(x), _at_least_float32(y)
+            extra = None if extra is None else _at_least_float32(extra)
+            return equation(as_batch(x, y, extra, texts, extra_texts, region), **settings)
+
+    return on_tensors
+
+
+def _at_least_float32(vectors: Tensor) -> Tensor:
+    return vectors.float() if vectors.dtype in (torch.float16, torch.bfloat16) else vectors
+
+
+def as_batch(
+    x: Tensor,
+    y: Tensor,
+    extra: Tensor | None = None,
+    texts: Tensor | None = None,
+    extra_texts: Tensor | None = None,
+    region: Region | None = None,
+) -> Batch:
+    """Check the tensors of one batch and attach text identities; arguments as in :class:`Objective`.
+
+    Raises:
+        ValueError: If shapes do not fit together, rows are not of unit length, or there is no negative.
+    """
+    if x.ndim != 2 or x.shape != y.shape or len(x) == 0:
+        raise ValueError(f"x and y must both be (B, D) with B > 0, got {tuple(x.shape)} and {tuple(y.shape)}")
+    if extra is not None and (extra.ndim != 2 or extra.shape[1] != x.shape[1]):
+        raise ValueError(f"extra must be (M, {x.shape[1]}) like x, got {tuple(extra.shape)}")
+    if len(x) == 1 and extra is None and world_size() == 1:
+        raise ValueError("x must have at least 2 rows where there are no explicit negatives, got 1")
+    for name, vectors in (("x", x), ("y", y), ("extra", extra)):
+        if vectors is not None:
+            _check_unit(name, vectors)
+    if texts is None:
+        texts = (torch.arange(len(x), device=x.device) + rank() * len(x)).unsqueeze(1)  # (B, 1)
+    if texts.ndim != 2 or len(texts) != len(x):
+        raise ValueError(f"texts must be (B, K) with B = {len(x)}, got {tuple(texts.shape)}")
+    if extra is None:
+        return Batch(Rows(x, texts), Rows(y, texts), None, region)
+    if extra_texts is None:  # negative: no row of the batch has them
+        extra_texts = -1 - torch.arange(len(extra), device=x.device) - rank() * len(extra)
+    if extra_texts.ndim == 1:
+        extra_texts = extra_texts.unsqueeze(1)  # (M, 1)
+    if extra_texts.ndim != 2 or len(extra_texts) != len(extra):
+        raise ValueError(f"extra_texts must be (M, K) with M = {len(extra)}, got {tuple(extra_texts.shape)}")
+    return Batch(Rows(x, texts), Rows(y, texts), Rows(extra, extra_texts), region)
+
+
+@torch.no_grad()
+def _check_unit(name: str, vectors: Tensor) -> None:
+    """Refuse rows that are not unit vectors; a NaN passes, it is for the trainer to report."""
+    off = (vectors.square().sum(dim=1) - 1).abs().nan_to_num()  # (B,)
+    if len(off) and off.max() > 1e-3:
+        worst = int(off.argmax())
+        raise ValueError(f"{name} must have rows of length 1, got {vectors[worst].norm().item():.4g} in row {worst}")

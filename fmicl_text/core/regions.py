@@ -1,0 +1,136 @@
+r"""Negatives from a region of similarity: Ball and Ring.
+
+Wu, Zhuang, Mosse, Yamins, Goodman, "On Mutual Information in Contrastive Learning for Visual Representations"
+(VINCE), arXiv 2005.13149; Wu, Mosse, Zhuang, Yamins, Goodman, "Conditional Negative Sampling for Contrastive Learning
+of Visual Representations", ICLR 2021, arXiv 2010.02037.
+
+Of a row's ``n`` candidates, ordered from the most similar down, a **ball** keeps the first ``outer n``, the hard
+ones. A **ring** drops the closest ``inner`` of those again, which are likely to be positives in truth. The papers draw
+at random from the region of a memory bank; here all of the region counts.
+
+Shapes: ``B`` rows, ``M`` columns; ``(b, M)`` is a strip.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fmicl_text.core.devices import visit
+from fmicl_text.core.pairs import Block, Rows, share_text
+from fmicl_text.core.reduce import tile_area
+
+
+@dataclass(frozen=True)
+class Region:
+    """A ball, or with ``inner > 0`` a ring.
+
+    Attributes:
+        outer: Share of a row's candidates in the ball, in (0, 1]; at least one is kept.
+        inner: Share of the ball that is dropped, the closest, in [0, 1); at least one is left.
+
+    Raises:
+        ValueError: If a share is out of range.
+    """
+
+    outer: float = 0.1
+    inner: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.outer <= 1:
+            raise ValueError(f"outer must be above 0 and at most 1, or the region keeps nothing, got {self.outer!r}")
+        if not 0 <= self.inner < 1:
+            raise ValueError(f"inner must be in [0, 1), or the ring keeps nothing, got {self.inner!r}")
+
+    def at(self, step: int) -> Region:
+        """Return the region itself, the same at every training step."""
+        return self
+
+
+def _linear(progress: float) -> float:
+    return progress
+
+
+def _step(progress: float) -> float:
+    return math.floor(progress * 10) / 10
+
+
+def _exponential(progress: float) -> float:
+    return (1 - 0.1**progress) / 0.9
+
+
+SCHEDULES: dict[str, Callable[[float], float]] = {"linear": _linear, "step": _step, "exponential": _exponential}
+"""How much of the way from all candidates to the region is done, by the share of the annealing steps done."""
+
+
+@dataclass(frozen=True)
+class Annealing:
+    """A region that is all candidates at first, ``outer = 1``, and shrinks to what it is to be.
+
+    Training on hard negatives from the start goes wrong; the papers shrink the ball over the first half of it.
+
+    Attributes:
+        region: Where it ends.
+        steps: Training steps until then.
+        schedule: ``linear``; ``step``, linear in ten steps; ``exponential``, fast at first.
+
+    Raises:
+        ValueError: If ``steps`` is not positive, or the schedule unknown.
+    """
+
+    region: Region
+    steps: int
+    schedule: str = "linear"
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, got {self.steps!r}")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {self.schedule!r}")
+
+    def at(self, step: int) -> Region:
+        """Return the region after ``step`` training steps."""
+        way = SCHEDULES[self.schedule](min(step / self.steps, 1.0))
+        return Region(outer=1 - way * (1 - self.region.outer), inner=self.region.inner)
+
+
+def restricted(blocks: Sequence[Block], region: Region | None) -> Sequence[Block]:
+    """Return the blocks with each row's pairs restricted to ``region``, in each block for itself."""
+    if region is None:
+        return blocks
+    return [block._replace(bounds=_bounds(block, region)) for block in blocks]
+
+
+@torch.no_grad()
+def _bounds(block: Block, region: Region) -> Tensor:
+    """Cosines between which a row's candidates are in the region: ``(B, 2)``.
+
+    They lie halfway between two candidates, so that rounding never moves one across.
+    """
+    columns: list[Rows] = []
+    visit(block.columns, lambda visiting, _: columns.append(visiting))
+    vectors = torch.cat([rows.vectors for rows in columns])  # (M, D), of all processes that share the batch
+    texts = torch.cat([rows.texts for rows in columns])  # (M, K)
+    height = max(1, tile_area(vectors) // len(vectors))
+    strips = [slice(start, start + height) for start in range(0, len(block.rows.vectors), height)]
+    return torch.cat([_bounds_of(block.rows, strip, vectors, texts, region) for strip in strips])
+
+
+def _bounds_of(rows: Rows, strip: slice, vectors: Tensor, texts: Tensor, region: Region) -> Tensor:
+    cosines = rows.vectors[strip] @ vectors.T  # (b, M)
+    shared = share_text(rows.texts[strip], texts)
+    if shared is not None:
+        cosines = cosines.masked_fill(shared, -torch.inf)
+    candidates = cosines.isfinite().sum(dim=1, keepdim=True)  # (b, 1)
+    ball = (region.outer * candidates).floor().long().clamp(min=1)
+    dropped = (region.inner * ball).floor().long()
+    ordered = cosines.topk(min(int(ball.max()) + 1, cosines.shape[1]), dim=1).values  # (b, k)
+    edge = torch.full_like(ordered[:, :1], torch.inf)
+    ordered = torch.cat([edge, ordered, -edge], dim=1)  # (b, k + 2): rank n is at n + 1
+    low = (ordered.gather(1, ball) + ordered.gather(1, ball + 1)) / 2
+    high = (ordered.gather(1, dropped) + ordered.gather(1, dropped + 1)) / 2
+    return torch.cat([low, high], dim=1)
