@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from inspect import isclass
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -49,12 +49,18 @@ class Finding:
 def explain(error: ValidationError, value: dict[str, Any]) -> list[Finding]:
     """Return one finding for each key of ``value`` that ``error`` is about.
 
-    A union, such as a number or "auto", reports a failure for each of its members; they become one sentence.
+    A union, such as a number or "auto", reports a failure for each of its members; they become one sentence. Of a name
+    or a section, what is wrong inside a section that was given says it all.
     """
     by_path: dict[KeyPath, list[ErrorDetails]] = {}
     for details in error.errors(include_url=False):
         by_path.setdefault(_path(details, value), []).append(details)
-    return [_finding(path, failures) for path, failures in by_path.items()]
+    inside = {path[:depth] for path in by_path for depth in range(len(path))}
+    return [
+        _finding(path, failures)
+        for path, failures in by_path.items()
+        if path not in inside or failures[0]["type"] != "literal_error"
+    ]
 
 
 def _path(details: ErrorDetails, value: Any) -> KeyPath:
@@ -136,8 +142,9 @@ def _sections(location: Location) -> list[type[BaseModel]]:
 
 
 def _own_tags(section: type[BaseModel]) -> tuple[str, ...]:
-    """Return the values of the section's first field, which tells it from its alternatives."""
-    return get_args(next(iter(section.model_fields.values())).annotation)
+    """Return the values of the choice that a section must make, which tells it from its alternatives."""
+    choices = (field.annotation for field in section.model_fields.values() if field.is_required())
+    return next((get_args(choice) for choice in choices if get_origin(choice) is Literal), ())
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
