@@ -27,6 +27,7 @@ _EXPORTS = {
     "ContrastiveTrainer": "fmicl_text.trainer",
     "train": "fmicl_text.training",
     "evaluate": "fmicl_text.evaluation.sts",
+    "publish": "fmicl_text.hub",
 }
 
 __all__ = ["__version__", *_EXPORTS]

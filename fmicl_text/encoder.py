@@ -29,7 +29,7 @@ def load_model(name: str, revision: str | None = None) -> SentenceTransformer:
     """
     from sentence_transformers import SentenceTransformer
 
-    place = _locate(name)
+    place = locate(name)
     try:
         return SentenceTransformer(place, revision=revision, model_kwargs=dict(_SAFE))
     except Exception as error:  # transformers, safetensors and the Hub client each have their own
@@ -50,7 +50,7 @@ def load_encoder(section: ModelSection) -> SentenceTransformer:
     if section.pooling is None:
         model = load_model(section.base, section.revision)
     else:
-        place, hub = _locate(section.base), {"revision": section.revision}
+        place, hub = locate(section.base), {"revision": section.revision}
         try:
             transformer = Transformer(place, model_kwargs=_SAFE | hub, config_kwargs=hub, processor_kwargs=hub)
         except Exception as error:  # as above
@@ -65,8 +65,12 @@ def load_encoder(section: ModelSection) -> SentenceTransformer:
     return model
 
 
-def _locate(name: str) -> str:
-    """Return the folder or Hub id behind a name."""
+def locate(name: str) -> str:
+    """Return the folder or Hub id behind a name, which :func:`load_model` explains.
+
+    Raises:
+        InputError: If the name is a path and there is no such folder.
+    """
     if name == "sample:minilm":
         return str(minilm_path())
     folder = Path(name).expanduser()

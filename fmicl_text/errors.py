@@ -1,4 +1,4 @@
-"""The one exception that means: the input is wrong, not the program."""
+"""The exceptions that the command line prints without a traceback: the input is wrong, or the world is."""
 
 from __future__ import annotations
 
@@ -18,3 +18,10 @@ class InputError(ValueError):
     def __init__(self, problems: str | Sequence[str]) -> None:
         self.problems = [problems] if isinstance(problems, str) else list(problems)
         super().__init__("\n".join(self.problems))
+
+
+class RunFailedError(RuntimeError):
+    """The run failed by no mistake of the user's input: the network, the Hub, or weights that became NaN.
+
+    The command line prints it and exits with status 1.
+    """

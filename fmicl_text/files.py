@@ -29,9 +29,9 @@ def write_text(path: Path, text: str) -> None:
         raise
 
 
-def write_json(path: Path, document: Any) -> None:
-    """Write ``document`` as indented JSON; NaN and infinity are refused, since JSON has neither."""
-    write_text(path, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+def write_json(path: Path, document: Any, indent: int | None = 2) -> None:
+    """Write ``document`` as JSON, in one line if ``indent`` is None; NaN and infinity are refused: JSON has neither."""
+    write_text(path, json.dumps(document, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:

@@ -9,20 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 from fmicl_text.data import load_heldout, load_train
 from fmicl_text.errors import InputError
+from fmicl_text.evaluation.geometry import PairSet, stsb_pair_set
 from fmicl_text.evaluation.suites import Pairs, load_pairs, load_suite, stsb_pairs
 from fmicl_text.recipe import Recipe
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
+_NO_SUITES = ("heldout", "geometry")
+"""What ``evaluate.after`` may name beside suites."""
+
 
 @dataclass(frozen=True)
 class Inputs:
-    """Training rows, held-out pairs, and the STS-B dev pairs that choose the checkpoint."""
+    """Training rows, held-out pairs, the STS-B dev pairs that choose the checkpoint, and those of the geometry."""
 
     train: Dataset
     heldout: Dataset | None
     development: Pairs | None
+    geometry: PairSet | None
 
 
 def load_inputs(recipe: Recipe) -> Inputs:
@@ -38,7 +43,8 @@ def load_inputs(recipe: Recipe) -> Inputs:
         "train": lambda: load_train(recipe.data),
         "heldout": lambda: load_heldout(recipe.data),
         "development": lambda: stsb_pairs("dev", section.data) if section.during else None,
-        **{name: partial(_complete, name, section.data) for name in section.after if name != "heldout"},
+        **{name: partial(_complete, name, section.data) for name in section.after if name not in _NO_SUITES},
+        "geometry": lambda: stsb_pair_set(section.data) if "geometry" in section.after else None,
     }
     for name, step in steps.items():
         try:
@@ -47,7 +53,7 @@ def load_inputs(recipe: Recipe) -> Inputs:
             problems += error.problems
     if problems:
         raise InputError(list(dict.fromkeys(problems)))
-    return Inputs(loaded["train"], loaded["heldout"], loaded["development"])
+    return Inputs(loaded["train"], loaded["heldout"], loaded["development"], loaded["geometry"])
 
 
 def _complete(suite: str, data: str | None) -> None:

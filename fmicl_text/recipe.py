@@ -9,60 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    JsonValue,
-    PositiveFloat,
-    PositiveInt,
-    SerializerFunctionWrapHandler,
-    ValidationError,
-    model_serializer,
-    model_validator,
-)
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import AfterValidator, Field, JsonValue, PositiveInt
 
 from fmicl_text.hints import did_you_mean
+from fmicl_text.recipe_losses import LossSections
+from fmicl_text.recipe_section import Conflict, Section, refused
 from fmicl_text.resources import resource_folder
 from fmicl_text.training_arguments import check_training_arguments
-
-Conflict = tuple[tuple[str | int, ...], str]
-"""Where, from the section on, and what is impossible there."""
-
-
-def _refused(message: str) -> PydanticCustomError:
-    """Return an error whose message is shown as it is."""
-    return PydanticCustomError("refused", "{message}", {"message": message})
-
-
-class Section(BaseModel):
-    """A mapping in a recipe: an unknown key is an error, and so is a value of another type."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
-
-    def conflicts(self) -> Iterator[Conflict]:
-        """Yield every impossible combination of values that are fine by themselves."""
-        yield from ()
-
-    @model_validator(mode="after")
-    def _refuse_conflicts(self) -> Self:
-        problems = [InitErrorDetails(type=_refused(text), loc=loc, input=None) for loc, text in self.conflicts()]
-        if problems:
-            raise ValidationError.from_exception_data(type(self).__name__, problems)
-        return self
-
-    @model_serializer(mode="wrap")
-    def _leave_out_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Drop ``null`` where it is the default, so that a resolved recipe has only lines that say something."""
-        fields = type(self).model_fields
-        kept = handler(self).items()
-        return {key: value for key, value in kept if value is not None or fields[key].default is not None}
 
 
 class ModelSection(Section):
@@ -132,92 +87,12 @@ class DataSection(Section):
             yield ("heldout",), "is the training data; name a source with other rows"
 
 
-class GaussianSection(Section):
-    """The paper's kernel: u = mu exp(-||a - b||^2 / (2 sigma^2))."""
-
-    name: Literal["gaussian"]
-    """Which kernel."""
-    sigma: PositiveFloat
-    """Width; sigma^2 is the temperature of a cosine kernel, and the paper's c is 1 / (2 sigma^2)."""
-    mu: Annotated[float, Field(gt=0, le=2)] = 1.0
-    """Density ratio of a coincident pair."""
-
-
-class CosineSection(Section):
-    """The similarity inside InfoNCE: u = exp(cosine / temperature)."""
-
-    name: Literal["cosine"]
-    """Which kernel."""
-    temperature: PositiveFloat
-    """Width; SimCSE has 0.05."""
-
-
-class CosineCriticSection(Section):
-    """The cosine itself as f-MICL's critic, clamped to the divergence's domain; for study."""
-
-    name: Literal["cosine-critic"]
-    """Which kernel."""
-    temperature: PositiveFloat = 1.0
-    """The critic is cosine / temperature."""
-
-
-class LossSection(Section):
-    """An objective and its settings; for what is left out, the loss class has its own default."""
-
-    def arguments(self) -> dict[str, Any]:
-        """Return the settings as keyword arguments of the loss class, without those left at their default."""
-        arguments = self.model_dump(exclude={"objective", "kernel"}, exclude_defaults=True)
-        kernel = self.model_dump(include={"kernel"}).get("kernel", {})
-        return arguments | {"kernel" if key == "name" else key: value for key, value in kernel.items()}
-
-
-class FMICLSection(LossSection):
-    """f-MICL, :class:`fmicl_text.FMICLLoss`."""
-
-    objective: Literal["fmicl"]
-    """Which loss."""
-    divergence: Literal["kl", "js", "pearson", "sh", "tsallis", "vlc", "rkl", "neyman", "jeffreys"] | None = None
-    """The f-divergence; the paper rules out rkl, neyman and jeffreys, they are for study."""
-    order: Annotated[float, Field(gt=1)] | None = None
-    """Order of the Tsallis divergence, default 2."""
-    kernel: Annotated[GaussianSection | CosineSection | CosineCriticSection, Field(discriminator="name")] | None = None
-    """Density ratio of a pair."""
-    learn_kernel: bool = False
-    """Whether the kernel's width is trained too."""
-    alpha: Annotated[float, Field(ge=0)] | Literal["auto"] | None = None
-    """Weight of the negative term; auto keeps it at 1 / mean density ratio of the negative pairs."""
-    balance_cosine: Annotated[float, Field(ge=-1, lt=1)] | None = None
-    """Instead of alpha: the cosine at which a pair's push and pull balance."""
-    negatives: Literal["within", "cross", "both"] | None = None
-    """Which pairs are negatives: among anchors (the paper's), anchors with other positives, or both."""
-
-    def conflicts(self) -> Iterator[Conflict]:
-        """An order is Tsallis's, alpha has one source, and a cosine critic has no width to learn."""
-        if self.order is not None and self.divergence != "tsallis":
-            yield ("order",), "belongs to divergence: tsallis"
-        if self.alpha is not None and self.balance_cosine is not None:
-            yield ("balance_cosine",), "is another way to give alpha; give one of the two"
-        if self.learn_kernel and isinstance(self.kernel, CosineCriticSection):
-            yield ("learn_kernel",), "does not go with kernel: cosine-critic, whose temperature is fixed"
-
-
-class InfoNCESection(LossSection):
-    """InfoNCE, :class:`fmicl_text.InfoNCELoss`."""
-
-    objective: Literal["infonce"]
-    """Which loss."""
-    kernel: Annotated[GaussianSection | CosineSection, Field(discriminator="name")] | None = None
-    """Density ratio of a pair; default cosine with temperature 0.05."""
-    learn_kernel: bool = False
-    """Whether the kernel's width is trained too."""
-
-
 def _check_suite(suite: str) -> str:
-    known = ["heldout", *sorted(path.stem for path in resource_folder("suites").glob("*.yaml"))]
+    known = ["geometry", "heldout", *sorted(path.stem for path in resource_folder("suites").glob("*.yaml"))]
     if suite in known or (suite.endswith((".yaml", ".yml")) and Path(suite).is_file()):
         return suite
     hint = did_you_mean(suite, known)
-    raise _refused(f'no suite "{suite}"{hint}; there are {", ".join(known)}, or name a YAML file')
+    raise refused(f'no suite "{suite}"{hint}; there are {", ".join(known)}, or name a YAML file')
 
 
 class EvaluateSection(Section):
@@ -230,7 +105,7 @@ class EvaluateSection(Section):
     before: bool = False
     """Also measure everything in `after` before training."""
     after: list[Annotated[str, AfterValidator(_check_suite)]] = []
-    """What to measure at the end: names or files of suites, and heldout."""
+    """What to measure at the end: names or files of suites, heldout, and geometry."""
     data: str | None = None
     """Where the STS data comes from: a folder, or sample:stsb; default the Hub."""
 
@@ -240,9 +115,49 @@ class EvaluateSection(Section):
             yield ("after",), f"has something twice: {', '.join(self.after)}"
 
 
+LANGUAGE = "[a-z]{2,3}|multilingual|code"
+"""What the Hub takes for a language: ISO 639 codes, and two words of its own."""
+
+
+def _check_repo(repo: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo, re.ASCII):
+        raise refused(f'must be OWNER/NAME, as in "me/my-encoder", got "{repo}"')
+    return repo
+
+
+def _check_license(license: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", license) or license == "unknown":
+        raise refused(f'must be the Hub\'s name of one, such as apache-2.0, mit or cc-by-sa-4.0, got "{license}"')
+    return license
+
+
+def _check_language(language: str) -> str:
+    if not re.fullmatch(LANGUAGE, language):
+        raise refused(f'must be an ISO 639 code such as en, or multilingual, got "{language}"')
+    return language
+
+
+class PublishSection(Section):
+    """Where the encoder goes on the Hugging Face Hub at the end; with several seeds it is the first one's."""
+
+    repo: Annotated[str, AfterValidator(_check_repo)] | None = None
+    """The model's repository, OWNER/NAME; default: it is not published."""
+    private: bool = True
+    """Whether only its owner can see it."""
+    license: Annotated[str, AfterValidator(_check_license)] | None = None
+    """The Hub's identifier of the licence, such as apache-2.0; what the base model and the data allow."""
+    language: list[Annotated[str, AfterValidator(_check_language)]] = []
+    """ISO 639 codes of the languages it is for, such as en; default: what the base model's card says."""
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Nothing is published without a licence."""
+        if self.repo is not None and self.license is None:
+            yield ("license",), "is needed to publish; name one that the base model and the data allow"
+
+
 def _check_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise _refused(f'must be letters, digits, - _ and ., with a letter or digit first, got "{name}"')
+        raise refused(f'must be letters, digits, - _ and ., with a letter or digit first, got "{name}"')
     return name
 
 
@@ -255,7 +170,7 @@ class Recipe(Section):
     """The encoder to start from."""
     data: DataSection
     """What to train on."""
-    loss: Annotated[FMICLSection | InfoNCESection, Field(discriminator="objective")]
+    loss: Annotated[LossSections, Field(discriminator="objective")]
     """The objective."""
     train: Annotated[dict[str, JsonValue], AfterValidator(check_training_arguments)] = {}
     """Any field of SentenceTransformerTrainingArguments, except output_dir and seed."""
@@ -263,6 +178,8 @@ class Recipe(Section):
     """What to measure, and when."""
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)] = [42]
     """One run for each; the results are summarised by mean and standard deviation."""
+    publish: PublishSection = PublishSection()
+    """Where the trained encoder goes."""
 
     def conflicts(self) -> Iterator[Conflict]:
         """Seeds differ, and what is asked of the evaluation is there to be evaluated."""

@@ -1,17 +1,17 @@
-"""Where the shipped recipes and suites lie: inside the wheel, or beside the package in a checkout."""
+"""Where the shipped recipes, suites and published tables lie: inside the wheel, or beside the package in a checkout."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parent
-_CHECKOUT = {"recipes": "recipes", "suites": "eval/suites"}
+_CHECKOUT = {"recipes": "recipes", "suites": "eval/suites", "published": "eval/published"}
 
 
 def resource_folder(name: str) -> Path:
-    """Return the folder of shipped ``recipes`` or ``suites``.
+    """Return the folder of shipped ``recipes``, ``suites`` or ``published`` tables.
 
-    A wheel carries them as ``fmicl_text/_recipes`` and ``fmicl_text/_suites`` (see ``pyproject.toml``);
+    A wheel carries them as ``fmicl_text/_recipes`` and so on (see ``pyproject.toml``);
     an editable install reads them from the checkout.
     """
     packaged = _PACKAGE / f"_{name}"

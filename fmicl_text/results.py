@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fmicl_text.run import RunFolder
+
+if TYPE_CHECKING:
+    from fmicl_text.hub.remote import Published
 
 Document = dict[str, Any]
 """The JSON document of one evaluation."""
@@ -24,11 +27,12 @@ class SeedResult:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run ended in: the documents measured before training, and each seed's result."""
+    """What a run ended in: the documents measured before training, each seed's result, and where it was published."""
 
     folder: Path
     before: dict[str, Document]
     seeds: list[SeedResult]
+    published: Published | None = None
 
     def summary(self) -> dict[str, dict[str, Any]]:
         """Return mean and standard deviation (n - 1) over the seeds, by score; the deviation of one seed is null."""
@@ -44,13 +48,13 @@ class TrainResult:
 
 
 def scores(documents: dict[str, Document]) -> dict[str, float]:
-    """Return the figures of evaluation documents by name, in percent, as tables show them."""
+    """Return the figures of evaluation documents by name, in percent, as tables show them; geometry has none."""
     figures: dict[str, float] = {}
     for name, document in documents.items():
         if "tasks" in document:
             figures |= {task: score["spearman"] for task, score in document["tasks"].items()}
             if len(document["tasks"]) > 1 and document["average"] is not None:
                 figures[f"{name} average"] = document["average"]
-        else:
+        elif "geometry" not in document:
             figures |= {f"{name} {metric}": document[metric] for metric in ("accuracy@1", "mrr@10")}
     return figures

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
 from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import get_last_checkpoint
 
-from fmicl_text import losses
+from fmicl_text import hub, losses
 from fmicl_text.callbacks import LastStep, MetricsFile, Progress
 from fmicl_text.encoder import load_encoder
-from fmicl_text.errors import InputError
+from fmicl_text.errors import InputError, RunFailedError
+from fmicl_text.evaluation.embeddings import cpu_has_bfloat16
+from fmicl_text.evaluation.geometry import measure_geometry
 from fmicl_text.evaluation.retrieval import retrieve
 from fmicl_text.evaluation.sts import evaluate
 from fmicl_text.evaluation.suites import Pairs
@@ -30,18 +35,13 @@ from fmicl_text.files import read_json, write_json
 from fmicl_text.inputs import Inputs, load_inputs
 from fmicl_text.memory import keep_memory
 from fmicl_text.plots import plot_training
-from fmicl_text.recipe import Recipe
+from fmicl_text.recipe import PublishSection, Recipe
 from fmicl_text.recipe_file import dump_recipe
 from fmicl_text.results import Document, SeedResult, TrainResult
 from fmicl_text.run import RunFolder, open_run
 from fmicl_text.trainer import ContrastiveTrainer
 
 logger = logging.getLogger(__name__)
-
-_LOSSES: dict[str, Callable[..., losses.ContrastiveLoss]] = {
-    "fmicl": losses.FMICLLoss,
-    "infonce": losses.InfoNCELoss,
-}
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,17 @@ def train(recipe: Recipe, output: Path | None = None, resume: bool = False, over
 
     Raises:
         InputError: If the model, the data or the evaluation's data cannot be had, or the folder is taken.
+        RunFailedError: If the recipe says to publish and the Hub cannot be reached; before training, or at the end,
+            when all else is done and ``resume`` tries again.
     """
     if not torch.cuda.is_available():
         keep_memory()
     folder = output or Path("runs") / recipe.name
     inputs = load_inputs(recipe)
     _check(recipe, inputs)
-    open_run(folder, dump_recipe(recipe), resume, overwrite)
+    if recipe.publish.repo is not None:
+        hub.check_access(recipe.publish.repo)
+    _in_first_process(lambda: open_run(folder, dump_recipe(recipe), resume, overwrite))
     before = _measure_before(recipe, inputs, RunFolder(folder)) if recipe.evaluate.before else {}
     several = len(recipe.seeds) > 1
     results = [
@@ -89,8 +93,36 @@ def train(recipe: Recipe, output: Path | None = None, resume: bool = False, over
     ]
     result = TrainResult(folder, before, results)
     if several:
-        write_json(folder / "summary.json", result.summary())
-    return result
+        _in_first_process(lambda: write_json(folder / "summary.json", result.summary()))
+    return _publish(recipe.publish, result)
+
+
+def _processes() -> PartialState:
+    """Return what accelerate knows of the processes of this run: one, unless it was launched as several."""
+    patience = timedelta(days=1)  # of processes that wait for one to evaluate
+    return PartialState(cpu=not torch.accelerator.is_available(), timeout=patience)
+
+
+def _in_first_process(action: Callable[[], None]) -> None:
+    """Do something once, while the other processes wait."""
+    if _processes().is_main_process:
+        action()
+    _processes().wait_for_everyone()
+
+
+def _publish(section: PublishSection, result: TrainResult) -> TrainResult:
+    """Publish the run if its recipe says so, once for all processes; a run published already stays as it is."""
+    if section.repo is None or not _processes().is_main_process:
+        return result
+    try:
+        published = hub.publish(result.folder, section.repo, private=section.private)
+    except (InputError, RunFailedError) as error:
+        private = " --private" if section.private else ""
+        raise RunFailedError(
+            f"{error}\nthe run itself is complete; to publish it: "
+            f"fmicl publish {shlex.quote(str(result.folder))} {section.repo}{private}"
+        ) from error
+    return replace(result, published=published)
 
 
 def plan(recipe: Recipe) -> Plan:
@@ -136,9 +168,11 @@ def build_loss(recipe: Recipe, model: SentenceTransformer) -> losses.Contrastive
     Raises:
         InputError: If the loss refuses its settings.
     """
-    head = "mlp" if recipe.model.head == "mlp-train-only" else None
+    arguments = recipe.loss.arguments()
+    if recipe.model.head == "mlp-train-only":
+        arguments["head"] = "mlp"
     try:
-        return _LOSSES[recipe.loss.objective](model, head=head, **recipe.loss.arguments())
+        return losses.LOSSES[recipe.loss.objective](model, **arguments)
     except ValueError as error:
         raise InputError(f"loss: {error}") from error
 
@@ -195,7 +229,7 @@ def training_arguments(
         }
     settings |= recipe.train
     settings |= {"output_dir": str(folder.checkpoints), "seed": seed}
-    if settings.get("bf16") and settings["use_cpu"] and not _cpu_has_bfloat16():
+    if settings.get("bf16") and settings["use_cpu"] and not cpu_has_bfloat16():
         settings["bf16"] = False
     try:
         return SentenceTransformerTrainingArguments(**settings)
@@ -203,21 +237,11 @@ def training_arguments(
         raise InputError(f"train: {error}") from error
 
 
-def _cpu_has_bfloat16() -> bool:
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
-
-
 def _train_seed(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder, resume: bool) -> SeedResult:
     if not folder.is_done():
         _fit(recipe, inputs, seed, folder, resume)
-    after = {}
-    model: SentenceTransformer | None = None
-    for name in recipe.evaluate.after:
-        if not folder.result(name).is_file():
-            model = model or SentenceTransformer(str(folder.model))
-            write_json(folder.result(name), _measure(name, model, str(folder.model), recipe, inputs))
-        after[name] = read_json(folder.result(name))
+    model = str(folder.model)
+    after = _measure(recipe, inputs, folder, "", lambda: SentenceTransformer(model), model)
     return SeedResult(seed, folder, after)
 
 
@@ -271,17 +295,40 @@ def _save(model: SentenceTransformer, folder: Path) -> None:
 
 
 def _measure_before(recipe: Recipe, inputs: Inputs, folder: RunFolder) -> dict[str, Document]:
-    names = [name for name in recipe.evaluate.after if not folder.result(f"before-{name}").is_file()]
-    model = load_encoder(recipe.model) if names else None
-    for name in names:
-        write_json(folder.result(f"before-{name}"), _measure(name, model, recipe.model.base, recipe, inputs))
-    return {name: read_json(folder.result(f"before-{name}")) for name in recipe.evaluate.after}
+    return _measure(recipe, inputs, folder, "before-", lambda: load_encoder(recipe.model), recipe.model.base)
 
 
-def _measure(name: str, model: SentenceTransformer, called: str, recipe: Recipe, inputs: Inputs) -> Document:
+def _measure(
+    recipe: Recipe,
+    inputs: Inputs,
+    folder: RunFolder,
+    prefix: str,
+    load: Callable[[], SentenceTransformer],
+    called: str,
+) -> dict[str, Document]:
+    """Return the results of ``evaluate.after``, computing in the first process those that are not there yet."""
+
+    files = {name: folder.result(prefix + Path(name).stem) for name in recipe.evaluate.after}  # a suite may be a file
+
+    def compute() -> None:
+        missing = [name for name, file in files.items() if not file.is_file()]
+        model = load() if missing else None
+        for name in missing:
+            _evaluate(name, model, called, recipe, inputs, files[name])
+
+    _in_first_process(compute)
+    return {name: read_json(file) for name, file in files.items()}
+
+
+def _evaluate(name: str, model: SentenceTransformer, called: str, recipe: Recipe, inputs: Inputs, file: Path) -> None:
+    """Evaluate one of ``evaluate.after``, and write the documents."""
     show_progress = sys.stderr.isatty()
     if name == "heldout":
         assert inputs.heldout is not None  # the recipe's schema saw to it
-        rows = inputs.heldout
-        return retrieve(model, rows["anchor"][:], rows["positive"][:], show_progress=show_progress).document()
-    return evaluate(model, name, recipe.evaluate.data, show_progress=show_progress, name=called).document()
+        queries, documents = inputs.heldout["anchor"][:], inputs.heldout["positive"][:]
+        write_json(file, retrieve(model, queries, documents, show_progress=show_progress).document())
+    elif name == "geometry":
+        assert inputs.geometry is not None  # as it is asked for
+        write_json(file, measure_geometry(model, inputs.geometry, 128, show_progress, called).document())
+    else:
+        evaluate(model, name, recipe.evaluate.data, show_progress=show_progress, name=called).write(file)

@@ -18,6 +18,12 @@ from fmicl_text.recipe import Recipe
 from fmicl_text.recipe_file import dump_recipe, find_recipe, load_recipe, shipped_recipes
 from fmicl_text.training_arguments import training_arguments_model
 
+OBJECTIVES = (
+    "fmicl infonce ntxent alignment-uniformity spectral kernel-infonce dhel kcl dcl focal-infonce hcl "
+    "asymmetric-infonce contextual-infonce"
+).split()
+CHOICE = ", ".join(f'"{name}"' for name in OBJECTIVES)
+
 MINIMAL = """\
 name: small
 model: {base: some/encoder}
@@ -78,7 +84,7 @@ train:
   seed: 3
   output_dir: here
 seeds: [1, -2, x]
-publish: {}
+outputs: {}
 """)
     assert problems(path, "loss.divergenc=js", "evaluate.before=maybe", "train") == [
         'recipe.yaml:1: name: must be letters, digits, - _ and ., with a letter or digit first, got "two words"',
@@ -88,7 +94,7 @@ publish: {}
         'recipe.yaml:5: model.pooling: must be "cls", "mean" or "max", got "cla" (did you mean "cls"?)',
         'recipe.yaml:8: data.columns.positiv: unknown key (did you mean "positive"?)',
         "recipe.yaml:9: data.heldout: is the training data; name a source with other rows",
-        'recipe.yaml:11: loss.objective: must be one of "fmicl", "infonce", got "fmcil" (did you mean "fmicl"?)',
+        f'recipe.yaml:11: loss.objective: must be one of {CHOICE}, got "fmcil" (did you mean "fmicl"?)',
         "recipe.yaml:14: loss.kernel.sigma: must be greater than 0, got -1",
         "recipe.yaml:14: loss.kernel.tau: unknown key; known here are name, sigma, mu",
         'recipe.yaml:16: train.learnin_rate: unknown key (did you mean "learning_rate"?)',
@@ -99,7 +105,7 @@ publish: {}
         "recipe.yaml:21: train.output_dir: is not a recipe's to say; give `fmicl train --output FOLDER`",
         "recipe.yaml:22: seeds[1]: must be greater than or equal to 0, got -2",
         'recipe.yaml:22: seeds[2]: must be a valid integer, got "x"',
-        "recipe.yaml:23: publish: unknown key; known here are name, model, data, loss, train, evaluate, seeds",
+        "recipe.yaml:23: outputs: unknown key; known here are name, model, data, loss, train, evaluate, seeds, publish",
         "--set train: write it as KEY=VALUE, for example --set loss.divergence=js",
         '--set evaluate.before=maybe: evaluate.before: must be a valid boolean, got "maybe"',
         '--set loss.divergenc=js: loss.divergenc: unknown key (did you mean "divergence"?)',
@@ -113,7 +119,7 @@ def test_missing_keys_are_at_their_section(write):
         "recipe.yaml:2: model.base: is missing",
         "recipe.yaml:4: data.train: is missing",
         "recipe.yaml:5: data.columns.anchor: is missing",
-        "recipe.yaml:6: loss.objective: is missing; it is one of fmicl, infonce",
+        f"recipe.yaml:6: loss.objective: is missing; it is one of {', '.join(OBJECTIVES)}",
     ]
 
 
@@ -152,9 +158,19 @@ def test_missing_keys_are_at_their_section(write):
             "loss={objective: infonce, kernel: {name: cosine-critic, temperature: 1}}",
             'loss.kernel.name: must be one of "gaussian", "cosine", got "cosine-critic"',
         ),
-        ("loss={objective: infonce, alpha: 1}", "loss.alpha: unknown key; known here are objective, kernel, learn_k"),
+        ("loss={objective: kcl, s: 2}", "loss.s: belongs to kernel: riesz"),
+        ("loss={objective: kernel-infonce, gamma: 1}", "loss.gamma: belongs to kernel: exponential"),
+        ("loss={objective: kernel-infonce, weight: 1}", "loss.weight: belongs to mix: losses"),
+        ("loss={objective: hcl, tau_plus: 1}", "loss.tau_plus: must be less than 1, got 1"),
+        ("loss={objective: fmicl, alpha: 1, shift: dv}", "loss.shift: takes the place of alpha and balance_cosine"),
+        ("loss={objective: dcl, negatives: {region: ball, inner: 0.1}}", "loss.negatives.inner: belongs to region: r"),
+        ("loss={objective: dcl, negatives: {region: ring, inner: 1}}", "loss.negatives.inner: must be less than 1"),
+        ("loss={objective: dcl, negatives: within}", 'loss.negatives: must be "ball" or "ring"'),
+        ("loss={objective: dcl, queue: {size: 0}}", "loss.queue.size: must be greater than 0, got 0"),
+        ("loss={objective: contextual-infonce, queue: {size: 5}}", "loss.queue: does not go with contextual-infonce"),
+        ("loss={objective: infonce, alpha: 1}", "loss.alpha: unknown key; known here are objective, mini_batch_s"),
         ("evaluate.after=[heldout]", "evaluate.after: heldout needs data.heldout"),
-        ("evaluate.after=[st7]", 'evaluate.after[0]: no suite "st7" (did you mean "sts7"?); there are heldout, '),
+        ("evaluate.after=[st7]", 'evaluate.after[0]: no suite "st7" (did you mean "sts7"?); there are geometry,'),
         ("evaluate.after=[other.yaml]", 'evaluate.after[0]: no suite "other.yaml"'),
         ("evaluate.after=[sts7, sts7]", "evaluate.after: has something twice: sts7, sts7"),
         ("evaluate.every_steps=0", "evaluate.every_steps: must be greater than 0, got 0"),
@@ -181,8 +197,8 @@ def test_keys_that_look_like_a_choice(write):
         'loss.kernel.sigma: must be a valid number, got "x"',
         "loss.kernel.gaussian: unknown key; known here are name, sigma, mu",
         'loss.alpha: must be a valid number or "auto", got [1]',
-        "loss.fmicl: unknown key; known here are objective, divergence, order, kernel, learn_kernel, alpha, "
-        "balance_cosine, negatives",
+        "loss.fmicl: unknown key; known here are objective, mini_batch_size, gather_across_devices, queue, "
+        "divergence, order, kernel, learn_kernel, alpha, balance_cosine, shift, negatives",
     ]
 
 
@@ -190,7 +206,7 @@ def test_keys_that_look_like_a_choice(write):
 def test_an_objective_that_is_no_name(write, objective):
     override = f"loss.objective={objective}"
     assert problems(write(MINIMAL), override) == [
-        f'--set {override}: loss.objective: must be one of "fmicl", "infonce", got {objective}'
+        f"--set {override}: loss.objective: must be one of {CHOICE}, got {objective}"
     ]
 
 
@@ -436,6 +452,7 @@ def test_resolved_recipe_is_tidy(write):
         "train: {}\n"
         "evaluate:\n  during: null\n  every_steps: 125\n  before: false\n  after: []\n"
         "seeds:\n- 1\n- 2\n"
+        "publish:\n  private: true\n  language: []\n"
     )
 
 
@@ -540,3 +557,76 @@ def test_resolved_recipe_is_plain_yaml():
     """Other tools read it too: YAML 1.1, as PyYAML has it, gives the same values."""
     recipe = load_recipe("quickstart")
     assert yaml.safe_load(dump_recipe(recipe)) == recipe.model_dump(mode="json")
+
+
+def test_every_loss_has_a_section():
+    from fmicl_text.losses import LOSSES
+
+    assert list(LOSSES) == OBJECTIVES
+
+
+EVERY_SETTING = {  # every key of every section, at a value that is not its default
+    "fmicl": "divergence: tsallis, order: 1.5, kernel: {name: gaussian, sigma: 0.5, mu: 2}, learn_kernel: true, "
+    "alpha: 2, negatives: both",
+    "infonce": "kernel: {name: cosine, temperature: 0.2}, learn_kernel: true, symmetric: true",
+    "ntxent": "temperature: 0.2, learn_kernel: true",
+    "alignment-uniformity": "power: 1, t: 3, align_weight: 2, uniform_weight: 0.5",
+    "spectral": "mu: 2",
+    "kernel-infonce": "kernel: exponential, gamma: 0.7, temperature: 0.2, mix: losses, second_temperature: 0.3, "
+    "weight: 0.2, learn_kernel: true",
+    "dhel": "temperature: 0.2, both_views: false, learn_kernel: true",
+    "kcl": "kernel: log, gamma: 4, t: 3",
+    "dcl": "temperature: 0.2, weight_sigma: 0.4, symmetric: false, learn_kernel: true",
+    "focal-infonce": "temperature: 0.2, margin: 0.1",
+    "hcl": "temperature: 0.2, tau_plus: 0.2, beta: 0.5, learn_kernel: true",
+    "asymmetric-infonce": "temperature: 0.2, degree: 0.4, learn_kernel: true",
+    "contextual-infonce": "temperature: 0.2, learn_kernel: true",
+}
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_every_setting_reaches_its_loss(objective: str, write, tiny_encoder):
+    """The class says of itself what the recipe said."""
+    from fmicl_text.losses import LOSSES
+
+    loss = f"{{objective: {objective}, {EVERY_SETTING[objective]}, mini_batch_size: 4}}"
+    arguments = load_recipe(write(MINIMAL), [f"loss={loss}"]).loss.arguments()
+    settings = LOSSES[objective](tiny_encoder, **arguments).get_config_dict()
+    said = yaml.safe_load(loss)
+    kernel = said.pop("kernel", {})
+    said |= {"kernel": kernel.pop("name"), **kernel} if isinstance(kernel, dict) and kernel else {}
+    del said["objective"]
+    assert {key: settings[key] for key in said} == said
+
+
+@pytest.mark.parametrize(
+    ("negatives", "region"),
+    [
+        ("ball", (0.1, 0.0)),
+        ("ring", (0.1, 0.1)),
+        ("{region: ring, outer: 0.5, inner: 0.2}", (0.5, 0.2)),
+        ("{region: ball, outer: 0.3}", (0.3, 0.0)),
+    ],
+)
+@pytest.mark.parametrize("objective", [name for name in OBJECTIVES if name != "contextual-infonce"])
+def test_regions(objective, negatives, region, write):
+    from fmicl_text import Region
+
+    loss = f"{{objective: {objective}, negatives: {negatives}}}"
+    arguments = load_recipe(write(MINIMAL), [f"loss={loss}"]).loss.arguments()
+    assert arguments["region"] == Region(*region)
+
+
+def test_annealed_region_and_pairs(write):
+    from fmicl_text import Annealing, Region
+
+    loss = "{objective: fmicl, negatives: {pairs: within, region: ring, anneal: {steps: 50, schedule: step}}}"
+    assert load_recipe(write(MINIMAL), [f"loss={loss}"]).loss.arguments() == {
+        "negatives": "within",
+        "region": Annealing(Region(0.1, 0.1), 50, "step"),
+    }
+
+
+def test_queue(write):
+    loss = "{objective: infonce, queue: {size: 64, momentum: 0.9}}"
+    assert load_recipe(write(MINIMAL), [f"loss={loss}"]).loss.arguments() == {"queue": 64, "momentum": 0.9}

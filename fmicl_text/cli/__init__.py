@@ -8,11 +8,13 @@ import os
 import sys
 from collections.abc import Sequence
 
-from fmicl_text.errors import InputError
+from fmicl_text.errors import InputError, RunFailedError
 
 VERBS = {
     "train": "train a sentence encoder from a recipe",
     "eval": "evaluate sentence encoders",
+    "report": "show runs, and how they compare, on one page",
+    "publish": "put a run or an encoder on the Hugging Face Hub",
     "recipe": "list, show, copy and validate recipes",
 }
 """Verb -> one line of help. ``fmicl_text.cli.<verb>`` has ``add_arguments(parser)`` and ``run(args) -> int``."""
@@ -29,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
     for verb, help_line in VERBS.items():
-        verb_parser = verbs.add_parser(verb, help=help_line, description=help_line.capitalize() + ".")
+        verb_parser = verbs.add_parser(verb, help=help_line, description=f"{help_line[:1].upper()}{help_line[1:]}.")
         if verb in arguments[:1]:  # only the verb that runs is imported: `fmicl --help` stays instant
             importlib.import_module(f"fmicl_text.cli.{verb}").add_arguments(verb_parser)
     args = parser.parse_args(arguments)
@@ -54,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for problem in error.problems:
             print(f"error: {problem}", file=sys.stderr)
         return 2
+    except RunFailedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 1

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from fmicl_text.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,6 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--resume", action="store_true", help="go on with the run that is in the folder")
     parser.add_argument("--overwrite", action="store_true", help="delete the run that is in the folder first")
+    parser.add_argument(
+        "--num-processes",
+        type=int,
+        metavar="N",
+        help="train in N processes on this machine, one for each GPU; as `accelerate launch -m fmicl_text train`",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,13 +51,45 @@ def run(args: argparse.Namespace) -> int:
     from fmicl_text.recipe_file import load_recipe
 
     recipe = load_recipe(args.recipe, args.overrides)
-    console = Console()
+    if args.num_processes is not None and not args.dry_run:
+        return _launch(args)
+    console = Console(quiet=os.environ.get("RANK", "0") != "0")  # one of several processes speaks
     with Console(stderr=True).status("loading libraries"):
         from fmicl_text import training
     if args.dry_run:
         _print_plan(console, recipe.name, training.plan(recipe))
     else:
         _print_result(console, training.train(recipe, args.output, resume=args.resume, overwrite=args.overwrite))
+    return 0
+
+
+def _launch(args: argparse.Namespace) -> int:
+    """Run the same command in several processes; return the exit status of the first that failed, or 0."""
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    if args.num_processes < 1:
+        raise InputError(f"--num-processes must be at least 1, got {args.num_processes}")
+    command = ["-m", "fmicl_text", "train", args.recipe]
+    for override in args.overrides:
+        command += ["--set", override]
+    if args.output is not None:
+        command += ["--output", str(args.output)]
+    command += [f"--{flag}" for flag in ("resume", "overwrite") if getattr(args, flag)]
+    here = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=args.num_processes,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        run_id=uuid4().hex,
+        max_restarts=0,
+    )
+    try:
+        elastic_launch(here, sys.executable)(*command)
+    except ChildFailedError as error:
+        _, failure = error.get_first_failure()
+        return failure.exitcode if failure.exitcode > 0 else 1  # negative: ended by a signal
     return 0
 
 
@@ -88,6 +131,8 @@ def _print_result(console: Console, result: TrainResult) -> None:
     for seed in result.seeds:
         console.print(f"model    {seed.folder.model}", highlight=False, soft_wrap=True)
         console.print(f"picture  {seed.folder.picture}", highlight=False, soft_wrap=True)
+    if result.published is not None:
+        console.print(f"on the Hub  {result.published.url}", highlight=False, soft_wrap=True)
     console.print("\nUse it:\n", highlight=False)
     model = result.seeds[0].folder.model
     console.print("    from sentence_transformers import SentenceTransformer", highlight=False)

@@ -6,7 +6,7 @@ as there are, with replacement; every function takes the seed of its draws, so i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,13 +37,79 @@ def bootstrap_interval(
             correlation and are left out.
         seed: Of the draws.
     """
-    return _interval(_resampled_spearman(gold, similarity[None], resamples, np.random.default_rng(seed))[0])
+    return percentile_interval(_resampled_spearman(gold, similarity[None], resamples, np.random.default_rng(seed))[0])
 
 
 def mean_interval(values: np.ndarray, resamples: int = 1000, seed: int = 0) -> tuple[float, float]:
     """Return the 95% percentile interval of the mean of ``values`` ``(n,)`` over resamples of them."""
+    return percentile_interval(resampled_means(values, resamples, seed))
+
+
+def resampled_means(values: np.ndarray, resamples: int = 1000, seed: int = 0) -> np.ndarray:
+    """Return the means of resamples of ``values`` ``(n,)``: ``(R,)``."""
     draws = _draws(len(values), resamples, np.random.default_rng(seed))
-    return _interval(np.concatenate([counts @ values for counts in draws]) / len(values))
+    return np.concatenate([counts @ values for counts in draws]) / len(values)
+
+
+def resampled_pair_means(
+    values: Iterable[np.ndarray], which: np.ndarray, resamples: int = 1000, seed: int = 0
+) -> list[np.ndarray]:
+    """Return the means over pairs of different items, of resamples of the items: ``(R,)`` for each kind of value.
+
+    Pairs that share an item are not independent, so it is the items that are drawn. Two draws of the same item are
+    not a pair of different items, and are left out.
+
+    Args:
+        values: Kinds of values; of each one for every pair of items, ``(n, n)``.
+        which: Pairs to take, ``(n, n)`` booleans, none of them on the diagonal.
+        resamples: How many resamples of the ``n`` items are drawn.
+        seed: Of the draws.
+    """
+    draws = _draws(len(which), resamples, np.random.default_rng(seed))
+    drawn = np.concatenate(list(draws)).astype(np.float64)  # (R, n); BLAS multiplies floats only
+
+    def sums(matrix: np.ndarray) -> np.ndarray:
+        return np.sum((drawn @ matrix) * drawn, axis=1)
+
+    pairs = sums(which.astype(np.float64))
+    with np.errstate(invalid="ignore"):  # 0/0: all draws are of one item
+        return [sums(matrix * which) / pairs for matrix in values]
+
+
+def resampled_statistics(
+    statistic: Callable[..., Sequence[float]], *values: np.ndarray, resamples: int = 1000, seed: int = 0
+) -> np.ndarray:
+    """Return ``K`` statistics of resamples of the items: ``(R, K)``.
+
+    Args:
+        statistic: Takes the items drawn of each of ``values`` and returns ``K`` numbers, NaN where there is none.
+        values: What is known of the ``n`` items, each ``(n,)``.
+        resamples: How many resamples of the ``n`` items are drawn.
+        seed: Of the draws.
+    """
+    rng = np.random.default_rng(seed)
+    n = len(values[0])
+    draws = (rng.integers(n, size=n) for _ in range(resamples))
+    return np.array([statistic(*(value[drawn] for value in values)) for drawn in draws])
+
+
+def percentile_interval(resampled: np.ndarray) -> tuple[float, float]:
+    """Return the middle 95% of a resampled statistic ``(R,)``; resamples without a value (NaN) are left out."""
+    low, high = np.nanpercentile(resampled, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust the p values of several tests, so that at 0.05 the chance of one false alarm among all is 5% at most.
+
+    Holm's step-down procedure (Scand. J. Statist. 6, 1979); the tests may depend on each other.
+    """
+    adjusted = [0.0] * len(p_values)
+    floor = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        floor = max(floor, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = floor
+    return adjusted
 
 
 @dataclass(frozen=True)
@@ -106,7 +172,7 @@ def paired_test(
     sides = np.sum(resampled <= 0), np.sum(resampled >= 0)
     return PairedTest(
         difference=float(np.mean(observed)),
-        ci95=_interval(resampled),
+        ci95=percentile_interval(resampled),
         p_value=min(1.0, 2 * (float(min(sides)) + 1) / (resamples + 1)),
     )
 
@@ -123,11 +189,6 @@ def _check_match(gold: Mapping[str, np.ndarray], a: Mapping[str, np.ndarray], b:
     ]
     if problems:
         raise InputError(problems)
-
-
-def _interval(resampled: np.ndarray) -> tuple[float, float]:
-    low, high = np.nanpercentile(resampled, (2.5, 97.5))
-    return float(low), float(high)
 
 
 def _draws(n: int, resamples: int, rng: np.random.Generator) -> Iterator[np.ndarray]:

@@ -13,6 +13,7 @@ from conftest import WORDS
 from sentence_transformers import SentenceTransformer
 
 from fmicl_text.cli import main
+from fmicl_text.evaluation.embeddings import cpu_has_bfloat16
 from fmicl_text.evaluation.suites import load_suite
 
 SUITE = """\
@@ -63,6 +64,13 @@ def test_the_table_names_model_suite_protocol_and_every_figure(run, tiny_encoder
         for figure in (f" {task['n']} ", f" {task['spearman']:.2f} ", f" {low:.2f} to {high:.2f} "):
             assert figure in row
     assert f"{document['average']:.2f}" in next(line for line in table.splitlines() if "average" in line)
+
+
+def test_bf16_is_recorded(run, tiny_encoder_path, small):
+    if not cpu_has_bfloat16():
+        pytest.skip("this CPU has no bfloat16 instructions")
+    for options, precision in (([], "float32"), (["--bf16"], "bfloat16 autocast")):
+        assert json.loads(run(tiny_encoder_path, *small, *options, "--json")[1])["precision"] == precision
 
 
 def test_a_missing_task_is_named_and_nothing_averaged(run, tiny_encoder_path, small, tmp_path):
@@ -119,12 +127,15 @@ def test_results_are_written_to_a_file_or_into_a_folder(run, tiny_encoder_path, 
     _, printed, _ = run("models/one", *small, "--output", "out/one.json", "--json")
     assert json.loads((tmp_path / "out" / "one.json").read_text()) == json.loads(printed)
     assert run("models/one", "models/two", *small, "--output", "results")[0] == 0
-    written = {path.name: json.loads(path.read_text()) for path in (tmp_path / "results").iterdir()}
+    results = [path for path in (tmp_path / "results").iterdir() if ".similarities." not in path.name]
+    written = {path.name: json.loads(path.read_text()) for path in results}
     assert {name: document["model"] for name, document in written.items()} == {
         "small-models-one.json": "models/one",
         "small-models-two.json": "models/two",
     }
     assert written["small-models-one.json"] == json.loads(printed)
+    pairs = json.loads((tmp_path / "results" / "small-models-one.similarities.json").read_text())["pairs"]
+    assert {task: len(of_task["gold"]) for task, of_task in pairs.items()} == {"A": 30, "B": 20}
 
 
 def test_no_result_is_overwritten_unasked(run, tiny_encoder_path, small, tmp_path):

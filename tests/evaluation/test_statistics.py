@@ -2,10 +2,19 @@ import time
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from fmicl_text.errors import InputError
-from fmicl_text.evaluation.statistics import bootstrap_interval, mean_interval, paired_test, spearman
+from fmicl_text.evaluation.statistics import (
+    bootstrap_interval,
+    holm,
+    mean_interval,
+    paired_test,
+    resampled_pair_means,
+    spearman,
+)
 
 SUITE = {
     "STS12": 3108,
@@ -75,6 +84,46 @@ def test_mean_interval_is_that_of_a_loop():
     draws = np.random.default_rng(8).integers(150, size=(300, 150))
     expected = np.percentile([values[draw].mean() for draw in draws], [2.5, 97.5])
     assert mean_interval(values, resamples=300, seed=8) == pytest.approx(tuple(expected), abs=1e-12)
+
+
+def test_resampled_pair_means_are_those_of_a_loop():
+    rng = np.random.default_rng(10)
+    n, resamples = 12, 40
+    values, which = rng.normal(size=(n, n)), rng.random((n, n)) < 0.8
+    which &= which.T & ~np.eye(n, dtype=bool)
+    draws = np.random.default_rng(11).integers(n, size=(resamples, n))
+    slow = []
+    for draw in draws:
+        taken = [
+            (i, j) for place, i in enumerate(draw) for other, j in enumerate(draw) if place != other and which[i, j]
+        ]
+        slow.append(np.mean([values[pair] for pair in taken]))
+    found, twice = resampled_pair_means([values, 2 * values], which, resamples=resamples, seed=11)
+    assert found == pytest.approx(np.array(slow), abs=1e-12)
+    assert twice == pytest.approx(2 * found)
+
+
+def test_the_interval_of_a_pair_mean_covers_the_truth():
+    """Of (a - b)^2 over pairs of standard normal numbers, whose mean is 2."""
+    covered = 0
+    for seed in range(100):
+        x = np.random.default_rng(seed).normal(size=100)
+        (resampled,) = resampled_pair_means([(x[:, None] - x) ** 2], ~np.eye(100, dtype=bool), resamples=300)
+        low, high = np.percentile(resampled, [2.5, 97.5])
+        covered += low < 2 < high
+    assert 85 <= covered <= 99  # drawing pairs as if they were independent covers fewer than 20
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0.001, 1), min_size=1, max_size=8))
+def test_holm_is_at_least_the_p_value_and_at_most_bonferronis(p_values):
+    for p, adjusted in zip(p_values, holm(p_values), strict=True):
+        assert p <= adjusted <= min(1.0, len(p_values) * p)
 
 
 def systems(noise_a, noise_b, tasks=(400, 300), seeds=3, seed=0):

@@ -6,13 +6,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from conftest import WORDS
 from scipy.spatial.distance import cosine
 from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 
 from fmicl_text.encoder import load_model
 from fmicl_text.errors import InputError
+from fmicl_text.evaluation.embeddings import cpu_has_bfloat16
 from fmicl_text.evaluation.sts import cosines, evaluate
 from fmicl_text.evaluation.suites import FileSource, Suite, Task, load_pairs, load_suite
 
@@ -44,19 +50,19 @@ def small_data(tmp_path):
 
 
 class Recorder(SentenceTransformer):
-    """Keeps what it is given to encode, and the batches it makes of it."""
+    """Keeps what it is given to encode, and the tensors of token ids that it runs on."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.encoded, self.batches = [], []
+        self.encoded, self.masks = [], []
 
     def encode(self, inputs, **kwargs):
         self.encoded += inputs
         return super().encode(inputs, **kwargs)
 
-    def preprocess(self, inputs, **kwargs):
-        self.batches.append(list(inputs))
-        return super().preprocess(inputs, **kwargs)
+    def forward(self, features, **kwargs):
+        self.masks.append(features["attention_mask"])
+        return super().forward(features, **kwargs)
 
 
 def test_spearman_is_scipys_on_the_same_embeddings(tiny_encoder, small_data):
@@ -86,16 +92,17 @@ def test_equal_rows_tie_at_one_and_a_zero_row_has_no_cosine(dtype):
     assert np.isnan(cosines(rows, 0 * rows)).all()
 
 
-def test_each_sentence_is_encoded_once_and_sorted_by_length(tiny_encoder_path, small_data):
+def test_each_sentence_is_encoded_once_in_batches_of_like_length(tiny_encoder_path, small_data):
     model = Recorder(str(tiny_encoder_path), device="cpu")
     evaluate(model, SUITE, small_data, batch_size=16)
     pairs, _ = load_pairs(SUITE, small_data)
     sentences = {text for task in pairs.values() for text in task.sentences1 + task.sentences2}
     assert len(model.encoded) == len(sentences) < 2 * (60 + 40)
     assert set(model.encoded) == sentences
-    lengths = [len(text) for batch in model.batches for text in batch]
+    assert [len(mask) for mask in model.masks] == [16] * (len(sentences) // 16) + [len(sentences) % 16]
+    lengths = [length for mask in model.masks for length in sorted(mask.sum(dim=1).tolist(), reverse=True)]
     assert lengths == sorted(lengths, reverse=True)
-    assert [len(batch) for batch in model.batches] == [16] * (len(sentences) // 16) + [len(sentences) % 16]
+    assert all(mask.shape[1] == mask.sum(dim=1).max() for mask in model.masks)
 
 
 def test_the_document(tiny_encoder_path, small_data):
@@ -134,6 +141,35 @@ def test_the_models_own_precision_and_length_are_kept(tiny_encoder, small_data):
     short = tiny_encoder.float()
     short.max_seq_length = 4
     assert evaluate(short, SUITE, small_data).document()["max_seq_length"] == 4
+
+
+def test_bf16_multiplies_in_bfloat16_and_is_recorded(tiny_encoder, small_data):
+    if not cpu_has_bfloat16():
+        pytest.skip("this CPU has no bfloat16 instructions")
+    usual, coarse = (evaluate(tiny_encoder, SUITE, small_data, bf16=bf16) for bf16 in (False, True))
+    assert (usual.document()["precision"], coarse.document()["precision"]) == ("float32", "bfloat16 autocast")
+    assert {parameter.dtype for parameter in tiny_encoder.parameters()} == {torch.float32}
+    for name in ("A", "B"):
+        assert coarse.similarities[name] != pytest.approx(usual.similarities[name], abs=1e-6)
+        assert coarse.similarities[name] == pytest.approx(usual.similarities[name], abs=0.02)
+
+
+def test_bf16_without_instructions_for_it_is_refused(tiny_encoder, small_data, monkeypatch):
+    monkeypatch.setattr("torch.cpu.get_capabilities", dict)
+    with pytest.raises(InputError, match="this CPU has no bfloat16 instructions"):
+        evaluate(tiny_encoder, SUITE, small_data, bf16=True)
+
+
+def test_a_static_model_is_scored_too(small_data):
+    tokens = {token: i for i, token in enumerate(["[UNK]", *WORDS])}
+    tokenizer = Tokenizer(WordLevel(tokens, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    torch.manual_seed(0)
+    model = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=16)], device="cpu")
+    result = evaluate(model, SUITE, small_data)
+    pairs = load_pairs(SUITE, small_data)[0]["A"]
+    expected = cosines(model.encode(pairs.sentences1), model.encode(pairs.sentences2))
+    assert result.similarities["A"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_same_model_gives_the_same_result_in_other_batches(tiny_encoder, small_data):

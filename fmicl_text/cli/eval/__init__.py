@@ -7,6 +7,10 @@ import importlib
 
 KINDS = {
     "sts": "semantic textual similarity",
+    "geometry": "alignment, uniformity and the density ratio",
+    "mteb": "tasks and benchmarks of mteb, and your own in its way",
+    "pairs": "your own scored or labelled pairs",
+    "transfer": "SentEval's classification tasks",
 }
 """Kind -> one line of help. ``fmicl_text.cli.eval.<kind>`` has ``add_arguments(parser)`` and ``run(args) -> int``."""
 

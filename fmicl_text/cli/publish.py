@@ -1,0 +1,67 @@
+"""``fmicl publish``: put a run or an encoder on the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "source", metavar="RUN_OR_MODEL", help="a run folder (of several seeds the first), a seed's, or an encoder's"
+    )
+    parser.add_argument("repo", metavar="REPO", help="OWNER/NAME on the Hub; made if it is not there")
+    parser.add_argument("--license", metavar="ID", help="such as apache-2.0; default: what the run's recipe says")
+    parser.add_argument(
+        "--language",
+        action="append",
+        default=[],
+        metavar="CODE",
+        help="such as en; may be repeated; default: what the run's recipe says, or the base model's card",
+    )
+    parser.add_argument("--private", action="store_true", help="only you can see it")
+    parser.add_argument("--revision", metavar="BRANCH", help="branch to commit to (main); made if it is not there")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="write everything to the folder RUN_OR_MODEL-publish, and ask the Hub nothing",
+    )
+    parser.add_argument(
+        "--merge-adapter", action="store_true", help="add an adapter's weights into its base model's, and publish that"
+    )
+    parser.add_argument("--create-pr", action="store_true", help="open a pull request on what is there")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace what the branch, or the folder of a dry run, holds"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Publish, and say where it is."""
+    from rich.console import Console
+    from rich.text import Text
+
+    with Console(stderr=True).status("loading libraries"):
+        from fmicl_text.hub import publish
+
+    console = Console()
+    source = Path(args.source).expanduser()
+    folder = source.resolve().with_name(f"{source.resolve().name}-publish") if args.dry_run else None
+    published = publish(
+        source,
+        args.repo,
+        license=args.license,
+        language=args.language,
+        private=args.private,
+        revision=args.revision,
+        dry_run=folder,
+        merge_adapter=args.merge_adapter,
+        create_pr=args.create_pr,
+        overwrite=args.overwrite,
+    )
+    if published is None:
+        console.print(Text(f"{args.repo} would be {folder}"), soft_wrap=True)
+    else:
+        console.print(Text(f"published and checked: commit {published.commit}"), soft_wrap=True)
+        console.print(Text(published.url), soft_wrap=True)
+    return 0

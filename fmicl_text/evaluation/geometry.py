@@ -1,0 +1,336 @@
+"""How an encoder lays sentences out on the sphere, measured without labels beyond pairs that mean the same.
+
+All of it is about unit vectors, whether or not the encoder normalises; ``s`` is the cosine of a pair and
+``d2 = ||a - b||^2 = 2 - 2 s``.
+"""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fmicl_text.encoder import load_model
+from fmicl_text.errors import InputError
+from fmicl_text.evaluation.density_ratio import EDGES, DensityRatio, divergence_bounds, fit_density_ratio
+from fmicl_text.evaluation.statistics import mean_interval, percentile_interval, resampled_pair_means
+from fmicl_text.evaluation.suites import stsb_pairs
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+    from fmicl_text.recipe import Columns
+
+_PACKAGES = ("fmicl-text", "sentence-transformers", "transformers", "torch", "numpy", "scipy", "scikit-learn")
+_SAME = 4.0
+"""STS-B's score from which a pair counts as positive, as SimCSE's plots of alignment have it."""
+_MOST_PAIRS = 2000
+"""Positive pairs looked at; the cosines of all their sentences fit in memory."""
+_HUB_NEIGHBOURS = 10
+_T = 2.0
+_PROBES, _SHOWN_NEIGHBOURS = 6, 3
+
+
+@dataclass(frozen=True)
+class PairSet:
+    """Sentences, and which of them mean the same.
+
+    Attributes:
+        source: Where they come from, in words.
+        sentences: Distinct texts, ``N`` of them.
+        positives: Rows of ``sentences``, ``(P, 2)``.
+    """
+
+    source: str
+    sentences: list[str]
+    positives: np.ndarray
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its 95% bootstrap interval."""
+
+    value: float
+    ci95: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Histograms:
+    """Cosines counted between ``edges`` ``(K + 1,)``: ``(K,)`` for each sort of pair.
+
+    Attributes:
+        edges: From -1 to 1.
+        positive: Pairs that mean the same.
+        random: All other pairs of different sentences.
+        hard: Each sentence with the nearest that is not its positive.
+    """
+
+    edges: list[float]
+    positive: list[int]
+    random: list[int]
+    hard: list[int]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What :func:`geometry` found.
+
+    Attributes:
+        sentences: ``N``.
+        positives: ``P``.
+        dimensions: ``D``.
+        alignment: Mean ``d2`` of positive pairs, intervals over the pairs (Wang & Isola 2020); 0 is best.
+        uniformity: ``log mean exp(-2 d2)`` of all pairs of different sentences, intervals over the sentences (Wang &
+            Isola 2020); between about -4, evenly spread, and 0, all in one point.
+        wasserstein_uniformity: Wasserstein-1 distance between the cosines of all pairs and those of points spread
+            evenly on the sphere in ``D`` dimensions (Koromilas et al. 2024); 0 is evenly spread, 1 all in one point.
+        effective_rank: ``exp`` of the entropy of the singular values of the ``(N, D)`` matrix (Roy & Vetterli 2007),
+            from 1 to ``D``.
+        anisotropy: Mean cosine of all pairs, intervals over the sentences (Ethayarajh 2019).
+        hubness: Skewness of how often a sentence is among the 10 nearest of another (Radovanovic et al. 2010); None
+            with fewer than 12 sentences, or if all are equally far from each other.
+        density_ratio: The Gaussian that fits the density ratio of positive to random pairs, f-MICL's assumption;
+            None if none does.
+        mutual_information: Divergence -> lower bound of the f-mutual information, with the fitted Gaussian as
+            critic; empty if there is none.
+        histograms: Cosines of positive, random and hard pairs.
+    """
+
+    sentences: int
+    positives: int
+    dimensions: int
+    alignment: Estimate
+    uniformity: Estimate
+    wasserstein_uniformity: float
+    effective_rank: float
+    anisotropy: Estimate
+    hubness: float | None
+    density_ratio: DensityRatio | None
+    mutual_information: dict[str, Estimate]
+    histograms: Histograms
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """A sentence, and the nearest others with their cosine, nearest first."""
+
+    sentence: str
+    nearest: dict[str, float]
+
+
+@dataclass(frozen=True)
+class GeometryResult:
+    """The geometry of one model on one set of pairs.
+
+    Attributes:
+        model: Name of the model.
+        data: Where the pairs came from.
+        max_seq_length: Tokens after which the model cuts a sentence; None if it never does.
+        geometry: The figures.
+        neighbours: The nearest others of a few sentences.
+    """
+
+    model: str
+    data: str
+    max_seq_length: int | None
+    geometry: Geometry
+    neighbours: list[Neighbours]
+
+    def document(self) -> dict[str, Any]:
+        """Return the result as plain values, ready for JSON."""
+        return {
+            "model": self.model,
+            "data": self.data,
+            "max_seq_length": self.max_seq_length,
+            "geometry": asdict(self.geometry),
+            "neighbours": [asdict(found) for found in self.neighbours],
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        }
+
+
+def stsb_pair_set(data: str | None = None) -> PairSet:
+    """Load all sentences of STS-B dev; its pairs with a score of 4 or more are the positive ones.
+
+    Args:
+        data: None for the Hugging Face Hub, ``sample:stsb``, or a folder of Parquet files.
+
+    Raises:
+        InputError: The data cannot be had.
+    """
+    pairs = stsb_pairs("dev", data)
+    same = pairs.scores >= _SAME
+    return _pair_set(f"STS-B dev, score {_SAME:g} or more ({data or 'Hub'})", pairs.sentences1, pairs.sentences2, same)
+
+
+def own_pair_set(source: str, columns: Columns) -> PairSet:
+    """Load pairs whose two texts mean the same; of more than 2,000 as many are drawn, always the same ones.
+
+    Args:
+        source: What :func:`fmicl_text.data.load_rows` takes.
+        columns: Which column is ``anchor``, and which ``positive``.
+
+    Raises:
+        InputError: The data cannot be had, or is not text.
+    """
+    from fmicl_text.data import load_rows
+
+    rows = load_rows(source, columns)
+    described = f"{source}, {columns.anchor} and {columns.positive}"
+    if len(rows) > _MOST_PAIRS:
+        described += f", {_MOST_PAIRS:,} of {len(rows):,} pairs"
+        rows = rows.select(np.sort(np.random.default_rng(0).choice(len(rows), _MOST_PAIRS, replace=False)))
+    return _pair_set(described, rows["anchor"][:], rows["positive"][:], np.ones(len(rows), bool))
+
+
+def _pair_set(source: str, firsts: list[str], seconds: list[str], same: np.ndarray) -> PairSet:
+    row = {sentence: index for index, sentence in enumerate(dict.fromkeys(chain(firsts, seconds)))}
+    pairs = np.array([(row[first], row[second]) for first, second in zip(firsts, seconds, strict=True)])
+    return PairSet(source, list(row), pairs[same])
+
+
+def measure_geometry(
+    model: SentenceTransformer | str,
+    pairs: PairSet,
+    batch_size: int = 128,
+    show_progress: bool = False,
+    name: str | None = None,
+) -> GeometryResult:
+    """Embed the sentences of ``pairs`` and measure how they lie.
+
+    Args:
+        model: A loaded model, or what :func:`fmicl_text.encoder.load_model` takes.
+        pairs: From :func:`stsb_pair_set` or :func:`own_pair_set`.
+        batch_size: Sentences encoded at a time.
+        show_progress: Draw a progress bar on standard error.
+        name: What to call the model in the result; by default what ``model`` says, if it is a string.
+
+    Raises:
+        InputError: No such model, or as :func:`geometry`.
+    """
+    if isinstance(model, str):
+        name = name or model
+        model = load_model(model)
+    embeddings = model.encode(pairs.sentences, batch_size=batch_size, show_progress_bar=show_progress)
+    return GeometryResult(
+        model=name or "SentenceTransformer",
+        data=pairs.source,
+        max_seq_length=model.max_seq_length,
+        geometry=geometry(embeddings, pairs.positives),
+        neighbours=_neighbours(pairs.sentences, _cosines(_unit(embeddings))),
+    )
+
+
+def geometry(embeddings: np.ndarray, positives: np.ndarray) -> Geometry:
+    """Measure how embeddings lie on the sphere.
+
+    Args:
+        embeddings: ``(N, D)``; scaled to unit length here.
+        positives: Rows of ``embeddings`` that mean the same, ``(P, 2)``.
+
+    Raises:
+        InputError: Fewer than 3 sentences, 1 positive pair or 2 dimensions; an embedding of length 0, or not finite.
+    """
+    if len(embeddings) < 3 or not len(positives) or embeddings.shape[1] < 2:
+        raise InputError(
+            "geometry needs 3 sentences, a positive pair and 2 dimensions or more, "
+            f"found {len(embeddings)} sentences, {len(positives)} positive pairs and {embeddings.shape[1]} dimensions"
+        )
+    unit = _unit(embeddings)  # (N, D)
+    cosine = _cosines(unit)  # (N, N)
+    positive = cosine[tuple(positives.T)]  # (P,)
+    different = ~np.eye(len(cosine), dtype=bool)  # (N, N)
+    is_random = different.copy()
+    is_random[tuple(positives.T)] = is_random[tuple(positives.T[::-1])] = False
+    pairs, random = cosine[np.triu(different)], cosine[np.triu(is_random)]  # (N (N - 1) / 2,), and fewer
+    ratio = fit_density_ratio(positive, random)
+    nearness = np.exp(-_T * (2 - 2 * cosine))  # (N, N)
+    cosines_drawn, nearness_drawn = resampled_pair_means([cosine, nearness], different)
+    return Geometry(
+        sentences=len(unit),
+        positives=len(positives),
+        dimensions=unit.shape[1],
+        alignment=Estimate(float(np.mean(2 - 2 * positive)), mean_interval(2 - 2 * positive)),
+        uniformity=Estimate(float(np.log(nearness[different].mean())), percentile_interval(np.log(nearness_drawn))),
+        wasserstein_uniformity=_wasserstein_uniformity(pairs, unit.shape[1]),
+        effective_rank=_effective_rank(unit),
+        anisotropy=Estimate(float(pairs.mean()), percentile_interval(cosines_drawn)),
+        hubness=_hubness(cosine),
+        density_ratio=ratio,
+        mutual_information={
+            name: Estimate(*bound) for name, bound in divergence_bounds(ratio, positive, cosine, is_random).items()
+        }
+        if ratio
+        else {},
+        histograms=Histograms(
+            edges=EDGES.round(2).tolist(),
+            positive=np.histogram(positive, EDGES)[0].tolist(),
+            random=np.histogram(random, EDGES)[0].tolist(),
+            hard=np.histogram(_hardest(cosine, positives), EDGES)[0].tolist(),
+        ),
+    )
+
+
+def _unit(embeddings: np.ndarray) -> np.ndarray:
+    embeddings = embeddings.astype(np.float64)
+    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    if not (np.isfinite(lengths).all() and lengths.all()):
+        raise InputError("the model gives some sentences an embedding that is zero or not finite: it has no direction")
+    return embeddings / lengths
+
+
+def _cosines(unit: np.ndarray) -> np.ndarray:
+    return np.clip(unit @ unit.T, -1, 1)
+
+
+def _wasserstein_uniformity(pairs: np.ndarray, dimensions: int) -> float:
+    """Wasserstein-1 distance to the law of the cosine of two independent uniform points, by its quantiles.
+
+    That law has density proportional to ``(1 - s^2)^((D - 3) / 2)``: ``(1 + s) / 2`` is Beta((D - 1)/2, (D - 1)/2).
+    """
+    from scipy.stats import beta
+
+    levels = (np.arange(10_000) + 0.5) / 10_000
+    shape = (dimensions - 1) / 2
+    return float(np.mean(np.abs(np.quantile(pairs, levels) - (2 * beta.ppf(levels, shape, shape) - 1))))
+
+
+def _effective_rank(unit: np.ndarray) -> float:
+    from scipy.stats import entropy
+
+    return float(np.exp(entropy(np.linalg.svd(unit, compute_uv=False))))
+
+
+def _hubness(cosine: np.ndarray) -> float | None:
+    from scipy.stats import skew
+
+    n, k = len(cosine), _HUB_NEIGHBOURS
+    others = cosine - 3 * np.eye(n)  # nobody is its own neighbour
+    if n < k + 2 or np.ptp(cosine[~np.eye(n, dtype=bool)]) < 1e-9:
+        return None
+    nearest = np.argpartition(-others, k, axis=1)[:, :k]  # (N, k)
+    counts = np.bincount(nearest.ravel(), minlength=n)
+    return float(skew(counts)) if np.ptp(counts) else 0.0
+
+
+def _hardest(cosine: np.ndarray, positives: np.ndarray) -> np.ndarray:
+    """Cosine of each sentence with the nearest that is neither itself nor its positive: ``(N,)``."""
+    others = cosine - 3 * np.eye(len(cosine))
+    first, second = positives.T
+    others[first, second] = others[second, first] = -3
+    hardest = others.max(axis=1)
+    return hardest[hardest >= -1]
+
+
+def _neighbours(sentences: list[str], cosine: np.ndarray) -> list[Neighbours]:
+    """Look up the nearest of a few sentences, which stand evenly apart in the data: the same for every model."""
+    probes = np.linspace(0, len(sentences) - 1, min(_PROBES, len(sentences))).astype(int)
+    found = []
+    for probe in probes:
+        order = [other for other in np.argsort(-cosine[probe], kind="stable") if other != probe]
+        nearest = {sentences[other]: float(cosine[probe, other]) for other in order[:_SHOWN_NEIGHBOURS]}
+        found.append(Neighbours(sentences[probe], nearest))
+    return found

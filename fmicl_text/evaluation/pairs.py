@@ -1,0 +1,181 @@
+"""A user's own pairs of sentences: does their cosine agree with scores, or tell apart the two labels?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from fmicl_text.encoder import load_model
+from fmicl_text.errors import InputError
+from fmicl_text.evaluation.columns import binary, number, read_columns, text
+from fmicl_text.evaluation.statistics import percentile_interval, resampled_statistics
+from fmicl_text.evaluation.sts import encode_pairs
+from fmicl_text.evaluation.suites import Pairs
+from fmicl_text.run import versions
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+Gold = Literal["score", "label"]
+"""What people say of a pair: a number, the higher the more alike; or 1 if the two belong together, else 0."""
+
+METRICS: dict[Gold, tuple[str, ...]] = {
+    "score": ("spearman", "pearson", "kendall"),
+    "label": ("auc", "average_precision", "f1", "threshold"),
+}
+"""What is measured against each kind of gold; all x 100 but the threshold, which is a cosine."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A figure and its 95% bootstrap interval over the pairs."""
+
+    value: float
+    ci95: tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class PairsResult:
+    """What :func:`evaluate` found.
+
+    Attributes:
+        model: Name of the model.
+        file: Where the pairs came from.
+        gold: Whether they have scores or labels.
+        n: How many pairs there are.
+        positives: How many of them have the label 1; None if they have scores.
+        scores: Metric, of :data:`METRICS`, -> figure.
+        max_seq_length: Tokens after which the model cuts a sentence; None if it never does.
+        precision: Type of the model's weights, such as ``float32``.
+        similarities: Cosines of the pairs, ``(n,)``; not in the document.
+    """
+
+    model: str
+    file: str
+    gold: Gold
+    n: int
+    positives: int | None
+    scores: dict[str, Score]
+    max_seq_length: int | None
+    precision: str
+    similarities: np.ndarray
+
+    def document(self) -> dict[str, Any]:
+        """Return the result as plain values, ready for JSON."""
+        return {
+            "model": self.model,
+            "task": "pairs",
+            "file": self.file,
+            "gold": self.gold,
+            "n": self.n,
+            "positives": self.positives,
+            "scores": {name: {"value": score.value, "ci95": list(score.ci95)} for name, score in self.scores.items()},
+            "max_seq_length": self.max_seq_length,
+            "precision": self.precision,
+            "versions": versions(),
+        }
+
+
+def evaluate(
+    model: SentenceTransformer | str,
+    file: str | Path,
+    gold: Gold = "score",
+    column: str | None = None,
+    sentences: tuple[str, str] = ("sentence1", "sentence2"),
+    batch_size: int = 128,
+    show_progress: bool = False,
+    name: str | None = None,
+) -> PairsResult:
+    """Measure how well the cosine of two sentences agrees with what a file says of them.
+
+    Scores: Spearman's rho, Pearson's r and Kendall's tau-b. Labels: area under the ROC curve, average precision, and
+    the best F1 with the cosine from which on a pair must be taken for a 1 to reach it. The threshold is chosen on the
+    pairs that F1 is measured on, in each resample anew: on other pairs, F1 from there on is a little less.
+
+    Args:
+        model: A loaded model, or what :func:`fmicl_text.encoder.load_model` takes.
+        file: A csv, tsv, jsonl or Parquet file.
+        gold: Whether the pairs have scores or labels (0 and 1).
+        column: Which column has them; by default the one called ``score`` or ``label``.
+        sentences: Which columns have the two sentences.
+        batch_size: Sentences encoded at a time.
+        show_progress: Draw a progress bar on standard error.
+        name: What to call the model in the result; by default what ``model`` says, if it is a string.
+
+    Raises:
+        InputError: No such model or file; rows that are not two texts and a score or label, each named; nothing to
+            tell apart, in the file or to the model.
+    """
+    pairs = _read(Path(file), gold, column or gold, sentences)
+    if isinstance(model, str):
+        name = name or model
+        model = load_model(model)
+    similarities = encode_pairs(model, {"pairs": pairs}, batch_size, show_progress)["pairs"]
+    if not np.ptp(similarities) > 0:  # NaN too
+        raise InputError(f"{name or 'the model'} gives all pairs the same similarity, or none at all (NaN)")
+    statistic = {"score": correlations, "label": detection}[gold]
+    values = statistic(pairs.scores, similarities)
+    resampled = resampled_statistics(statistic, pairs.scores, similarities)  # (R, K)
+    return PairsResult(
+        model=name or "SentenceTransformer",
+        file=str(file),
+        gold=gold,
+        n=len(pairs.scores),
+        positives=int(pairs.scores.sum()) if gold == "label" else None,
+        scores={
+            metric: Score(value, percentile_interval(column))
+            for metric, value, column in zip(METRICS[gold], values, resampled.T, strict=True)
+        },
+        max_seq_length=model.max_seq_length,
+        precision=str(model.dtype).removeprefix("torch."),
+        similarities=similarities,
+    )
+
+
+def correlations(gold: np.ndarray, similarity: np.ndarray) -> Sequence[float]:
+    """Return Spearman's rho, Pearson's r and Kendall's tau-b, x 100, of two ``(n,)``; NaN if either is constant."""
+    from scipy.stats import kendalltau, pearsonr, spearmanr
+
+    if np.ptp(gold) == 0 or np.ptp(similarity) == 0:
+        return [float("nan")] * 3
+    similarity = similarity.astype(np.float64)
+    return [100 * float(measure(gold, similarity).statistic) for measure in (spearmanr, pearsonr, kendalltau)]
+
+
+def detection(labels: np.ndarray, similarity: np.ndarray) -> Sequence[float]:
+    """Return how well a similarity ``(n,)`` tells the labels 1 from the labels 0 ``(n,)``; NaN if one is not there.
+
+    Returns:
+        Area under the ROC curve, average precision, the best F1, all x 100; and the lowest similarity that must
+        count as 1 to reach that F1, the highest such threshold if there are several.
+    """
+    from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+
+    if np.ptp(labels) == 0:
+        return [float("nan")] * 4
+    precision, recall, thresholds = precision_recall_curve(labels, similarity)
+    with np.errstate(invalid="ignore"):  # 0/0: no 1 is found from this threshold on
+        f1 = np.nan_to_num(2 * precision * recall / (precision + recall))[:-1]  # the last has no threshold
+    best = len(f1) - 1 - int(np.argmax(f1[::-1]))
+    return [
+        100 * float(roc_auc_score(labels, similarity)),
+        100 * float(average_precision_score(labels, similarity)),
+        100 * float(f1[best]),
+        float(thresholds[best]),
+    ]
+
+
+def _read(path: Path, gold: Gold, column: str, sentences: tuple[str, str]) -> Pairs:
+    names = [*sentences, column]
+    if len(set(names)) < 3:
+        raise InputError(f"{path}: the two sentences and the {gold} are three columns, got {', '.join(names)}")
+    kind = {"score": number, "label": binary}[gold]
+    read = read_columns(path, {sentences[0]: text, sentences[1]: text, column: kind})
+    firsts, seconds, scores = (read.columns[name] for name in names)
+    if len(set(scores)) == 1:
+        raise InputError(f"{path}: every pair has the same {gold}, {scores[0]:g}: there is nothing to tell apart")
+    return Pairs(firsts, seconds, np.array(scores))

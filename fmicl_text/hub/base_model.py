@@ -1,0 +1,61 @@
+"""What can be said of the model that training started from."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from fmicl_text.hub.private import is_local, last_part
+from fmicl_text.recipe import LANGUAGE, ModelSection
+
+_SAMPLES = {"sample:minilm": "sentence-transformers/all-MiniLM-L6-v2"}
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """The base model: what to call it, its Hub id if it has one, and what its card says if it is at hand."""
+
+    name: str
+    hub_id: str | None
+    license: str | None = None
+    language: tuple[str, ...] = ()
+
+
+def as_hub_id(name: str) -> str | None:
+    """Return a name if it can be one on the Hub."""
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return None
+    return name
+
+
+def describe_base(section: ModelSection) -> BaseModel:
+    """Describe a recipe's base model from its folder or the Hub's cache; nothing is downloaded."""
+    from huggingface_hub import ModelCard, try_to_load_from_cache
+
+    from fmicl_text.samples import minilm_path
+
+    base = section.base
+    here = is_local(base) or Path(base).is_dir()
+    hub_id = None if here else as_hub_id(_SAMPLES.get(base, base))
+    name = last_part(base) if here else hub_id or base
+    try:
+        if base in _SAMPLES:
+            card: object = minilm_path() / "README.md"
+        elif here:
+            card = Path(base).expanduser() / "README.md"
+        else:
+            card = try_to_load_from_cache(base, "README.md", revision=section.revision)
+        if not isinstance(card, (str, Path)) or not Path(card).is_file():
+            return BaseModel(name, hub_id)
+        data = ModelCard.load(card, ignore_metadata_errors=True).data
+    except Exception:  # somebody else's card may be broken in any way; it only adds to what is known
+        return BaseModel(name, hub_id)
+    language = data.language or []
+    language = [language] if isinstance(language, str) else language
+    codes = tuple(code for code in map(str, language) if re.fullmatch(LANGUAGE, code))
+    return BaseModel(name, hub_id, data.license if isinstance(data.license, str) else None, codes)

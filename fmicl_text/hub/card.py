@@ -1,0 +1,250 @@
+"""The model card.
+
+sentence-transformers writes a card too, from a trainer's state: it shows rows of the training data, asks the Hub about
+the base model, and cannot be made of a run that ended yesterday. This one is made of the run's folder alone, by the Hub
+client's own classes. What comes from recipes, data and results is shown as plain text: nothing in it is markup.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from fmicl_text import __version__
+from fmicl_text.errors import InputError
+from fmicl_text.evaluation.suites import load_suite
+from fmicl_text.hub.base_model import BaseModel, as_hub_id, describe_base
+from fmicl_text.hub.figures import Figure, figures
+from fmicl_text.hub.private import is_local, last_part, one_line, shorten
+from fmicl_text.hub.source import Source
+from fmicl_text.readers import READERS
+from fmicl_text.recipe import PublishSection, Recipe
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult, ModelCard
+    from sentence_transformers import SentenceTransformer
+
+_TAGS = ["sentence-transformers", "sentence-similarity", "feature-extraction"]
+
+
+def model_card(source: Source, target: PublishSection, model: SentenceTransformer, adapter: bool) -> ModelCard:
+    """Write the card of an encoder.
+
+    Args:
+        source: The encoder and its record.
+        target: The repository, the licence, and the languages; if none, those of the base model's card are taken.
+        model: The encoder, loaded.
+        adapter: Whether it is published as an adapter.
+
+    Raises:
+        InputError: If the Hub's client finds the metadata wrong.
+    """
+    from huggingface_hub import ModelCard, ModelCardData
+
+    recipe = source.recipe
+    base = describe_base(recipe.model) if recipe else BaseModel("", None)
+    assert target.repo is not None and target.license is not None
+    after = [f for name, document in source.results.items() if not _is_before(name) for f in figures(name, document)]
+    language = list(target.language or base.language)
+    data = ModelCardData(
+        model_name=target.repo.partition("/")[2],
+        base_model=base.hub_id,
+        datasets=_datasets(recipe) if recipe else None,
+        eval_results=[_eval_result(figure) for figure in after] or None,
+        language=language or None,
+        library_name="sentence-transformers",
+        license=target.license,
+        pipeline_tag="sentence-similarity",
+        tags=_TAGS + ([_tag(recipe)] if recipe else []),
+    )
+    card = ModelCard.from_template(
+        data,
+        template_str=files("fmicl_text.hub").joinpath("card.md.jinja").read_text(encoding="utf-8"),
+        title=_plain(target.repo.partition("/")[2]),
+        repo=target.repo,
+        dimensions=model.get_embedding_dimension(),
+        similarity=model.similarity_fn_name,
+        adapter=adapter,
+        prompts=any(model.prompts.values()),
+        license=_plain(target.license),
+        base_license=_plain(base.license or ""),
+        limits=list(_limits(source, model, after, language)),
+        **_results(source, after),
+        **(_training(source, base, model) if recipe else {"trained": False, "citations": []}),
+        version=source.manifest.get("versions", {}).get("fmicl-text", __version__),
+    )
+    _validate(card)
+    return card
+
+
+def _validate(card: ModelCard) -> None:
+    """Read the card back as the Hub's client does, and compare."""
+    from huggingface_hub import ModelCard
+
+    try:
+        again = ModelCard(str(card))
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"the card's metadata is wrong: {error}") from error
+    assert again.data.to_dict() == card.data.to_dict()
+
+
+def _is_before(name: str) -> bool:
+    return name.startswith("before-")
+
+
+def _plain(text: object) -> str:
+    """Return text that Markdown and HTML show as it is, on one line."""
+    return re.sub(r"([\\`*_\[\]|#~$])", r"\\\1", html.escape(one_line(text), quote=False))
+
+
+def _datasets(recipe: Recipe) -> list[str] | None:
+    """Return the Hub id of the training data, if it is from there."""
+    source = recipe.data.train
+    if match := re.match(r"hf://datasets/([^/@]+/[^/@]+)", source):
+        return [match[1]]
+    elsewhere = source.startswith("sample:") or source.lower().endswith(tuple(READERS)) or is_local(source)
+    return [source] if not elsewhere and as_hub_id(source) else None
+
+
+def _eval_result(figure: Figure) -> EvalResult:
+    from huggingface_hub import EvalResult
+
+    retrieval = figure.metric_type != "spearman_cosine"
+    hub = _hub_sources(figure.evaluation).get(figure.task)
+    return EvalResult(
+        task_type="information-retrieval" if retrieval else "semantic-similarity",
+        task_name="Information Retrieval" if retrieval else "Semantic Similarity",
+        dataset_type=hub.dataset if hub else "unknown",
+        dataset_name=one_line(shorten(f"{figure.evaluation} {figure.task}")),
+        dataset_revision=hub.revision if hub else None,
+        dataset_split=hub.split if hub else None,
+        metric_type=figure.metric_type,
+        metric_name=figure.metric,
+        metric_value=figure.value / 100,  # the scale of sentence-transformers' evaluators
+    )
+
+
+def _hub_sources(suite: str) -> dict[str, Any]:
+    try:
+        return {task.name: task.hub for task in load_suite(suite).tasks}
+    except InputError:  # a suite of the user's own
+        return {}
+
+
+def _results(source: Source, after: list[Figure]) -> dict[str, Any]:
+    before = {
+        (figure.evaluation.removeprefix("before-"), figure.task, figure.metric): figure.value
+        for name, document in source.results.items()
+        if _is_before(name)
+        for figure in figures(name, document)
+    }
+    rows = [
+        {
+            "evaluation": _plain(shorten(figure.evaluation)),
+            "task": _plain(figure.task),
+            "metric": figure.metric,
+            "before": _score(before.get((figure.evaluation, figure.task, figure.metric))),
+            "score": _score(figure.value),
+            "interval": "{:.2f} to {:.2f}".format(*figure.ci95) if figure.ci95 else "",
+            "n": f"{figure.n:,}" if figure.n else "",
+        }
+        for figure in after
+    ]
+    return {
+        "rows": rows,
+        "before": before,
+        "intervals": any(figure.ci95 for figure in after),
+        "protocols": {
+            _plain(shorten(name)): _plain(shorten(document["protocol"]))
+            for name, document in source.results.items()
+            if "protocol" in document and not _is_before(name)
+        },
+        "seed": source.manifest.get("seed"),
+        "seeds": source.recipe.seeds if source.recipe else [],
+        "summary": {_plain(name): f"{row['mean']:.2f} ± {row['sd']:.2f}" for name, row in source.summary.items()},
+    }
+
+
+def _score(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _training(source: Source, base: BaseModel, model: SentenceTransformer) -> dict[str, Any]:
+    from fmicl_text.losses import LOSSES
+    from fmicl_text.training import build_loss
+
+    recipe = source.recipe
+    assert recipe is not None
+    loss: Any = build_loss(recipe, model)
+    objective = _objective(recipe)
+    citations = dict.fromkeys(LOSSES[name].citation.strip() for name in ("fmicl", recipe.loss.objective))
+    rows = {
+        "base model": base.name,
+        "objective": objective,
+        **_loss_rows(loss),
+        "data": _data(recipe),
+        "held out": last_part(recipe.data.heldout) if recipe.data.heldout else None,
+        "pairs": "a text encoded twice, with two dropout masks" if recipe.data.views == "dropout" else None,
+        "columns": ", ".join(f"{role}: {column}" for role, column in recipe.data.columns.roles.items()),
+        "settings": ", ".join(f"{key}: {value}" for key, value in shorten(recipe.train).items()),
+        "steps": source.manifest.get("steps"),
+        "seed": source.manifest.get("seed"),
+        "precision": source.manifest.get("precision"),
+    }
+    return {
+        "trained": True,
+        "base": f"[{_plain(base.name)}](https://huggingface.co/{base.hub_id})" if base.hub_id else _plain(base.name),
+        "objective": objective,
+        "training": {name: _plain(value) for name, value in rows.items() if value not in (None, "")},
+        "citations": list(citations),
+    }
+
+
+def _objective(recipe: Recipe) -> str:
+    from fmicl_text.losses import LOSSES
+
+    name = recipe.loss.objective
+    return "f-MICL" if name == "fmicl" else LOSSES[name].__name__.removesuffix("Loss")
+
+
+def _tag(recipe: Recipe) -> str:
+    return "f-micl" if recipe.loss.objective == "fmicl" else recipe.loss.objective
+
+
+def _loss_rows(loss: Any) -> dict[str, Any]:
+    """Return the settings of a loss, the default width of its kernel included, as rows of a table."""
+    from fmicl_text.core import CosineKernel, GaussianKernel
+
+    rows = {key: value for key, value in loss.get_config_dict().items() if value is not False}
+    kernel = getattr(loss, "kernel", None)
+    if isinstance(kernel, GaussianKernel):
+        rows["sigma"] = kernel.initial_temperature**0.5
+    elif isinstance(kernel, CosineKernel):
+        rows["temperature"] = kernel.initial_temperature
+    if (balance := rows.pop("balance_cosine", None)) is not None:
+        rows["alpha"] = f"1 / u({balance}): push and pull of a pair balance at cosine {balance}"
+    return {key.replace("_", " "): value for key, value in rows.items()}
+
+
+def _data(recipe: Recipe) -> str:
+    name = last_part(recipe.data.train) if is_local(recipe.data.train) else recipe.data.train
+    return f"{name}, first {recipe.data.rows:,} rows" if recipe.data.rows else name
+
+
+def _limits(source: Source, model: SentenceTransformer, after: list[Figure], language: list[str]) -> Iterator[str]:
+    if model.max_seq_length is not None:
+        yield f"Of a text the first {model.max_seq_length} tokens are read; the rest is cut off."
+    if not after:
+        yield "No results are recorded with this model."
+    else:
+        yield "Nothing but the results above was measured: not other tasks, other domains, or other languages."
+        yield "The intervals are over test items; another seed of the same training would differ too."
+    best = source.manifest.get("best")
+    if best:
+        yield _plain(f"The checkpoint of step {best.get('step')} is published, the best on the development set.")
+    if not language:
+        yield "The languages it is for are not stated."
+    yield "It has learned from the texts of its base model and its own training data, their biases included."

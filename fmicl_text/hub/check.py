@@ -1,0 +1,93 @@
+"""What is refused: files that are not an encoder in safetensors, local paths, and secrets."""
+
+from __future__ import annotations
+
+import mmap
+import re
+from pathlib import Path
+
+from fmicl_text.errors import InputError
+from fmicl_text.hub.private import local_paths, secrets
+
+_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz")
+_WEIGHTS = ".safetensors"
+_SENTENCEPIECE = ".model"
+_TEXTS = (".json", ".txt", ".jinja", ".md", ".yaml")
+_LICENCES = ("LICENSE", "LICENCE", "NOTICE")
+_VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json")
+"""Pieces of text that may look like anything, paths included."""
+
+
+def encoder_files(folder: Path) -> list[Path]:
+    """Return the files of an encoder, relative to its folder; hidden ones and its card are left out.
+
+    Raises:
+        InputError: If there is a file that sentence-transformers does not read from safetensors and text; all of them
+            at once, pickled weights with the command that converts them.
+    """
+    files = [file.relative_to(folder) for file in sorted(folder.rglob("*")) if file.is_file()]
+    files = [
+        file for file in files if not any(part.startswith(".") for part in file.parts) and file.name != "README.md"
+    ]
+    pickles = [file for file in files if file.suffix.lower() in _PICKLES]
+    known = (_WEIGHTS, _SENTENCEPIECE, *_TEXTS)
+    others = [file for file in files if file.suffix not in known and file.stem not in _LICENCES and file not in pickles]
+    problems = [f"{folder / file}: is a pickle, which can run code on the machine that loads it" for file in pickles]
+    if pickles:
+        safe = folder.with_name(f"{folder.name}-safetensors")
+        convert = f"SentenceTransformer({str(folder)!r}).save_pretrained({str(safe)!r})"
+        problems.append(
+            "convert the weights, if you trust them, and publish what comes out:\n"
+            f'    python -c "from sentence_transformers import SentenceTransformer; {convert}"'
+        )
+    problems += [f"{folder / file}: is not part of an encoder; move it elsewhere" for file in others]
+    if not any(file.suffix == _WEIGHTS for file in files) and not pickles:
+        problems.append(f"{folder}: has no weights (*.safetensors)")
+    if problems:
+        raise InputError(problems)
+    return files
+
+
+def check_contents(folder: Path) -> None:
+    """Look into every file that is to be published.
+
+    Raises:
+        InputError: If any has a local absolute path or a secret in it, or is not the text its name says; all of them
+            at once, each with its file and line. A secret itself is not shown.
+    """
+    problems: list[str] = []
+    patterns = secrets()
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = file.relative_to(folder).as_posix()
+        if file.stat().st_size == 0:
+            continue
+        with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            for what, pattern in patterns.items():
+                if match := pattern.search(content):
+                    line = content[: match.start()].count(b"\n") + 1
+                    problems.append(f"{name}:{line}: has {what} in it")
+        if file.suffix == _WEIGHTS:
+            problems += [f"{name}: header: has the local path {path} in it" for _, path in local_paths(_header(file))]
+        elif file.suffix != _SENTENCEPIECE:
+            try:
+                text = file.read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                problems.append(f"{name}: is not text")
+                continue
+            if file.suffix == ".json":  # a path may come after an escaped line break
+                text = re.sub(r"\\(.)", lambda escape: escape[1] if escape[1] in '"\\/' else " ", text)
+            if file.name not in _VOCABULARIES:
+                problems += [f"{name}:{line}: has the local path {path} in it" for line, path in local_paths(text)]
+    if problems:
+        raise InputError([*problems, "nothing was published; what others should not see must go first"])
+
+
+def _header(weights: Path) -> str:
+    """Return what a safetensors file says beside the tensors, one entry a line."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(weights, framework="numpy") as file:
+            return "\n".join(f"{key}: {value}" for key, value in (file.metadata() or {}).items())
+    except SafetensorError as error:
+        raise InputError(f"{weights.name}: is not safetensors: {error}") from None

@@ -1,0 +1,125 @@
+"""What must not leave the machine: local paths and secrets. Finding them, and leaving them out."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+# The start of an absolute path, not in the middle of a word, a relative path or an address.
+_START = r"(?<![\w.~/:\\-])"
+_PART = r"[^\s/\\\"'`<>|:;,()\[\]{}]+"
+_LOCAL_PATH = re.compile(
+    rf"file://[^\s\"'`<>]+"
+    rf"|{_START}(?:/|~[\w.-]*/){_PART}(?:/{_PART})+/?"
+    rf"|{_START}~/{_PART}"
+    rf"|{_START}[A-Za-z]:(?:/|\\{{1,2}})(?:{_PART}(?:/|\\{{1,2}}))*{_PART}"
+    rf"|{_START}\\{{2,4}}{_PART}(?:\\{{1,2}}{_PART})+"
+)
+
+_SECRETS = {
+    "a Hugging Face token": rb"hf_[A-Za-z0-9]{30,}|hf_oauth_[\w.-]{20,}|api_org_[A-Za-z0-9]{30,}",
+    "a GitHub token": rb"gh[pousr]_[A-Za-z0-9]{36,}|github_pat_\w{50,}",
+    "an API key": rb"\bsk-[\w-]{32,}",
+    "an AWS key": rb"\bAKIA[0-9A-Z]{16}\b",
+    "a private key": rb"-----BEGIN [A-Z ]*PRIVATE KEY-----",
+    "a password in an address": rb"\b[a-z]+://[^\s/:@\"']+:[^\s/@\"']+@",
+}
+_SECRET_NAME = re.compile(r"TOKEN|API_?KEY|SECRET|PASSWORD|PASSWD", re.IGNORECASE)
+_SHORTEST_SECRET = 12  # characters; a shorter value of a variable may be an everyday word
+
+
+def is_local(path: str) -> bool:
+    """Tell an absolute path, or one that leads up or home, from Hub ids and paths that stay where they start."""
+    absolute = PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute()
+    return absolute or path.startswith(("~", "file:", "\\\\")) or ".." in Path(path).parts
+
+
+def last_part(path: str) -> str:
+    """Return the name at the end of a path of any system."""
+    return PureWindowsPath(path).name or path
+
+
+def one_line(text: object) -> str:
+    """Return text on one line, without control characters, which a terminal would obey."""
+    printable = "".join(character if character.isprintable() else " " for character in str(text))
+    return " ".join(printable.split())
+
+
+def shorten(value: Any, known: Iterable[str] = ()) -> Any:
+    """Return a JSON value with every local path cut down to the name at its end, keys too.
+
+    Args:
+        value: What :func:`json.loads` gives.
+        known: Paths that may have blanks in them, and so cannot be recognised within a sentence.
+    """
+    if isinstance(value, dict):
+        return {shorten(key, known): shorten(item, known) for key, item in value.items()}
+    if isinstance(value, list):
+        return [shorten(item, known) for item in value]
+    if not isinstance(value, str):
+        return value
+    if is_local(value) and len(_LOCAL_PATH.findall(value)) <= 1 and " -" not in value and "\n" not in value:
+        return last_part(value)  # one path, with blanks or without, and not a command or a text that begins with one
+    for path in sorted(filter(is_local, known), key=len, reverse=True):
+        value = value.replace(path, last_part(path))
+    return _LOCAL_PATH.sub(lambda match: last_part(match[0]), value)
+
+
+def local_paths(text: str) -> Iterator[tuple[int, str]]:
+    """Yield each local absolute path in a text with the number of its line."""
+    for number, line in enumerate(text.splitlines(), 1):
+        for match in _LOCAL_PATH.finditer(line):
+            yield number, match[0]
+
+
+def secrets() -> dict[str, re.Pattern[bytes]]:
+    """Return what a secret is, and how to find it: known forms of tokens, and what this process holds itself.
+
+    The latter are the token of the Hub and the environment's variables with a name like ``WANDB_API_KEY``.
+    """
+    held = {
+        f"the value of {name}": value
+        for name, value in os.environ.items()
+        if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_SECRET
+    }
+    if token := _token():
+        held["your token of the Hub"] = token
+    own = {what: re.escape(value.encode()) for what, value in held.items()}
+    return {what: re.compile(pattern) for what, pattern in (_SECRETS | own).items()}
+
+
+def redact(text: str) -> str:
+    """Return a text without secrets, and without the query of its addresses, which may be signed."""
+    encoded = text.encode(errors="replace")
+    for pattern in secrets().values():
+        encoded = pattern.sub(b"[secret]", encoded)
+    return re.sub(r"(https?://[^\s?\"']+)\?[^\s\"']*", r"\1", encoded.decode())
+
+
+@contextmanager
+def redacted_logs() -> Iterator[None]:
+    """Keep secrets out of what the Hub's client logs, such as the signed addresses of the uploads it tries again."""
+
+    def clean(record: logging.LogRecord) -> bool:
+        record.msg, record.args = redact(record.getMessage()), ()
+        return True
+
+    handlers = logging.getLogger("huggingface_hub").handlers
+    for handler in handlers:
+        handler.addFilter(clean)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(clean)
+
+
+def _token() -> str | None:
+    from huggingface_hub import get_token
+
+    return get_token()

@@ -1,0 +1,137 @@
+"""Publishing, from what there is to a checked repository on the Hub."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from fmicl_text.encoder import load_model
+from fmicl_text.errors import InputError, RunFailedError
+from fmicl_text.hub.base_model import describe_base
+from fmicl_text.hub.card import model_card
+from fmicl_text.hub.check import check_contents, encoder_files
+from fmicl_text.hub.remote import Published, check_download, check_place, commit, download
+from fmicl_text.hub.source import Source, find_source
+from fmicl_text.hub.stage import stage
+from fmicl_text.recipe import PublishSection
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_PROBES = ["A man is playing a guitar.", "¿Dónde está la biblioteca?", "東京は日本の首都です。", "dog " * 600]
+"""What an encoder is compared with itself on: short and long, ASCII and not."""
+_SAME = 1e-5  # of a unit vector's element; merging an adapter rounds
+
+
+def publish(
+    source: str | Path,
+    repo: str,
+    *,
+    license: str | None = None,
+    language: Sequence[str] = (),
+    private: bool = False,
+    revision: str | None = None,
+    dry_run: Path | None = None,
+    merge_adapter: bool = False,
+    create_pr: bool = False,
+    overwrite: bool = False,
+) -> Published | None:
+    """Publish a finished run, or an encoder, in one commit, and check what the Hub then has.
+
+    The commit has the encoder in safetensors, its card, and the run's recipe, manifest and results; local paths in
+    those three are cut down to the names at their ends. When it is made, it is downloaded and compared with the local
+    encoder. Nothing is lost by trying again: what is there already is not uploaded twice.
+
+    Args:
+        source: A run folder (of several seeds the first one is published), that of one seed, or an encoder's.
+        repo: ``OWNER/NAME``; made if it is not there.
+        license: The Hub's identifier of the licence; default what the run's recipe says.
+        language: ISO 639 codes; default what the run's recipe says, or else the base model's card.
+        private: Make a new repository private. One that is there must be private already.
+        revision: Branch to commit to, default ``main``; made if it is not there.
+        dry_run: Write everything to this folder instead, without a request to the Hub.
+        merge_adapter: Publish the sum of an adapter and its base model, as one encoder.
+        create_pr: Open a pull request instead of committing.
+        overwrite: Replace whatever the branch, or the folder of a dry run, holds.
+
+    Returns:
+        Where it is; None for a dry run.
+
+    Raises:
+        InputError: If the run is not finished, there is no licence, a file is a pickle or has a local path or a secret
+            in it, or the repository holds something else. Nothing has been changed then.
+        RunFailedError: If the Hub refuses or does not answer, or has something else than what was sent.
+    """
+    found = find_source(source)
+    target = _target(found, repo, license, language, private)
+    if create_pr and revision not in (None, "main"):
+        raise InputError("--create-pr opens a pull request on main; leave --revision out")
+    if dry_run is not None:
+        _check_room(dry_run, overwrite)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, copy = Path(scratch) / "publish", Path(scratch) / "download"
+        expected = _prepare(found, target, folder, merge_adapter)
+        if dry_run is not None:
+            shutil.rmtree(dry_run, ignore_errors=True)
+            shutil.move(folder, dry_run)
+            return None
+        place = check_place(folder, repo, private, revision or "main", create_pr, overwrite)
+        published = commit(folder, place, f"Publish {found.recipe.name if found.recipe else repo} with fmicl-text")
+        download(published, copy)
+        check_download(folder, copy, published)
+        if _distance(_embed(copy), expected) > _SAME:
+            raise RunFailedError(f"{published.url} has the files that were sent, but they give other embeddings here")
+    return published
+
+
+def _target(source: Source, repo: str, license: str | None, language: Sequence[str], private: bool) -> PublishSection:
+    """Return where and how to publish: what was asked for, then what the run's recipe says."""
+    said = source.recipe.publish if source.recipe else PublishSection()
+    license = license or said.license
+    if license is None:
+        base = describe_base(source.recipe.model) if source.recipe else None
+        hint = f"; {base.name}, its base model, is under {base.license}" if base and base.license else ""
+        raise InputError(f"no licence: give --license, or publish.license in the recipe{hint}")
+    try:
+        return PublishSection(repo=repo, private=private, license=license, language=list(language) or said.language)
+    except ValidationError as error:
+        raise InputError([f"{error['loc'][0]}: {error['msg']}" for error in error.errors()]) from error
+
+
+def _prepare(source: Source, target: PublishSection, folder: Path, merge_adapter: bool) -> np.ndarray:
+    """Write what is published to a folder, check it, and return the encoder's embeddings of the probes, ``(n, D)``."""
+    files = encoder_files(source.model)
+    expected = _embed(source.model)
+    stage(source, files, folder, merge_adapter)
+    model = load_model(str(folder))
+    model_card(source, target, model, adapter=(folder / "adapter_config.json").is_file()).save(folder / "README.md")
+    check_contents(folder)
+    if _distance(actual := _embed(folder), expected) > _SAME:
+        raise InputError(
+            f"the files of {source.model} that can be published give other embeddings than all of it; "
+            "save it again by SentenceTransformer.save_pretrained"
+        )
+    return actual
+
+
+def _embed(folder: Path) -> np.ndarray:
+    return load_model(str(folder)).encode(_PROBES, normalize_embeddings=True, show_progress_bar=False)  # (n, D)
+
+
+def _distance(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the largest difference of an element; infinite if the shapes differ or anything is NaN."""
+    difference = float(abs(first - second).max()) if first.shape == second.shape else math.inf
+    return math.inf if math.isnan(difference) else difference
+
+
+def _check_room(folder: Path, overwrite: bool) -> None:
+    if folder.exists() and not overwrite:
+        raise InputError(f"{folder} is there already; --overwrite replaces it")
+    if folder.exists() and not (folder / "modules.json").is_file():
+        raise InputError(f"{folder} holds something else than a dry run's encoder; move it away")

@@ -1,0 +1,224 @@
+"""The Hub's side: what a repository holds, the one commit, and the check of what came of it.
+
+The Hub's client does the talking, tries again when the Hub is busy, and keeps tokens to itself.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fmicl_text.errors import InputError, RunFailedError
+from fmicl_text.hub.private import one_line, redact, redacted_logs
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelInfo
+
+_OF_THE_HUB = {".gitattributes"}
+"""What the Hub puts into a new repository."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A branch to commit to.
+
+    Attributes:
+        repo: ``OWNER/NAME``.
+        private: Whether the repository is to be made private, if it is not there.
+        revision: The branch.
+        create_pr: Open a pull request on it.
+        parent: The commit that was looked at; None if the repository is not there.
+        new_branch: Whether the branch is not there.
+        unwanted: Files there that are not part of what is published, and go.
+    """
+
+    repo: str
+    private: bool
+    revision: str
+    create_pr: bool
+    parent: str | None
+    new_branch: bool = False
+    unwanted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Published:
+    """Where it is: the repository, the commit's SHA, and the page of the repository or the pull request."""
+
+    repo: str
+    commit: str
+    url: str
+
+
+def check_access(repo: str) -> None:
+    """Find out before hours of training whether the Hub can be reached, and accepts the token.
+
+    Raises:
+        InputError: If the client is offline, or there is no token.
+        RunFailedError: If the Hub does not answer, or does not accept the token.
+    """
+    from huggingface_hub import HfApi, constants, get_token
+
+    if constants.is_offline_mode():
+        raise InputError(f"HF_HUB_OFFLINE is set, and {repo} is on the Hub: unset it to publish")
+    with _explained(repo, "nothing was changed"):
+        token = get_token()
+        if token is not None:
+            HfApi(token=token).whoami()
+    if token is None:
+        raise InputError("no token for the Hub: log in by `hf auth login`, or set HF_TOKEN")
+
+
+def check_place(folder: Path, repo: str, private: bool, revision: str, create_pr: bool, overwrite: bool) -> Place:
+    """Look at what the branch holds, changing nothing.
+
+    Raises:
+        InputError: If it holds something else than an earlier publication of the same weights, and ``overwrite`` is
+            not set; if it is public and should be private; if a pull request has nothing to be opened on.
+        RunFailedError: If the Hub does not answer, or does not show the repository to the token's owner.
+    """
+    check_access(repo)
+    info, new_branch = _look(repo, revision)
+    if info is None:
+        if create_pr:
+            raise InputError(f"{repo} is not there, or not shown to you; a pull request needs it")
+        return Place(repo, private, revision, create_pr, parent=None, new_branch=new_branch)
+    if private and not info.private:
+        raise InputError(f"{repo} is there already and public; make it private on the Hub, or leave --private out")
+    siblings = {file.rfilename: file for file in info.siblings or [] if file.rfilename not in _OF_THE_HUB}
+    ours = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+    theirs = {name: file.lfs.sha256 if file.lfs else None for name, file in siblings.items() if _is_weight(name)}
+    same = theirs == {name: _sha256(folder / name) for name in ours if _is_weight(name)}
+    if siblings and not (same or new_branch or overwrite):
+        shown = ", ".join(sorted(siblings)[:5]) + (", ..." if len(siblings) > 5 else "")
+        raise InputError(f"{repo} ({revision}) holds something else: {shown}; --overwrite replaces all of it")
+    unwanted = () if same else tuple(sorted(siblings.keys() - ours))
+    return Place(repo, private, revision, create_pr, info.sha, new_branch, unwanted)
+
+
+def commit(folder: Path, place: Place, message: str) -> Published:
+    """Put a folder on a branch in one commit: it has all of it, or is as it was.
+
+    Raises:
+        RunFailedError: If the Hub refuses or does not answer.
+    """
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+
+    api = HfApi()
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    operations: list[CommitOperationAdd | CommitOperationDelete] = [
+        CommitOperationAdd(file.relative_to(folder).as_posix(), file) for file in files
+    ]
+    operations += [CommitOperationDelete(name) for name in place.unwanted]
+    with _explained(place.repo, "nothing was published; the same command tries again, and sends only what is missing"):
+        parent = place.parent
+        if parent is None:
+            api.create_repo(place.repo, private=place.private, exist_ok=True)
+            parent = api.model_info(place.repo).sha
+        if place.new_branch:
+            api.create_branch(place.repo, branch=place.revision, revision=parent, exist_ok=True)
+        made = api.create_commit(
+            place.repo,
+            operations,
+            commit_message=message,
+            revision=place.revision,
+            create_pr=place.create_pr,
+            parent_commit=parent,  # what was looked at is what is replaced
+        )
+    return Published(place.repo, made.oid, made.pr_url or f"{api.endpoint}/{place.repo}")
+
+
+def download(published: Published, folder: Path) -> None:
+    """Download what a commit holds.
+
+    Raises:
+        RunFailedError: If the Hub refuses or does not answer.
+    """
+    from huggingface_hub import snapshot_download
+
+    with _explained(
+        published.repo, f"it is published at {published.url}, but was not checked; the command can be repeated"
+    ):
+        snapshot_download(published.repo, revision=published.commit, local_dir=folder)
+
+
+def check_download(folder: Path, copy: Path, published: Published) -> None:
+    """Compare what was sent with what was downloaded, byte by byte.
+
+    Raises:
+        RunFailedError: If any file is missing or differs.
+    """
+    names = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
+    _, different, missing = filecmp.cmpfiles(folder, copy, names, shallow=False)
+    if different or missing:
+        raise RunFailedError(f"{published.url} has something else than what was sent: {', '.join(different + missing)}")
+
+
+def _look(repo: str, revision: str) -> tuple[ModelInfo | None, bool]:
+    """Return what the Hub says of a branch, or of ``main`` if that branch is not there, and whether it is new.
+
+    A branch without a commit of its own is new: an earlier try may have made it and come no further.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    api = HfApi()
+    with _explained(repo, "nothing was changed"):
+        try:
+            main = api.model_info(repo, files_metadata=True)
+            if revision == "main":
+                return main, False
+            branch = api.model_info(repo, revision=revision, files_metadata=True)
+            return branch, branch.sha == main.sha
+        except RevisionNotFoundError:
+            return main, True
+        except RepositoryNotFoundError:
+            return None, revision != "main"
+
+
+def _is_weight(name: str) -> bool:
+    return name.endswith(".safetensors")
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+@contextmanager
+def _explained(repo: str, state: str) -> Iterator[None]:
+    """Say what a failure means and what to do, and what state things are in; without secrets, here and in the logs."""
+    with redacted_logs():
+        try:
+            yield
+        except Exception as error:  # the client, its transport and hf_xet each have their own
+            raise RunFailedError(redact(one_line(f"{_reason(repo, error)}; {state}"))) from None
+
+
+def _reason(repo: str, error: BaseException) -> str:
+    from huggingface_hub.errors import HfHubHTTPError
+
+    while not isinstance(error, HfHubHTTPError) and error.__cause__ is not None:
+        error = error.__cause__  # a failed upload is wrapped
+    if not isinstance(error, HfHubHTTPError):
+        invalid = isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError)
+        what = "the Hub does not accept it" if invalid else "the Hub could not be reached, or broke off"
+        return f"{what}: {type(error).__name__}: {error}"
+    status, said = error.response.status_code, error.server_message
+    wait = error.response.headers.get("Retry-After", "")
+    meaning = {
+        401: "the Hub does not accept the token: log in by `hf auth login`, or set HF_TOKEN",
+        403: f"the token may not write to {repo}: it needs write permission, from its owner",
+        404: f"the Hub has no {repo}, or does not show it to you",
+        409: f"{repo} is being changed by someone else",
+        412: f"{repo} has been changed by someone else in between",
+        413: "the Hub finds it too large",
+        429: "the Hub has had too many requests from you" + (f": wait {wait} seconds" if wait.isdigit() else ""),
+    }.get(status, "the Hub failed" if status >= 500 else "the Hub refused")
+    return f"{meaning} (status {status}{f': {said}' if said else ''})"

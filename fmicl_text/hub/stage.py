@@ -1,0 +1,109 @@
+"""Putting together what is published: the encoder's files, and what its run recorded, without local paths."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from fmicl_text import yaml_tree
+from fmicl_text.errors import InputError
+from fmicl_text.files import read_json, write_json, write_text
+from fmicl_text.hub.private import is_local, shorten
+from fmicl_text.hub.source import Source
+from fmicl_text.recipe import Recipe
+
+_MACHINE_KEYS = ("_name_or_path", "name_or_path", "is_local", "local_files_only")
+"""What transformers notes in its configurations about the machine it ran on."""
+_TEXTS_OF_DATA = ("neighbours",)
+"""Parts of a result that show texts, which may be nobody else's business."""
+_MOST_VALUES = 1000
+"""A longer list in a result is of single pairs; it would be most of the download of a small encoder."""
+_RECIPE_NOTE = """\
+# As it was run; paths on the machine are cut down to the names of files and folders. To repeat the run, put the
+# files beside this one and run `fmicl train recipe.yaml`.
+"""
+
+
+def stage(source: Source, files: Iterable[Path], folder: Path, merge_adapter: bool = False) -> None:
+    """Write everything but the card to an empty folder.
+
+    Args:
+        source: What is published.
+        files: The encoder's files, from :func:`fmicl_text.hub.check.encoder_files`.
+        folder: Where it goes.
+        merge_adapter: Write the sum of the adapter and its base model.
+
+    Raises:
+        InputError: If the encoder is an adapter on a model that others do not have; if there is none to merge.
+    """
+    adapter = source.model / "adapter_config.json"
+    if merge_adapter:
+        if not adapter.is_file():
+            raise InputError(f"--merge-adapter: {source.model} has no adapter (adapter_config.json)")
+        _save_merged(source.model, folder)
+    else:
+        if adapter.is_file() and _is_here(base := str(read_json(adapter)["base_model_name_or_path"])):
+            raise InputError(
+                f"{source.model} is an adapter on {base}, which others do not have; --merge-adapter publishes the "
+                "two as one encoder"
+            )
+        for file in files:
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source.model / file, folder / file)
+    for config in (*folder.rglob("config.json"), *folder.rglob("tokenizer_config.json")):
+        _forget_machine(config)
+    if source.recipe is not None:
+        write_text(folder / "recipe.yaml", _RECIPE_NOTE + yaml_tree.dump(public_recipe(source.recipe)))
+        write_json(folder / "manifest.json", shorten(source.manifest, _paths(source.recipe)))
+        for name, document in source.results.items():
+            write_json(folder / "results" / f"{name}.json", shorten(_figures_only(document), _paths(source.recipe)))
+        if source.summary:
+            write_json(folder / "results" / "summary.json", source.summary)
+
+
+def public_recipe(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe's sections without local paths, and without where its author publishes."""
+    return shorten(recipe.model_dump(mode="json", exclude={"publish"}))
+
+
+def _paths(recipe: Recipe) -> list[str]:
+    named = (recipe.model.base, recipe.data.train, recipe.data.heldout, recipe.evaluate.data, *recipe.evaluate.after)
+    return [path for path in named if path is not None]
+
+
+def _is_here(model: str) -> bool:
+    return is_local(model) or Path(model).exists()
+
+
+def _forget_machine(config: Path) -> None:
+    settings = read_json(config)
+    kept = {key: value for key, value in settings.items() if key not in _MACHINE_KEYS}
+    if kept != settings:
+        write_json(config, kept)
+
+
+def _figures_only(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _figures_only(item) for key, item in value.items() if key not in _TEXTS_OF_DATA}
+    if isinstance(value, list):
+        return f"{len(value)} values, not published" if len(value) > _MOST_VALUES else list(map(_figures_only, value))
+    return value
+
+
+def _save_merged(model: Path, folder: Path) -> None:
+    """Save an encoder with its adapter's weights added into those of its transformer."""
+    try:
+        from peft import PeftConfig, PeftModel
+    except ImportError:
+        raise InputError("--merge-adapter needs peft: pip install 'fmicl-text[peft]'") from None
+    from transformers import AutoModel
+
+    from fmicl_text.encoder import load_model
+
+    encoder = load_model(str(model))
+    config = PeftConfig.from_pretrained(str(model))
+    base = AutoModel.from_pretrained(config.base_model_name_or_path, revision=config.revision, use_safetensors=True)
+    encoder[0].model = PeftModel.from_pretrained(base, str(model)).merge_and_unload(safe_merge=True)
+    encoder.save_pretrained(str(folder), create_model_card=False)

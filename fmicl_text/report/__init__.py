@@ -1,0 +1,76 @@
+"""Runs on one page: a self-contained HTML file, and the same pictures as PNG.
+
+Scores, intervals, cosines and geometry come from the runs' ``results/*.json`` alone; what was run and how the training
+went, from ``recipe.yaml``, ``manifest.json`` and ``metrics.jsonl``. No encoder is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fmicl_text.errors import InputError
+from fmicl_text.files import write_text
+from fmicl_text.plots import save_png
+from fmicl_text.report.compare import Comparison, compare
+from fmicl_text.report.page import Page, render
+from fmicl_text.report.pictures import comparison_pictures, geometry_pictures, training_pictures
+from fmicl_text.report.published import Figure, load_published
+from fmicl_text.report.runs import Run, read_runs
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a report says: the runs, each compared with the first on every suite both have, and published figures."""
+
+    runs: list[Run]
+    comparisons: list[Comparison]
+    published: list[Figure]
+
+
+def read_report(folders: Sequence[Path], published: Sequence[str] = ()) -> Report:
+    """Read runs and compare them.
+
+    Args:
+        folders: Run folders, of one seed or several.
+        published: Names of published tables to set beside them.
+
+    Raises:
+        InputError: A folder is no run, a file in it is broken, or a table is unknown.
+    """
+    figures = [figure for name in published for figure in load_published(name)]
+    runs = read_runs(list(folders))
+    comparisons = [comparison for run in runs[1:] for comparison in compare(run, runs[0])]
+    return Report(runs, comparisons, figures)
+
+
+def write_report(report: Report, folder: Path, overwrite: bool = False) -> Path:
+    """Write ``report.html`` and ``report-*.png`` into a folder.
+
+    Returns:
+        The page.
+
+    Raises:
+        InputError: A report is there already and ``overwrite`` is not set.
+    """
+    path = folder / "report.html"
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} is there already; --overwrite replaces it, --output FOLDER puts it elsewhere")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; the report needs a folder")
+    page = Page(
+        report.runs,
+        report.comparisons,
+        report.published,
+        training=list(training_pictures(report.runs)),
+        differences=list(comparison_pictures(report.comparisons)),
+        geometry=list(geometry_pictures(report.runs)),
+    )
+    if path.exists():
+        for file in folder.glob("report-*.png"):  # of the report that is replaced
+            file.unlink()
+    write_text(path, render(page))
+    for picture in (*page.training, *page.differences, *page.geometry):
+        save_png(folder / f"report-{picture.name}.png", picture.draw)
+    return path

@@ -1,0 +1,90 @@
+"""Which pictures a report has."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from fmicl_text import plots
+from fmicl_text.report.compare import Comparison
+from fmicl_text.report.runs import Run
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture: the stem of its file's name, what it shows, in words, and how it is drawn."""
+
+    name: str
+    text: str
+    draw: plots.Draw
+
+    @property
+    def light(self) -> str:
+        """The picture for a light page, as a data URI."""
+        return self._uri("light")
+
+    @property
+    def dark(self) -> str:
+        """The picture for a dark page, as a data URI."""
+        return self._uri("dark")
+
+    def _uri(self, theme: plots.Theme) -> str:
+        return "data:image/svg+xml;base64," + base64.b64encode(plots.svg(self.draw, theme).encode()).decode()
+
+
+def training_pictures(runs: list[Run]) -> Iterator[Picture]:
+    """Yield both loss terms, learning rate and development score over the steps, all runs in one picture."""
+    curves: dict[str, dict[str, list[plots.Curve]]] = {}
+    for run in runs:
+        for seed in run.seeds.values():
+            for title, curve in plots.training_curves(seed.history).items():
+                curves.setdefault(title, {}).setdefault(run.name, []).append(curve)
+    for title, by_run in curves.items():
+        name = title.partition(",")[0].lower().replace(" of the loss", "").replace(" ", "-")
+        yield Picture(
+            name, f"{title}, over the steps of training", partial(plots.draw_curves, title=title, curves=by_run)
+        )
+
+
+def comparison_pictures(comparisons: list[Comparison]) -> Iterator[Picture]:
+    """Yield the differences of each comparison that has some."""
+    for number, comparison in enumerate(comparisons, 1):
+        rows = {row.score: (row.difference, row.ci95) for row in comparison.rows}
+        title = f"{comparison.suite}: {comparison.run} less {comparison.other}"
+        yield Picture(
+            f"difference-{number}", f"differences, {title}", partial(plots.draw_differences, title=title, rows=rows)
+        )
+
+
+def geometry_pictures(runs: list[Run]) -> Iterator[Picture]:
+    """Yield cosines and density ratio of each run's first seed, then the alignment-uniformity plane of all."""
+    points = {
+        run.name: [(found.uniformity.value, found.alignment.value) for found in run.geometries()]
+        for run in runs
+        if run.geometries()
+    }
+    start = {
+        run.name: (run.before.geometry.geometry.uniformity.value, run.before.geometry.geometry.alignment.value)
+        for run in runs
+        if run.before.geometry
+    }
+    several = len(points) > 1
+    for number, run in enumerate(runs, 1):
+        if not run.geometries():
+            continue
+        found = run.geometries()[0]
+        suffix, called = (f"-{number}", run.name) if several else ("", "")
+        yield Picture(
+            f"cosines{suffix}",
+            f"cosines of positive, hard and random pairs, {run.name}",
+            partial(plots.draw_histograms, geometry=found, name=called),
+        )
+        yield Picture(
+            f"density-ratio{suffix}",
+            f"density ratio of positive to random pairs over squared distance, {run.name}",
+            partial(plots.draw_density_ratio, geometry=found, name=called),
+        )
+    if points:
+        yield Picture("plane", "alignment against uniformity", partial(plots.draw_plane, points=points, start=start))

@@ -1,0 +1,78 @@
+import json
+import random
+
+import pytest
+from conftest import WORDS
+
+from fmicl_text.cli import main
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    draw = random.Random(0)
+    lines = [
+        f"{' '.join(draw.choices(WORDS, k=5))},{' '.join(draw.choices(WORDS, k=5))},{draw.randint(0, 5)},{index % 2}"
+        for index in range(40)
+    ]
+    path = tmp_path / "[mine].csv"
+    path.write_text("sentence1,sentence2,score,label\n" + "\n".join(lines))
+    return path
+
+
+@pytest.fixture
+def run(capsys):
+    def run(*arguments):
+        code = main(["eval", "pairs", *map(str, arguments)])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("options", "headings"),
+    [
+        ((), ("Spearman x100", "Pearson x100", "Kendall tau-b x100")),
+        (("--label", "label"), ("ROC AUC x100", "average precision x100", "best F1 x100", "from cosine")),
+    ],
+)
+def test_the_table_has_every_figure_of_the_json(run, tiny_encoder_path, pairs, options, headings):
+    code, table, _ = run(tiny_encoder_path, pairs, *options)
+    document = json.loads(run(tiny_encoder_path, pairs, *options, "--json")[1])
+    assert code == 0
+    assert "[mine].csv (40 pairs" in table
+    for heading, (name, score) in zip(headings, document["scores"].items(), strict=True):
+        digits = 4 if name == "threshold" else 2
+        low, high = (f"{bound:.{digits}f}" for bound in score["ci95"])
+        row = next(line for line in table.splitlines() if heading in line)
+        assert f"{score['value']:.{digits}f}" in row and f"{low} to {high}" in row
+
+
+def test_other_columns(run, tiny_encoder_path, pairs):
+    turned = run(tiny_encoder_path, pairs, "--sentences", "sentence2", "sentence1", "--score", "score", "--json")[1]
+    straight = run(tiny_encoder_path, pairs, "--json")[1]
+    assert json.loads(turned)["scores"] == json.loads(straight)["scores"]
+
+
+def test_the_result_is_written_and_not_overwritten_unasked(run, tiny_encoder_path, pairs, tmp_path):
+    printed = run(tiny_encoder_path, pairs, "--output", tmp_path / "out", "--json")[1]
+    (file,) = (tmp_path / "out").iterdir()
+    assert file.name.startswith("pairs-mine-")
+    assert json.loads(file.read_text()) == json.loads(printed)
+    code, _, err = run(tiny_encoder_path, pairs, "--output", tmp_path / "out")
+    assert (code, "--overwrite replaces it" in err) == (2, True)
+    assert run(tiny_encoder_path, pairs, "--output", tmp_path / "out", "--overwrite")[0] == 0
+
+
+def test_wrong_input_ends_in_two_and_sentences(run, tiny_encoder_path, pairs):
+    pairs.write_text(pairs.read_text() + "\na,,1,1\n")
+    code, out, err = run(tiny_encoder_path, pairs)
+    assert (code, out) == (2, "")
+    assert f"error: {pairs}, line 42: column \"sentence2\" must be text, found ''" in err
+    assert run(tiny_encoder_path, pairs.with_name("none.csv"))[0] == 2
+    assert run(pairs.with_name("no-model"), pairs)[0] == 2
+
+
+def test_scores_or_labels_not_both(tiny_encoder_path, pairs, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["eval", "pairs", str(tiny_encoder_path), str(pairs), "--score", "score", "--label", "label"])
+    assert caught.value.code == 2

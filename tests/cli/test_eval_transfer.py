@@ -1,0 +1,85 @@
+import json
+import random
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import WORDS
+
+from fmicl_text.cli import main
+from fmicl_text.evaluation.transfer import PROTOCOL
+from fmicl_text.evaluation.transfer_tasks import TASKS
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """The arguments that score TREC and MRPC, made small, on random texts."""
+    draw = random.Random(0)
+    for name in ("TREC", "MRPC"):
+        parts = {part: replace(of_task, n=120) for part, of_task in TASKS[name].parts.items()}
+        task = replace(TASKS[name], parts=parts)
+        monkeypatch.setitem(TASKS, name, task)
+        columns = {"split": [part.splits[0] for part in task.parts.values() for _ in range(part.n)]}
+        n = len(columns["split"])
+        columns |= {column: [" ".join(draw.choices(WORDS, k=2)) for _ in range(n)] for column in task.texts}
+        columns["label"] = [draw.randrange(task.classes) for _ in range(n)]
+        (tmp_path / "transfer").mkdir(exist_ok=True)
+        pq.write_table(pa.table(columns), tmp_path / "transfer" / f"{name.lower()}.parquet")
+    return ["--data", str(tmp_path)]
+
+
+@pytest.fixture
+def run(capsys):
+    def run(*arguments):
+        code = main(["eval", "transfer", *map(str, arguments)])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_the_table_names_model_protocol_and_every_figure(run, tiny_encoder_path, small, tmp_path):
+    code, table, _ = run(tiny_encoder_path, "--tasks", "mrpc,TREC", *small, "--output", tmp_path / "out.json")
+    document = json.loads((tmp_path / "out.json").read_text())
+    assert code == 0
+    assert f"{tiny_encoder_path} on transfer" in table
+    assert PROTOCOL in " ".join(table.split())
+    assert list(document["tasks"]) == ["MRPC", "TREC"]
+    for name, task in document["tasks"].items():
+        (row,) = [line for line in table.splitlines() if f" {name} " in line and "│" in line]
+        low, high = task["ci95"]
+        for figure in (f" {task['n']:,} ", f" {task['accuracy']:.2f} ", f" {low:.2f} to {high:.2f} "):
+            assert figure in row
+    (row,) = [line for line in table.splitlines() if " MRPC " in line and "│" in line]
+    assert f" {document['tasks']['MRPC']['f1']:.2f} " in row
+    assert "not shown" in next(line for line in table.splitlines() if "average" in line)
+
+
+def test_missing_tasks_are_named_and_json_is_all_there_is(run, tiny_encoder_path, small, tmp_path):
+    (tmp_path / "transfer" / "mrpc.parquet").unlink()
+    code, out, _ = run(tiny_encoder_path, *small, "--json")
+    document = json.loads(out)
+    assert code == 0
+    assert (document["average"], list(document["tasks"])) == (None, ["TREC"])
+    assert document["missing"] == ["MR", "CR", "SUBJ", "MPQA", "SST2", "MRPC"]
+    _, table, _ = run(tiny_encoder_path, *small, "--tasks", "TREC,MRPC")
+    assert "MRPC is missing: no file" in " ".join(table.split())
+    assert "missing" in next(line for line in table.splitlines() if " MRPC " in line and "│" in line)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--tasks", "SST,MR"], 'no transfer task "SST" (did you mean "SST2"?)'),
+        (["--data", "nowhere"], "no such data folder: nowhere"),
+        (["--tasks", "MR"], "no transfer task has data"),
+        (["--output", "there.json"], "there.json is there already; --overwrite"),
+    ],
+)
+def test_wrong_input_ends_in_two_and_a_sentence(run, tiny_encoder_path, small, tmp_path, monkeypatch, change, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.json").write_text("precious")
+    code, out, err = run(tiny_encoder_path, *small, *change)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert (tmp_path / "there.json").read_text() == "precious"

@@ -1,0 +1,538 @@
+import json
+import random
+import shutil
+import socket
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import WORDS
+from scipy.stats import spearmanr
+from sentence_transformers import SentenceTransformer
+
+from fmicl_text.errors import InputError
+from fmicl_text.evaluation.sts import cosines
+from fmicl_text.evaluation.sts import evaluate as evaluate_sts
+
+mteb = pytest.importorskip("mteb")
+
+from fmicl_text.evaluation.mteb import (  # noqa: E402
+    check_submittable,
+    evaluate,
+    plan,
+    select_benchmark,
+    select_suite,
+    select_tasks,
+    write_submission,
+)
+from fmicl_text.evaluation.mteb_model import load_for_mteb  # noqa: E402
+from fmicl_text.evaluation.mteb_plan import Load, Speed, Texts, task_load  # noqa: E402
+
+PUBLIC = ["STSBenchmark", "TwitterSemEval2015", "Banking77Classification", "SciFact"]
+FOLDERS = {
+    "STSBenchmark": "mteb/stsbenchmark-sts",
+    "TwitterSemEval2015": "mteb/twittersemeval2015-pairclassification",
+    "Banking77Classification": "mteb/banking77",
+    "SciFact": "mteb/scifact",
+}
+SCIFACT_CARD = """\
+---
+configs:
+- {config_name: default, data_files: [{split: test, path: qrels/test.jsonl}]}
+- {config_name: corpus, data_files: [{split: corpus, path: corpus.jsonl}]}
+- {config_name: queries, data_files: [{split: queries, path: queries.jsonl}]}
+---
+"""
+OWN = """\
+name: own
+tasks:
+  - {name: Pairs, type: sts, file: pairs.csv}
+  - {name: Duplicates, type: pair-classification, file: pairs.csv}
+  - {name: Moods, type: classification, train: train.csv, test: test.csv}
+  - {name: Groups, type: clustering, file: test.csv}
+  - {name: Search, type: retrieval, queries: queries.jsonl, corpus: corpus.jsonl, relevant: relevant.tsv}
+"""
+
+
+@pytest.fixture(autouse=True)
+def offline(tmp_path, monkeypatch):
+    """Keeps the caches of mteb and datasets to the test, and fails whatever reaches for the network."""
+    monkeypatch.setenv("MTEB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "datasets")
+
+    def refuse(*_):
+        pytest.fail("reached for the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.fixture
+def rows():
+    """Rows of tiny data sets of each kind, as plain values."""
+    draw = random.Random(0)
+
+    def sentence():
+        return " ".join(draw.choices(WORDS, k=draw.randint(3, 12)))
+
+    pairs = [(sentence(), sentence(), draw.randint(0, 25) / 5, draw.randint(0, 1)) for _ in range(60)]
+    texts = [(sentence(), draw.randint(0, 2)) for _ in range(90)]
+    corpus = {str(index): sentence() for index in range(40)}
+    queries = {f"q{index}": sentence() for index in range(10)}
+    relevant = [(query, draw.choice(list(corpus)), 1) for query in queries]
+    return {
+        "pairs": pairs,
+        "train": texts[:60],
+        "test": texts[60:],
+        "corpus": corpus,
+        "queries": queries,
+        "relevant": relevant,
+    }
+
+
+def write_jsonl(path: Path, records):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+@pytest.fixture
+def hub(rows, tmp_path):
+    """A folder that holds four of mteb's data sets, tiny, with the files and columns that the Hub has."""
+    folder = tmp_path / "hub"
+    firsts, seconds, scores, labels = (list(column) for column in zip(*rows["pairs"], strict=True))
+    for task, split, columns in (
+        ("STSBenchmark", "test", {"sentence1": firsts, "sentence2": seconds, "score": scores}),
+        ("TwitterSemEval2015", "test", {"sent1": [firsts], "sent2": [seconds], "labels": [labels]}),  # one row of lists
+    ):
+        path = folder / FOLDERS[task] / "data" / f"{split}-00000-of-00001.parquet"
+        path.parent.mkdir(parents=True)
+        pq.write_table(pa.table(columns), path)
+    for split in ("train", "test"):
+        records = [{"text": text, "label": label} for text, label in rows[split]]
+        write_jsonl(folder / FOLDERS["Banking77Classification"] / f"{split}.jsonl", records)
+    scifact = folder / FOLDERS["SciFact"]
+    write_jsonl(scifact / "corpus.jsonl", [{"_id": key, "text": text} for key, text in rows["corpus"].items()])
+    write_jsonl(scifact / "queries.jsonl", [{"_id": key, "text": text} for key, text in rows["queries"].items()])
+    names = ("query-id", "corpus-id", "score")
+    write_jsonl(scifact / "qrels" / "test.jsonl", [dict(zip(names, row, strict=True)) for row in rows["relevant"]])
+    (scifact / "README.md").write_text(SCIFACT_CARD)
+    return folder
+
+
+@pytest.fixture
+def own(rows, tmp_path):
+    """The path of a suite of the same data as a user may have it."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    lines = [f"{first},{second},{score},{label}" for first, second, score, label in rows["pairs"]]
+    (folder / "pairs.csv").write_text("sentence1,sentence2,score,label\n" + "\n".join(lines))
+    for split in ("train", "test"):
+        (folder / f"{split}.csv").write_text("text,label\n" + "\n".join(f"{text},c{n}" for text, n in rows[split]))
+    for name in ("queries", "corpus"):
+        write_jsonl(folder / f"{name}.jsonl", [{"id": key, "text": text} for key, text in rows[name].items()])
+    lines = ["\t".join(map(str, row)) for row in rows["relevant"]]
+    (folder / "relevant.tsv").write_text("query-id\tcorpus-id\tscore\n" + "\n".join(lines))
+    (folder / "own.yaml").write_text(OWN)
+    return folder / "own.yaml"
+
+
+@pytest.fixture
+def model(tiny_encoder_path):
+    return load_for_mteb(str(tiny_encoder_path))
+
+
+@pytest.fixture
+def encoded(monkeypatch):
+    """Every text that is encoded, with the prompt before it."""
+    texts = []
+    encode = SentenceTransformer.encode
+
+    def recorded(self, inputs, *args, prompt=None, **kwargs):
+        texts.extend((text, prompt) for text in inputs)
+        return encode(self, inputs, *args, prompt=prompt, **kwargs)
+
+    monkeypatch.setattr(SentenceTransformer, "encode", recorded)
+    return texts
+
+
+def scores(result, task):
+    """All that mteb scored, as text: some of its metrics are NaN on data this small."""
+    return json.dumps(result.results[task].scores, sort_keys=True)
+
+
+# Scores
+
+
+def test_a_public_task_on_local_files_has_scipys_score(model, hub, rows):
+    result = evaluate(model, select_tasks(["STSBenchmark"], hub))
+    firsts, seconds, gold, _ = zip(*rows["pairs"], strict=True)
+    similarity = cosines(model.model.encode(list(firsts)), model.model.encode(list(seconds)))
+    expected = spearmanr(gold, similarity).statistic
+    assert result.missing == {}
+    assert result.main_score("STSBenchmark") == pytest.approx(expected, abs=5.1e-7)  # mteb keeps six decimals
+    assert result.average == result.main_score("STSBenchmark")
+
+
+def test_own_tasks_are_scored_exactly_as_public_ones(model, hub, own):
+    public, mine = evaluate(model, select_tasks(PUBLIC, hub)), evaluate(model, select_suite(own))
+    assert public.missing == mine.missing == {}
+    assert list(mine.results) == ["Pairs", "Duplicates", "Moods", "Groups", "Search"]
+    for name, same in zip(["Pairs", "Duplicates", "Moods", "Search"], PUBLIC, strict=True):
+        assert scores(mine, name) == scores(public, same)
+        metric = mine.document()["tasks"][name]["metric"]
+        assert metric == public.document()["tasks"][same]["metric"] and 0 < abs(mine.main_score(name)) < 1
+
+
+def test_own_clusters_are_those_of_mtebs_task_on_all_texts(model, own, rows):
+    from datasets import Dataset
+    from mteb.abstasks import AbsTaskClustering
+
+    texts, labels = zip(*rows["test"], strict=True)
+
+    class Clusters(AbsTaskClustering):
+        metadata = mteb.get_task("TwentyNewsgroupsClustering.v2").metadata
+        max_fraction_of_documents_to_embed = None
+
+    task = Clusters()
+    task.dataset, task.data_loaded = {"test": Dataset.from_dict({"sentences": texts, "labels": labels})}, True
+    theirs = mteb.evaluate(model, task, cache=None, co2_tracker=False, show_progress_bar=False).task_results[0]
+    mine = evaluate(model, select_suite(own))
+    assert mine.main_score("Groups") == pytest.approx(theirs.get_score(), abs=5.1e-7)
+
+
+def test_a_second_evaluation_in_the_same_process_gives_the_same(model, own, tmp_path, monkeypatch):
+    """Clustering draws at random: the state of the draws must not go on from one model to the next."""
+    selection = select_suite(own)
+    first = evaluate(model, selection)
+    monkeypatch.setenv("MTEB_CACHE", str(tmp_path / "another"))
+    again = evaluate(model, selection)
+    assert all(scores(first, name) == scores(again, name) for name in first.results)
+
+
+@pytest.mark.slow
+def test_real_tasks_agree_with_the_suite_of_the_same_protocol(model, data_folder, tmp_path):
+    (tmp_path / "sts").mkdir()
+    for name, source in (("sts16", "sts16-sts"), ("stsb", "stsbenchmark-sts")):
+        shutil.copy(data_folder / "sts" / f"{name}.parquet", tmp_path / "sts")
+        table = pq.read_table(data_folder / "sts" / f"{name}.parquet")
+        kept = [row for row in table.to_pylist() if row["split"] == "test" and row["score"] is not None]
+        folder = tmp_path / "hub" / "mteb" / source
+        folder.mkdir(parents=True)
+        columns = {column: [row[column] for row in kept] for column in ("sentence1", "sentence2", "score")}
+        pq.write_table(pa.table(columns), folder / "test.parquet")
+    theirs = evaluate(model, select_tasks(["STS16", "STSBenchmark"], tmp_path / "hub"))
+    ours = evaluate_sts(model.model, "sts7-mteb", str(tmp_path))
+    assert set(ours.tasks) == set(theirs.results)
+    for name, task in ours.tasks.items():
+        assert theirs.main_score(name) == pytest.approx(task.spearman / 100, abs=1e-4)
+
+
+# What is recorded
+
+
+def test_the_document(model, hub, tiny_encoder_path):
+    document = evaluate(model, select_tasks(["STSBenchmark"], hub), batch_size=16, name="tiny").document()
+    document = json.loads(json.dumps(document, allow_nan=False))
+    assert (document["model"], document["suite"], document["data"]) == ("tiny", "mteb", str(hub))
+    assert (document["max_seq_length"], document["precision"], document["batch_size"]) == (32, "float32", 16)
+    assert document["versions"]["mteb"] == mteb.__version__ and mteb.__version__ in document["protocol"]
+    task = document["tasks"]["STSBenchmark"]
+    assert task["metric"] == "cosine_spearman" and task["mteb_version"] == mteb.__version__
+    assert task["dataset"] == str(hub / FOLDERS["STSBenchmark"])
+    assert task["dataset_revision"].startswith("local-")
+    assert document["mteb_name"] == f"local/{tiny_encoder_path.name}"
+    assert document["mteb_revision"].startswith("local-")
+
+
+def test_the_prompts_recorded_are_those_used(tiny_encoder, hub, tmp_path, encoded):
+    tiny_encoder.prompts = {"query": "a big dog ", "STS": "the cat ", "document": ""}
+    tiny_encoder.save_pretrained(str(tmp_path / "prompted"), create_model_card=False)
+    result = evaluate(load_for_mteb(str(tmp_path / "prompted")), select_tasks(["STSBenchmark", "SciFact"], hub))
+    recorded = result.document()["tasks"]
+    assert recorded["STSBenchmark"]["prompts"]["text"] == "the cat "
+    assert recorded["SciFact"]["prompts"]["query"] == "a big dog "
+    assert recorded["SciFact"]["prompts"]["document"] == ""
+    used = {prompt for _, prompt in encoded}
+    assert used == {"the cat ", "a big dog ", ""}
+
+
+# The cache: what is there is not done again, and nothing else is taken for it
+
+
+def test_an_interrupted_evaluation_goes_on_where_it_was(model, hub, encoded, tmp_path, monkeypatch):
+    selection = select_tasks(PUBLIC, hub)
+    load = mteb.abstasks.AbsTaskClassification.load_data
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mteb.abstasks.AbsTaskClassification, "load_data", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(model, selection)
+    monkeypatch.setattr(mteb.abstasks.AbsTaskClassification, "load_data", load)
+    assert [task.finished for task in plan(model, selection)] == [True, True, False, False]
+    encoded.clear()
+    resumed = evaluate(model, selection)
+    assert resumed.missing == {} and encoded
+    texts = {text for text, _ in encoded}
+    encoded.clear()
+    assert evaluate(model, selection).document() == resumed.document()
+    assert [task.minutes for task in plan(model, selection)] == [0, 0, 0, 0]
+    assert not encoded  # not even to be timed
+    monkeypatch.setenv("MTEB_CACHE", str(tmp_path / "another"))
+    anew = evaluate(model, selection)
+    assert texts < {text for text, _ in encoded}
+    assert anew.average == resumed.average
+
+
+def test_other_data_is_another_result(model, hub, own):
+    before = evaluate(model, select_tasks(["STSBenchmark"], hub)), evaluate(model, select_suite(own))
+    (file,) = (hub / FOLDERS["STSBenchmark"]).rglob("*.parquet")
+    rows = pq.read_table(file).to_pylist()
+    pq.write_table(pa.Table.from_pylist([row | {"score": 5 - row["score"]} for row in rows]), file)
+    pairs = own.parent / "pairs.csv"
+    pairs.write_text("\n".join(pairs.read_text().splitlines()[:-5]))
+    after = evaluate(model, select_tasks(["STSBenchmark"], hub)), evaluate(model, select_suite(own))
+    assert after[0].main_score("STSBenchmark") == pytest.approx(-before[0].main_score("STSBenchmark"))
+    assert after[1].main_score("Pairs") != before[1].main_score("Pairs")
+    assert after[1].results["Search"].date == before[1].results["Search"].date
+
+
+def test_other_weights_are_another_model(model, tiny_encoder, tiny_encoder_path, tmp_path):
+    revision = model.mteb_model_meta.revision
+    assert load_for_mteb(str(tiny_encoder_path)).mteb_model_meta.revision == revision
+    folder = tmp_path / "run" / "model"
+    tiny_encoder.save_pretrained(str(folder), create_model_card=False)
+    saved = load_for_mteb(str(tmp_path / "run")).mteb_model_meta
+    assert (saved.name, saved.n_parameters) == ("local/run", sum(p.numel() for p in tiny_encoder.parameters()))
+    (folder / "README.md").write_text("a card is no weight")
+    assert load_for_mteb(str(tmp_path / "run")).mteb_model_meta.revision == saved.revision
+    tiny_encoder.max_seq_length = 8
+    tiny_encoder.save_pretrained(str(folder), create_model_card=False)
+    shorter = load_for_mteb(str(tmp_path / "run")).mteb_model_meta.revision
+    next(tiny_encoder.parameters()).data += 1e-3
+    tiny_encoder.save_pretrained(str(folder), create_model_card=False)
+    assert len({saved.revision, shorter, load_for_mteb(str(tmp_path / "run")).mteb_model_meta.revision}) == 3
+
+
+def test_mteb_reads_what_is_kept(model, hub, tmp_path):
+    result = evaluate(model, select_tasks(["STSBenchmark"], hub))
+    kept = mteb.ResultCache(tmp_path / "cache").load_task_result("STSBenchmark", model.mteb_model_meta)
+    assert kept.get_score() == result.main_score("STSBenchmark")
+
+
+# What is missing
+
+
+def test_a_task_without_data_is_reported_and_the_others_are_scored(model, hub):
+    selection = select_tasks(["STS12", "STSBenchmark", "CQADupstackRetrieval"], hub)
+    result = evaluate(model, selection)
+    assert list(result.results) == ["STSBenchmark"]
+    assert result.average is None
+    document = result.document()
+    assert document["missing"] == ["STS12", "CQADupstackRetrieval"]
+    revision = mteb.get_task("STS12").metadata.revision
+    assert document["missing_reasons"]["STS12"] == (
+        f"no data: no folder {hub}/mteb/sts12-sts; where there is a network, get it by hf download mteb/sts12-sts "
+        f"--repo-type dataset --revision {revision} --local-dir {hub}/mteb/sts12-sts"
+    )
+    assert "CQADupstackAndroidRetrieval" in document["missing_reasons"]["CQADupstackRetrieval"]
+
+
+def test_data_of_another_shape_is_reported(model, hub):
+    (file,) = (hub / FOLDERS["STSBenchmark"]).rglob("*.parquet")
+    file.write_text("no Parquet")
+    shutil.rmtree(hub / FOLDERS["SciFact"])
+    (hub / FOLDERS["SciFact"]).mkdir()
+    (file,) = (hub / FOLDERS["TwitterSemEval2015"]).rglob("*.parquet")
+    pq.write_table(pq.read_table(file).drop_columns("labels"), file)
+    result = evaluate(model, select_tasks(["STSBenchmark", "SciFact", "TwitterSemEval2015"], hub))
+    assert result.results == {}
+    reasons = list(result.missing.values())
+    assert [reason.partition(":")[0] for reason in reasons] == ["no data", "no data", "failed"]
+    assert "labels" in reasons[2]
+
+
+def test_a_collapsed_model_has_no_score(tiny_encoder, hub, tmp_path):
+    for parameter in tiny_encoder.parameters():
+        parameter.data.fill_(1.0)
+    tiny_encoder.save_pretrained(str(tmp_path / "flat"), create_model_card=False)
+    result = evaluate(load_for_mteb(str(tmp_path / "flat")), select_tasks(["STSBenchmark"], hub))
+    assert "not a number; has the model collapsed?" in result.missing["STSBenchmark"]
+    json.dumps(result.document(), allow_nan=False)
+
+
+def test_without_the_hub_its_data_is_missing(model, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    result = evaluate(model, select_tasks(["STS12"]))
+    assert result.missing["STS12"].startswith("no data: ConnectionError: Couldn't reach 'mteb/sts12-sts'")
+
+
+def test_a_mean_of_tasks_is_made_of_their_results(model, hub, rows):
+    aggregate = mteb.get_task("CQADupstackRetrieval")
+    parts = [part.metadata for part in aggregate.metadata.tasks]
+    for index, part in enumerate(parts):
+        folder = hub / part.dataset["path"]
+        shutil.copytree(hub / FOLDERS["SciFact"], folder)
+        if index % 2:
+            write_jsonl(folder / "qrels" / "test.jsonl", [{"query-id": "q0", "corpus-id": "0", "score": 1}])
+    result = evaluate(model, select_tasks(["CQADupstackRetrieval"], hub))
+    each = evaluate(model, select_tasks([part.name for part in parts], hub))
+    assert result.main_score("CQADupstackRetrieval") == pytest.approx(each.average, abs=1e-6)
+    shutil.rmtree(hub / parts[-1].dataset["path"] / "qrels")
+    reason = evaluate(model, select_tasks(["CQADupstackRetrieval"], hub)).missing["CQADupstackRetrieval"]
+    assert reason.startswith(f"{parts[-1].name}, a part of it, has no result: no data")
+    assert mteb.get_task("CQADupstackRetrieval").metadata.tasks[0].metadata.dataset == parts[0].dataset
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda hub: select_tasks(["STS-Benchmark"], hub), 'no task "STS-Benchmark" (did you mean "STSBenchmark"?)'),
+        (lambda hub: select_benchmark("MTEB(eng,v2)", hub), '(did you mean "MTEB(eng, v2)"?)'),
+        (lambda hub: select_tasks(["STS12"], hub / "none"), "no such data folder"),
+    ],
+)
+def test_what_does_not_exist_is_named(hub, call, message):
+    with pytest.raises(InputError) as caught:
+        call(hub)
+    assert message in str(caught.value)
+
+
+# Own suites
+
+
+@pytest.fixture
+def refused(own):
+    """What is said of the suite after a change of one of its files."""
+
+    def refused(file, old, new):
+        path = own.parent / file
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new, 1))
+        with pytest.raises(InputError) as caught:
+            select_suite(own)
+        return [problem.replace(f"{own.parent}/", "") for problem in caught.value.problems]
+
+    return refused
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("file: pairs", "fil: pairs", 'own.yaml:3: tasks[0].fil: unknown key (did you mean "file"?)'),
+        ("file: pairs.csv", "fiel: pairs.csv", "own.yaml:3: tasks[0].file: is missing"),
+        ("type: clustering", "type: clusters", "own.yaml:6: tasks[3]: type must be one of sts, pair-classification"),
+        ("type: sts, ", "", "own.yaml:3: tasks[0]: the key type is missing"),
+        ("name: Moods", "name: Pairs", "own.yaml:5: tasks[2].name: Pairs is the name of the task at own.yaml:3"),
+        ("name: Moods", "name: a/b", "own.yaml:5: tasks[2].name: must be letters"),
+        ("csv}", "csv, columns: {txt: a}}", "columns.txt: unknown key; known here are sentence1, sentence2, score"),
+        ("name: own", "name: own\nlanguage: english", "language: english is none; write it as eng-Latn"),
+        ("name: Moods", "name: STS12", "STS12 is the name of a public task of mteb"),
+        ("pairs.csv", "none.csv", "none.csv: no such file"),
+    ],
+)
+def test_a_suite_is_checked(refused, old, new, problem):
+    assert any(found.startswith(problem) or problem in found for found in refused("own.yaml", old, new))
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "problem"),
+    [
+        ("test.csv", ",c1\n", ",c9\n", "no text of train.csv is of the class 'c9'"),
+        ("relevant.tsv", "q3\t", "q77\t", "relevant.tsv, line 5: no query of queries.jsonl has the id 'q77'"),
+        ("relevant.tsv", "q1\t", "q1\tno", "relevant.tsv, line 3: no document of corpus.jsonl has the id 'no"),
+        ("relevant.tsv", "\t1\n", "\thalf\n", 'relevant.tsv, line 2: column "score" must be a number'),
+        ("relevant.tsv", "\t1\n", "\t-1\n", 'relevant.tsv, line 2: column "score" must be a whole number from 0'),
+        ("corpus.jsonl", '"id": "5"', '"id": "4"', "corpus.jsonl, line 6: the id '4' appears twice"),
+        ("queries.jsonl", '"id": "q2"', '"id": 2.5', 'queries.jsonl, line 3: column "id" must be text or a whole'),
+    ],
+)
+def test_the_rows_of_own_tasks_are_checked(refused, file, old, new, problem):
+    assert any(found.startswith(problem) or problem in found for found in refused(file, old, new))
+
+
+# The plan
+
+
+def test_the_load_of_public_tasks_is_what_mteb_publishes():
+    load = task_load(mteb.get_task("STS12"))
+    assert load.size == "3,108 pairs"
+    assert sum(texts.count for texts in load.texts) == pytest.approx(2 * 3108)
+    assert sum(texts.count * texts.characters for texts in load.texts) == pytest.approx(402118)
+    load = task_load(mteb.get_task("SciFact"))
+    assert load.size == "5,183 documents, 300 queries"
+    assert sum(texts.count for texts in load.texts) == pytest.approx(5183 + 300)
+    banking = task_load(mteb.get_task("Banking77Classification"))  # 77 classes, 8 texts of each, 10 draws
+    assert [texts.count for texts in banking.texts] == pytest.approx([3080, 77 * 8 * 10])
+    clustering = mteb.get_task("BiorxivClusteringP2P.v2")
+    assert task_load(clustering).texts[0].count == pytest.approx(53787 * clustering.max_fraction_of_documents_to_embed)
+    assert task_load(mteb.get_task("STS17", hf_subsets=["en-en"])).size == "250 pairs"
+
+
+def test_the_load_of_own_tasks_is_counted(model, own, rows):
+    planned = {task.name: task.load for task in plan(model, select_suite(own))}
+    assert planned["Pairs"].size == "60 pairs"
+    characters = sum(len(first) + len(second) for first, second, *_ in rows["pairs"])
+    assert sum(texts.count * texts.characters for texts in planned["Pairs"].texts) == pytest.approx(characters)
+    assert planned["Moods"].size == planned["Groups"].size == "30 texts"
+    assert planned["Search"].size == "40 documents, 10 queries"
+
+
+def test_minutes_grow_with_what_there_is_to_encode(tiny_encoder):
+    tiny_encoder.max_seq_length = 60
+    speed = Speed(tiny_encoder, 32)
+    one, ten = (speed.minutes(Load("", (Texts(count, 100),))) for count in (1000, 10_000))
+    assert one > 0 and ten == pytest.approx(10 * one)
+    assert speed.minutes(Load("", (Texts(1, 1e6),))) == speed.minutes(Load("", (Texts(1, 300),)))  # cut off
+
+
+def test_a_benchmark_is_planned_without_its_data(model, hub):
+    selection = select_benchmark("MTEB(eng, v2)", hub)
+    planned = plan(model, selection)
+    assert len(planned) == len(mteb.get_benchmark("MTEB(eng, v2)").tasks)
+    assert all(task.load for task in planned)
+    assert {task.name for task in planned if task.minutes} == set(PUBLIC) & {task.name for task in planned}
+
+
+def test_a_benchmarks_own_means(model, hub):
+    from dataclasses import replace
+
+    selection = select_tasks(PUBLIC, hub)
+    result = evaluate(model, replace(selection, benchmark=mteb.get_benchmark("MTEB(eng, v2)")))
+    means = result.benchmark_scores
+    assert means["Mean(Task)"] == pytest.approx(result.average)
+    assert means["Mean(TaskType)"] == pytest.approx(np.mean([result.main_score(task) for task in PUBLIC]))
+    assert means["Retrieval"] == pytest.approx(result.main_score("SciFact"))
+
+
+# Submission
+
+
+def test_a_published_models_files_are_those_mteb_submits(tiny_encoder_path, hub, tmp_path, monkeypatch):
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "hf" / "models--someone--tiny"
+    shutil.copytree(tiny_encoder_path, repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    published = load_for_mteb("someone/tiny")
+    assert (published.mteb_model_meta.name, published.mteb_model_meta.revision) == ("someone/tiny", commit)
+    check_submittable([published], select_tasks(["STSBenchmark"]))
+    result = evaluate(published, select_tasks(["STSBenchmark"], hub))
+    write_submission(result, tmp_path / "submission")
+    folder = tmp_path / "submission" / "results" / "someone__tiny" / commit
+    assert {path.name for path in folder.iterdir()} == {"STSBenchmark.json", "model_meta.json", "run_settings.jsonl"}
+    meta = json.loads((folder / "model_meta.json").read_text())
+    assert (meta["name"], meta["revision"], meta["max_tokens"]) == ("someone/tiny", commit, 32)
+    read = mteb.results.TaskResult.from_disk(folder / "STSBenchmark.json")
+    assert read.get_score() == result.main_score("STSBenchmark")
+
+
+def test_what_cannot_be_submitted_is_said_before(model, hub):
+    with pytest.raises(InputError) as caught:
+        check_submittable([model], select_tasks(["STSBenchmark"], hub))
+    assert len(caught.value.problems) == 2

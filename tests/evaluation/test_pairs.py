@@ -1,0 +1,233 @@
+import csv
+import json
+import random
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import WORDS
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.stats import bootstrap, kendalltau, pearsonr, spearmanr
+
+from fmicl_text.errors import InputError
+from fmicl_text.evaluation.pairs import METRICS, correlations, detection, evaluate
+from fmicl_text.evaluation.statistics import percentile_interval, resampled_statistics
+from fmicl_text.evaluation.sts import cosines
+
+
+@pytest.fixture
+def rows():
+    draw = random.Random(0)
+
+    def sentence():
+        return " ".join(draw.choices(WORDS, k=draw.randint(1, 12)))
+
+    return [
+        {
+            "sentence1": sentence(),
+            "sentence2": sentence(),
+            "score": draw.randint(0, 25) / 5,
+            "label": draw.randint(0, 1),
+        }
+        for _ in range(60)
+    ]
+
+
+@pytest.fixture
+def write(rows, tmp_path):
+    """Writes the rows, or others, in the format that a file's name asks for."""
+
+    def write(name, rows=rows):
+        path = tmp_path / name
+        match path.suffix:
+            case ".csv" | ".tsv":
+                with path.open("w", newline="") as file:
+                    style = {} if path.suffix == ".csv" else {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
+                    writer = csv.DictWriter(file, list(rows[0]), **style)
+                    writer.writeheader()
+                    writer.writerows(rows)
+            case ".jsonl":
+                path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            case ".parquet":
+                pq.write_table(pa.Table.from_pylist(rows), path)
+        return path
+
+    return write
+
+
+def problems(*arguments, **options):
+    with pytest.raises(InputError) as caught:
+        evaluate(*arguments, **options)
+    return caught.value.problems
+
+
+# Scores
+
+
+def test_correlations_are_scipys_on_the_same_embeddings(tiny_encoder, write, rows):
+    result = evaluate(tiny_encoder, write("pairs.csv"))
+    first, second = (tiny_encoder.encode([row[side] for row in rows]) for side in ("sentence1", "sentence2"))
+    assert result.similarities == pytest.approx(cosines(first, second), abs=1e-6)
+    gold, cosine = [row["score"] for row in rows], result.similarities.astype(float)
+    for name, measure in (("spearman", spearmanr), ("pearson", pearsonr), ("kendall", kendalltau)):
+        assert result.scores[name].value == pytest.approx(100 * measure(gold, cosine).statistic, abs=1e-9)
+
+
+def test_correlations_by_their_definitions():
+    rng = np.random.default_rng(0)
+    gold, similarity = rng.integers(0, 6, 50) / 5, rng.integers(0, 12, 50) / 11  # with ties
+    spearman, pearson, kendall = correlations(gold, similarity)
+    ranks = [np.array([np.mean(np.flatnonzero(np.sort(x) == value)) for value in x]) for x in (gold, similarity)]
+    assert spearman == pytest.approx(100 * np.corrcoef(*ranks)[0, 1], abs=1e-9)
+    assert pearson == pytest.approx(100 * np.corrcoef(gold, similarity)[0, 1], abs=1e-9)
+    a, b = (np.sign(x[:, None] - x) for x in (gold, similarity))
+    assert kendall == pytest.approx(100 * (a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()), abs=1e-9)
+
+
+@given(
+    labels=arrays(int, 12, elements=st.integers(0, 1)).filter(lambda labels: np.ptp(labels) > 0),
+    similarity=arrays(np.float32, 12, elements=st.integers(-4, 4).map(lambda n: n / 4)),
+)
+def test_detection_by_its_definitions(labels, similarity):
+    auc, average_precision, f1, threshold = detection(labels, similarity)
+    difference = similarity[labels == 1][:, None] - similarity[labels == 0]
+    assert auc == pytest.approx(100 * np.mean((difference > 0) + (difference == 0) / 2), abs=1e-9)
+
+    def counted(lowest):
+        found = similarity >= lowest
+        return np.mean(labels[found]), np.sum(labels[found]) / np.sum(labels)  # precision, recall
+
+    levels = np.unique(similarity)[::-1]
+    steps = [counted(level) for level in levels]
+    recalls = [0.0, *(recall for _, recall in steps)]
+    expected = sum(p * (r - before) for (p, r), before in zip(steps, recalls[:-1], strict=True))
+    assert average_precision == pytest.approx(100 * expected, abs=1e-9)
+    f1s = [2 * p * r / (p + r) if p + r else 0.0 for p, r in steps]
+    assert f1 == pytest.approx(100 * max(f1s), abs=1e-9)
+    assert f1s[list(levels).index(threshold)] == pytest.approx(max(f1s), abs=1e-9)
+
+
+def test_perfect_and_reversed_detection():
+    labels, similarity = np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.8, 0.9])
+    assert detection(labels, similarity) == pytest.approx([100, 100, 100, 0.8])
+    assert detection(labels, -similarity)[0] == 0
+
+
+def test_labels_are_scored_from_any_spelling(tiny_encoder, write, rows):
+    plain = evaluate(tiny_encoder, write("pairs.csv"), "label")
+    spelt = [row | {"label": ["False", "true"][row["label"]]} for row in rows]
+    typed = [row | {"label": bool(row["label"])} for row in rows]
+    for path in (write("spelt.csv", spelt), write("typed.parquet", typed)):
+        assert evaluate(tiny_encoder, path, "label").scores == plain.scores
+    labels = np.array([row["label"] for row in rows])
+    assert plain.positives == labels.sum()
+    values = [score.value for score in plain.scores.values()]
+    assert values == pytest.approx(detection(labels, plain.similarities), abs=1e-9)
+
+
+# Intervals
+
+
+def test_every_score_is_in_its_interval(tiny_encoder, write):
+    for gold in METRICS:
+        result = evaluate(tiny_encoder, write("pairs.csv"), gold)
+        assert tuple(result.scores) == METRICS[gold]
+        for score in result.scores.values():
+            low, high = score.ci95
+            assert low <= score.value <= high and low < high
+
+
+def test_intervals_are_those_of_scipys_bootstrap():
+    rng = np.random.default_rng(1)
+    gold = rng.normal(size=200)
+    similarity = gold + rng.normal(size=200)
+    resampled = resampled_statistics(correlations, gold, similarity, resamples=2000)
+    assert resampled.shape == (2000, 3)
+    for index in range(3):
+        theirs = bootstrap(
+            (gold, similarity),
+            lambda a, b, index=index: correlations(a, b)[index],
+            paired=True,
+            vectorized=False,
+            n_resamples=2000,
+            method="percentile",
+            rng=0,
+        ).confidence_interval
+        assert percentile_interval(resampled[:, index]) == pytest.approx(tuple(theirs), abs=0.8)
+
+
+def test_resamples_without_a_value_are_left_out_and_draws_repeat():
+    labels, similarity = np.array([0, 0, 0, 1]), np.array([0.1, 0.4, 0.2, 0.3])
+    resampled = resampled_statistics(detection, labels, similarity, resamples=200)
+    assert 0 < np.isnan(resampled[:, 0]).sum() < 200
+    assert np.isfinite(percentile_interval(resampled[:, 0])).all()
+    assert np.array_equal(resampled, resampled_statistics(detection, labels, similarity, resamples=200), equal_nan=True)
+
+
+# Files
+
+
+def test_every_format_gives_the_same(tiny_encoder, write):
+    documents = [
+        evaluate(tiny_encoder, write(f"pairs.{ending}")).document() for ending in ("csv", "tsv", "jsonl", "parquet")
+    ]
+    assert all(document["scores"] == documents[0]["scores"] for document in documents)
+    assert json.loads(json.dumps(documents[0], allow_nan=False))["n"] == 60
+    assert documents[0]["max_seq_length"] == 32 and documents[0]["precision"] == "float32"
+
+
+def test_columns_may_have_other_names(tiny_encoder, write, rows):
+    renamed = [{"a": row["sentence1"], "b": row["sentence2"], "c": row["score"]} for row in rows]
+    found = evaluate(tiny_encoder, write("other.csv", renamed), column="c", sentences=("a", "b"))
+    assert found.scores == evaluate(tiny_encoder, write("pairs.csv")).scores
+
+
+def test_bad_rows_are_named_with_their_line(tiny_encoder, tmp_path):
+    path = tmp_path / "pairs.csv"
+    path.write_text(
+        'sentence1,sentence2,score,label\n"two\nlines",b,1,0\n,b,2,1\na,b,high,2\na,b,nan,yes\na," ",inf,\n'
+    )
+    assert problems(tiny_encoder, path) == [
+        f"{path}, line 4: column \"sentence1\" must be text, found ''",
+        f"{path}, line 5: column \"score\" must be a number, found 'high'",
+        f"{path}, line 6: column \"score\" must be a number, found 'nan'",
+        f"{path}, line 7: column \"sentence2\" must be text, found ' '",
+        f"{path}, line 7: column \"score\" must be a number, found 'inf'",
+    ]
+    labels = problems(tiny_encoder, path, "label")
+    assert f"{path}, line 5: column \"label\" must be 0 or 1, found '2'" in labels
+    assert f"{path}, line 6: column \"label\" must be 0 or 1, found 'yes'" in labels
+
+
+def test_of_many_bad_rows_the_first_are_named_and_the_rest_counted(tiny_encoder, write, rows):
+    found = problems(tiny_encoder, write("pairs.parquet", [row | {"sentence2": None} for row in rows]))
+    assert len(found) == 6
+    assert "row 1: " in found[0] and found[-1].endswith("and 55 more such rows")
+
+
+@pytest.mark.parametrize("value", [True, "\ud800", None, [1]])
+def test_what_is_no_number_or_text_is_refused(tiny_encoder, write, rows, value):
+    wrong = [rows[0] | {"score": value, "sentence1": value}, *rows]
+    found = problems(tiny_encoder, write("pairs.jsonl", wrong))
+    assert [problem.split('"')[1] for problem in found] == ["sentence1", "score"]
+
+
+def test_wrong_files_and_columns(tiny_encoder, write, rows, tmp_path):
+    path = write("pairs.csv")
+    assert 'no column "scores" (did you mean "score"?)' in problems(tiny_encoder, path, column="scores")[0]
+    assert "are three columns" in problems(tiny_encoder, path, sentences=("sentence1", "sentence1"))[0]
+    assert "no such file" in problems(tiny_encoder, tmp_path / "none.csv")[0]
+    same = write("same.csv", [row | {"score": 2, "label": 1} for row in rows])
+    assert "every pair has the same score, 2" in problems(tiny_encoder, same)[0]
+    assert "every pair has the same label, 1" in problems(tiny_encoder, same, "label")[0]
+    (tmp_path / "empty.csv").write_text("sentence1,sentence2,score\n")
+    assert problems(tiny_encoder, tmp_path / "empty.csv") == [f"{tmp_path / 'empty.csv'}: has no rows"]
+
+
+def test_a_collapsed_model_is_refused(tiny_encoder, write):
+    for parameter in tiny_encoder.parameters():
+        parameter.data.fill_(1.0)
+    assert "tiny gives all pairs the same similarity" in problems(tiny_encoder, write("pairs.csv"), name="tiny")[0]
