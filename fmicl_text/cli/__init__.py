@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one ``fmicl`` command.
 
     Returns:
-        0 done, 1 the run failed, 2 the user's input is wrong.
+        0 done, 1 the run failed, 2 the user's input is wrong, 128 + its number if a signal ended a training.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(prog="fmicl", description="Fine-tune sentence encoders with f-MICL losses.")
@@ -53,12 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except InputError as error:
-        for problem in error.problems:
-            print(f"error: {problem}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":  # of several processes, which all read the same, one speaks
+            for problem in error.problems:
+                print(f"error: {problem}", file=sys.stderr)
         return 2
     except RunFailedError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return error.status
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 1

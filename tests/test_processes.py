@@ -1,0 +1,80 @@
+"""``fmicl train --num-processes``: several processes train as one with the same global batch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import WORDS
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
+
+RECIPE = """\
+name: together
+model: {base: BASE}
+data: {train: pairs.jsonl, columns: {anchor: question, positive: answer}}
+loss: {objective: OBJECTIVE}
+train: {learning_rate: 1.0e-3, max_steps: 4, logging_steps: 1, save_steps: 100, dataloader_num_workers: 0}
+evaluate: {during: null}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_encoder_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pairs, some twice, and an encoder without dropout, whose masks no two processes share."""
+    folder = tmp_path_factory.mktemp("together")
+    model = SentenceTransformer(str(tiny_encoder_path), device="cpu")
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    model[0].auto_model.config.hidden_dropout_prob = model[0].auto_model.config.attention_probs_dropout_prob = 0.0
+    model.save_pretrained(str(folder / "encoder"), create_model_card=False)
+    words = [word for word in WORDS if len(word) > 2]
+    rows = [
+        {"question": f"the {a} is {b}", "answer": f"{b} {a}"} for a, b in zip(words[:20], words[20:40], strict=False)
+    ]
+    rows += rows[:4]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def train(folder: Path, objective: str, processes: int) -> tuple[dict[str, torch.Tensor], list[dict]]:
+    """Train with a global batch of 8, and return the final weights and the log."""
+    recipe = folder / f"{objective}.yaml"
+    recipe.write_text(RECIPE.replace("BASE", str(folder / "encoder")).replace("OBJECTIVE", objective))
+    output = folder / f"{objective}-{processes}"
+    command = [sys.executable, "-m", "fmicl_text", "train", str(recipe), "--output", str(output)]
+    command += ["--set", f"train.per_device_train_batch_size={8 // processes}"]
+    if processes > 1:
+        command += ["--num-processes", str(processes)]
+    finished = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.count("Use it:") == 1, "one process speaks"
+    log = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    return load_file(output / "model" / "model.safetensors"), log
+
+
+@pytest.mark.parametrize("objective", ["fmicl", "infonce"])
+def test_two_processes_train_as_one(folder: Path, objective: str):
+    (one, log_of_one), (two, log_of_two) = (train(folder, objective, processes) for processes in (1, 2))
+    start = load_file(folder / "encoder" / "model.safetensors")
+    moved = max((one[name] - start[name]).abs().max().item() for name in one)
+    assert moved > 1e-3
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, rtol=1e-4, atol=1e-4 * moved)
+    losses = [[line["loss"] for line in log if "loss" in line] for log in (log_of_one, log_of_two)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4) and len(losses[0]) == 4
+
+
+def test_wrong_input_ends_as_in_one_process(folder: Path):
+    (folder / "broken.yaml").write_text(RECIPE.replace("BASE", "no/such/folder").replace("OBJECTIVE", "fmicl"))
+    command = [sys.executable, "-m", "fmicl_text", "train", "broken.yaml", "--num-processes", "2"]
+    finished = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert finished.returncode == 2
+    errors = [line for line in finished.stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1 and "no/such/folder" in errors[0]
+    assert "Traceback" not in finished.stderr
