@@ -67,7 +67,7 @@ class AnnealSection(Section):
     """A region that starts as all candidates and shrinks."""
 
     steps: PositiveInt
-    """Training batches until it is what it is to be."""
+    """Training steps until it is what it is to be."""
     schedule: Literal["linear", "step", "exponential"] = "linear"
     """How it shrinks."""
 
@@ -116,7 +116,7 @@ class QueueSection(Part):
     size: PositiveInt
     """Rows of the queue of each process."""
     momentum: Share = 0.999
-    """Share of the moving average that each training batch keeps."""
+    """Share of the moving average that each training step keeps."""
 
     def arguments(self) -> dict[str, Any]:
         """Return the settings as keyword arguments of a loss class."""

@@ -18,11 +18,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.nn import functional as collectives
 
 from fmicl_text.core.pairs import Rows
 
@@ -56,13 +56,21 @@ def rank() -> int:
 
 def total(value: Tensor) -> Tensor:
     """Sum of ``value`` over the processes that share the batch, differentiable."""
-    if world_size() == 1:
-        return value
-    if not value.requires_grad:  # the differentiable one refuses integers
+    return value if world_size() == 1 else _Total.apply(value)
+
+
+class _Total(torch.autograd.Function):
+    """A sum over processes; each of their losses depends on each term, so gradients are summed as well."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
         value = value.clone()
         dist.all_reduce(value)
         return value
-    return collectives.all_reduce(value)
+
+    @staticmethod
+    def backward(ctx: Any, weight: Tensor) -> Tensor:
+        return _Total.apply(weight)
 
 
 def row_mean(values: Tensor) -> Tensor:

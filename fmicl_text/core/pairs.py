@@ -47,7 +47,8 @@ def share_text(a: Tensor, b: Tensor) -> Tensor | None:
         a: Text identities ``(B, K)``.
         b: Text identities ``(M, K')``.
     """
-    common = torch.isin(a, b).any(dim=1)  # (B,); sorting B + M identities is far cheaper than comparing B x M
+    # Sorting B + M identities is far cheaper than comparing B x M.
+    common = torch.isin(a.contiguous(), b.contiguous()).any(dim=1)  # (B,)
     if not common.any():
         return None
     rows = common.nonzero().squeeze(1)

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from fmicl_text.core.checks import require_positive
 from fmicl_text.core.devices import across_devices, total, visit, world_size
 from fmicl_text.core.kernels import Kernel
 from fmicl_text.core.pairs import Block, Rows, share_text
@@ -41,7 +42,12 @@ _TILE_MEMORY: ContextVar[int | None] = ContextVar("tile_memory", default=None)
 
 @contextmanager
 def tile_memory(size: int) -> Iterator[None]:
-    """Let reductions in this context use about ``size`` bytes for a tile, in place of the default of the device."""
+    """Let reductions in this context use about ``size`` bytes for a tile, in place of the default of the device.
+
+    Raises:
+        ValueError: If ``size`` is not positive.
+    """
+    require_positive(size=size)
     token = _TILE_MEMORY.set(size)
     try:
         yield
@@ -241,10 +247,9 @@ class _Gradients:
         for gradient, more in zip(self.learned, slopes, strict=True):
             gradient += more
 
-    def times(self, factor: Tensor | float) -> tuple[Tensor | None, ...]:
-        """Return the gradients of rows, columns (``None`` if they are the rows) and parameters, times ``factor``."""
-        columns = None if self.columns is None or self.columns is self.rows else self.columns * factor
-        return self.rows * factor, columns, *(gradient * factor for gradient in self.learned)
+    def of_inputs(self) -> tuple[Tensor | None, ...]:
+        """Return the gradients of rows, columns (``None`` if they are the rows) and parameters."""
+        return self.rows, None if self.columns is self.rows else self.columns, *self.learned
 
 
 class _PairSum(torch.autograd.Function):
@@ -263,14 +268,17 @@ class _PairSum(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         wanted = wanted and any(ctx.needs_input_grad)
         gradients = _Gradients(block, kernel) if wanted else None
-        sums, counts = [], []
+        # Summed in place: small tensors that stay, left between the tiles' large ones, would tear the heap to pieces.
+        precise = rows.dtype if rows.device.type == "mps" else torch.float64
+        sums = torch.zeros((), dtype=precise, device=rows.device)
+        counts = torch.zeros((), dtype=torch.long, device=rows.device)
 
         def look(visiting: Rows, visitors: Tensor | None) -> None:
             for tile in _tiles(block, visiting):
                 with torch.set_grad_enabled(wanted):
                     value, count = _tile_sum(tile.cosines, tile.keep, kernel, score)
-                sums.append(value.detach())
-                counts.append(count)
+                sums.add_(value.detach())
+                counts.add_(count)
                 if gradients is not None and visitors is not None:
                     gradients.add(tile, visitors, value)
 
@@ -279,14 +287,16 @@ class _PairSum(torch.autograd.Function):
             gradients.columns = home
         ctx.gradients = gradients
         ctx.times = 2.0 if _is_symmetric(block) else 1.0  # each unordered pair stands for two
-        count = torch.stack(counts).sum() * int(ctx.times)
+        count = counts * int(ctx.times)
         ctx.mark_non_differentiable(count)
-        return torch.stack(sums).sum() * ctx.times, count
+        return (sums * ctx.times).to(rows.dtype), count
 
     @staticmethod
     def backward(ctx: Any, weight: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         _refuse_second_derivative()
-        return None, None, None, None, *ctx.gradients.times(weight * ctx.times)
+        factor = weight * ctx.times
+        gradients = ctx.gradients.of_inputs()
+        return None, None, None, None, *(None if gradient is None else gradient * factor for gradient in gradients)
 
 
 class _RowLogSumExp(torch.autograd.Function):
@@ -317,7 +327,6 @@ class _RowLogSumExp(torch.autograd.Function):
     def backward(ctx: Any, weight: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         _refuse_second_derivative()
         log = ctx.saved_tensors[2]
-        log = log.masked_fill(log.isneginf(), 0)  # an empty row has no pair whose share could be asked for
         with across_devices(ctx.across), torch.autocast(log.device.type, enabled=False):
             gradients = _Gradients(ctx.block, ctx.kernel)
             symmetric = _is_symmetric(ctx.block)
@@ -333,7 +342,7 @@ class _RowLogSumExp(torch.autograd.Function):
                     gradients.add(tile, visitors, scores, share)
 
             gradients.columns = visit(ctx.block.columns, look, gradients.columns)
-        return None, None, None, *gradients.times(1.0)
+        return None, None, None, *gradients.of_inputs()
 
 
 def _refuse_second_derivative() -> None:

@@ -56,15 +56,18 @@ def _linear(progress: float) -> float:
 
 
 def _step(progress: float) -> float:
-    return math.floor(progress * 10) / 10
+    return min(math.floor(progress * 10 + 1e-9) / 9, 1.0)
 
 
 def _exponential(progress: float) -> float:
-    return (1 - 0.1**progress) / 0.9
+    return 1 - math.exp(-10 * progress) if progress < 1 else 1.0
 
 
 SCHEDULES: dict[str, Callable[[float], float]] = {"linear": _linear, "step": _step, "exponential": _exponential}
-"""How much of the way from all candidates to the region is done, by the share of the annealing steps done."""
+"""Name -> how much of the way from all candidates to the region is done, by the share of the annealing steps done.
+
+As in the authors' code over its 100 epochs of annealing: ``step`` has ten levels, the last a tenth of the steps long.
+"""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class Annealing:
     Attributes:
         region: Where it ends.
         steps: Training steps until then.
-        schedule: ``linear``; ``step``, linear in ten steps; ``exponential``, fast at first.
+        schedule: ``linear``; ``step``, linear in ten levels; ``exponential``, by a factor of e each tenth of the steps.
 
     Raises:
         ValueError: If ``steps`` is not positive, or the schedule unknown.
@@ -95,7 +98,7 @@ class Annealing:
     def at(self, step: int) -> Region:
         """Return the region after ``step`` training steps."""
         way = SCHEDULES[self.schedule](min(step / self.steps, 1.0))
-        return Region(outer=1 - way * (1 - self.region.outer), inner=self.region.inner)
+        return Region(outer=(1 - way) + way * self.region.outer, inner=self.region.inner)
 
 
 def restricted(blocks: Sequence[Block], region: Region | None) -> Sequence[Block]:
@@ -109,7 +112,8 @@ def restricted(blocks: Sequence[Block], region: Region | None) -> Sequence[Block
 def _bounds(block: Block, region: Region) -> Tensor:
     """Cosines between which a row's candidates are in the region: ``(B, 2)``.
 
-    They lie halfway between two candidates, so that rounding never moves one across.
+    They lie halfway between two candidates, so that rounding never moves one across. Of candidates that tie at a
+    border, to float precision, all are in the region.
     """
     columns: list[Rows] = []
     visit(block.columns, lambda visiting, _: columns.append(visiting))
@@ -126,11 +130,17 @@ def _bounds_of(rows: Rows, strip: slice, vectors: Tensor, texts: Tensor, region:
     if shared is not None:
         cosines = cosines.masked_fill(shared, -torch.inf)
     candidates = cosines.isfinite().sum(dim=1, keepdim=True)  # (b, 1)
-    ball = (region.outer * candidates).floor().long().clamp(min=1)
-    dropped = (region.inner * ball).floor().long()
+    ball = _share(region.outer, candidates).clamp(min=1)
+    dropped = _share(region.inner, ball)
     ordered = cosines.topk(min(int(ball.max()) + 1, cosines.shape[1]), dim=1).values  # (b, k)
     edge = torch.full_like(ordered[:, :1], torch.inf)
     ordered = torch.cat([edge, ordered, -edge], dim=1)  # (b, k + 2): rank n is at n + 1
     low = (ordered.gather(1, ball) + ordered.gather(1, ball + 1)) / 2
     high = (ordered.gather(1, dropped) + ordered.gather(1, dropped + 1)) / 2
-    return torch.cat([low, high], dim=1)
+    slack = 16 * torch.finfo(cosines.dtype).eps
+    return torch.cat([low - slack, high + slack], dim=1)
+
+
+def _share(share: float, count: Tensor) -> Tensor:
+    """Return ``share * count`` rounded down, where 0.53 of 100 is 53, although 0.53 is a little less in binary."""
+    return (share * count.double() + 1e-9).floor().long()

@@ -48,8 +48,10 @@ class AlignmentUniformityLoss(ContrastiveLoss):
             "align_weight": align_weight,
             "uniform_weight": uniform_weight,
         }
-        super().__init__(model, settings, **common)
+        if not 0 < power <= 2:
+            raise ValueError(f"power must be above 0 and at most 2, got {power!r}")
         require_positive(t=t, align_weight=align_weight, uniform_weight=uniform_weight)
+        super().__init__(model, settings, **common)
         self.options: dict[str, Any] = settings
 
     def terms(self, x: Tensor, y: Tensor, **batch: Any) -> dict[str, Tensor]:

@@ -19,11 +19,12 @@ import torch
 import torch.distributed as dist
 from sentence_transformers.base.losses import CachedLossMixin
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
-from fmicl_text.core import Annealing, Region, across_devices
+from fmicl_text.core import Annealing, GaussianKernel, Kernel, Region, across_devices
 from fmicl_text.features import Features, text_ids, twice
 from fmicl_text.losses.queue import MomentumQueue
+from fmicl_text.losses.steps import optimiser_steps
+from fmicl_text.losses.vectors import unit_vectors
 from fmicl_text.terms import Terms
 
 if TYPE_CHECKING:
@@ -45,14 +46,13 @@ class NonFiniteEmbeddings(ValueError):
     """The encoder gave embeddings with NaN or infinity in them.
 
     Attributes:
-        rows: Which rows of the batch, counted from 0.
+        rows: Which rows of this process's batch, counted from 0; none if they are another process's.
     """
 
     def __init__(self, rows: list[int], size: int) -> None:
         self.rows = rows
-        super().__init__(
-            f"the encoder gave NaN or infinity for {len(rows)} of {size} rows of a batch, rows {rows[:10]}"
-        )
+        where = f"{len(rows)} of {size} rows of a batch" if rows else "a batch of another process"
+        super().__init__(f"the encoder gave NaN or infinity for {where}")
 
 
 class _Beside(NamedTuple):
@@ -88,14 +88,23 @@ class ContrastiveLoss(CachedLossMixin, nn.Module, ABC):
         momentum: Share of the moving average that each training step keeps; MoCo's 0.999.
         region: Restricts each row's negatives to a ball or a ring of similarity; default all.
 
+    A *training step* is a step of the optimiser, however many calls of the loss there are between two of them
+    (gradient accumulation, ``MatryoshkaLoss``): the moving average and an annealing move on once a step.
+
     Raises:
         ValueError: If an argument is out of range.
     """
 
     citation: ClassVar[str]
     """BibTeX of the paper."""
+    is_mean: bool = False
+    """Whether the loss is a sum of means over rows and pairs, so that its expectation is the same for every batch size.
+
+    Then the gradients of several small batches, accumulated, have the expectation of the large batch's gradient. With
+    n explicit negatives a row this is up to 1/B: of a row's negatives, B - 1 are in the batch and n B are explicit.
+    """
     steps: Tensor
-    """Calls in training so far, where there is an annealing."""
+    """Training steps begun so far, where there is an annealing."""
 
     def __init__(
         self,
@@ -127,11 +136,13 @@ class ContrastiveLoss(CachedLossMixin, nn.Module, ABC):
         self._settings = settings | {
             "head": head,
             "mini_batch_size": mini_batch_size,
+            "gather_across_devices": gather_across_devices,
             "queue": queue,
             "momentum": None if queue is None else momentum,
             "region": None if region is None else repr(region),
         }
         self._synchronised = False
+        self._steps_seen: int | None = None
         self._calculated: list[tuple[Terms, list[Tensor]]] = []
 
     @abstractmethod
@@ -157,18 +168,22 @@ class ContrastiveLoss(CachedLossMixin, nn.Module, ABC):
             labels: Must be ``None``; the objective has none.
 
         Raises:
-            ValueError: If there are labels; if there is one column, and the encoder reads it as one run of tokens.
-            NonFiniteEmbeddings: If the encoder gives NaN or infinity.
+            ValueError: If there are labels; if the encoder reads a column as one run of tokens, and there is but one,
+                or a ``mini_batch_size``; if the processes that share a batch have different numbers of rows.
+            NonFiniteEmbeddings: If the encoder gives NaN or infinity, on this process or one it shares a batch with.
         """
         _refuse_labels(labels)
+        self._begin()
         columns = list(sentence_features)
         ids = [text_ids(column) for column in columns]
-        if len(columns) == 1 and "offsets" in columns[0]:
+        if "offsets" in columns[0] and len(columns) == 1:
             raise ValueError("dropout views need an encoder with dropout; a static embedding has none: give pairs")
+        if "offsets" in columns[0] and self.uses_gradient_cache:
+            raise ValueError("mini_batch_size must be None for a static embedding, whose texts are one run of tokens")
         texts = None if None in ids else [i for i in ids if i is not None]
         if self.queue is not None and texts is None:
             raise ValueError("a queue needs an encoder that reads tokens, to tell its texts from the batch's")
-        beside = _Beside(texts, self.queue.keys(self.model, self.head, columns) if self.queue is not None else None)
+        beside = _Beside(texts, None if self.queue is None else self.queue.keys(columns))
         if self.uses_gradient_cache:
             return self._forward_cached(columns * 2 if len(columns) == 1 else columns, beside)
         if len(columns) == 1:
@@ -184,9 +199,11 @@ class ContrastiveLoss(CachedLossMixin, nn.Module, ABC):
             labels: Must be ``None``.
 
         Raises:
-            ValueError: If there are labels, or fewer than two columns; if the loss has a queue.
+            ValueError: If there are labels, or fewer than two columns; if columns differ in shape; if the loss has a
+                queue.
         """
         _refuse_labels(labels)
+        self._begin()
         if self.queue is not None:
             raise ValueError("a loss with a queue needs the texts, for its momentum encoder, not their embeddings")
         return self._loss(embeddings, _Beside(None, None))
@@ -201,7 +218,7 @@ class ContrastiveLoss(CachedLossMixin, nn.Module, ABC):
         """
         terms = self._loss([torch.cat(column) for column in reps], labels or _Beside(None, None))
         loss = torch.stack(list(terms.values())).sum()
-        own = list(self._own_parameters()) if with_backward else []
+        own = list(self.own_parameters()) if with_backward else []
         slopes: Sequence[Tensor | None] = []
         if with_backward:
             leaves = list(chain.from_iterable(reps))
@@ -222,34 +239,52 @@ class ContrastiveLoss(CachedLossMixin, nn.Module, ABC):
         self._calculated = []
         loss = CachedLossMixin.forward_cached(self, columns, beside)  # what goes in as labels is passed through
         calculated, self._calculated = self._calculated, []
-        if len(calculated) > 1:  # inside MatryoshkaLoss, whose weights only it knows
+        if "calculate_loss" in vars(self):  # MatryoshkaLoss put its own in place, whose weights only it knows
             if any(slopes for _, slopes in calculated):
                 raise ValueError(
-                    "inside MatryoshkaLoss, mini_batch_size does not go with what the loss learns: drop learn_kernel"
+                    "inside MatryoshkaLoss, mini_batch_size does not go with what the loss learns: "
+                    "drop learn_kernel or head"
                 )
-            return Terms({"loss": loss})
-        terms, slopes = calculated[0]
-        for parameter, slope in zip(self._own_parameters(), slopes, strict=False):
-            loss = loss + ((parameter - parameter.detach()) * slope).sum()  # a zero with this slope
-        *others, last = terms
-        named = {name: terms[name] for name in others}
-        return Terms(named | {last: loss - sum(named.values())})
+            return Terms({"matryoshka": loss})
+        [(terms, slopes)] = calculated
+        slope = loss - loss.detach()  # a zero, whose gradient is the encoder's
+        for parameter, own in zip(self.own_parameters(), slopes, strict=False):
+            slope = slope + ((parameter - parameter.detach()) * own).sum()
+        *_, last = terms
+        return Terms(terms | {last: terms[last] + slope})
+
+    def _begin(self) -> None:
+        """Get ready for a call: follow the encoder's mode, and move on what moves once a training step."""
+        if self.training != self.model.training:  # trainers switch the encoder alone
+            self.train(self.model.training)
+        if not self._synchronised:
+            self._synchronise()
+        if self.training and self._step_begins():
+            if self.queue is not None:
+                self.queue.follow(self.model, self.head)
+            if isinstance(self.region, Annealing):
+                self.steps += 1
+
+    def _step_begins(self) -> bool:
+        """Whether an optimiser has stepped since the last call in training."""
+        last, self._steps_seen = self._steps_seen, optimiser_steps()
+        return self._steps_seen != last
 
     def _loss(self, embeddings: list[Tensor], beside: _Beside) -> Terms:
         """Apply head, objective and queue."""
         if len(embeddings) < 2:
             raise ValueError(f"expected an anchor and a positive column at least, got {len(embeddings)} column(s)")
-        _check_finite(embeddings)
-        if not self._synchronised:
-            self._synchronise()
+        if len(shapes := {tuple(e.shape) for e in embeddings}) > 1:
+            raise ValueError(f"embeddings must have the same shape (B, D) in every column, got {sorted(shapes)}")
+        self._check_finite(embeddings)
         texts, extra_texts = _identities(beside.texts)
         with torch.autocast(embeddings[0].device.type, enabled=False), across_devices(self.gather_across_devices):
-            x, y, *extra = (self._unit_vectors(e) for e in embeddings)  # (B, D) each
+            x, y, *extra = (unit_vectors(e, self.head) for e in embeddings)  # (B, D) each
             pairs = [(x, y)]
             if self.queue is not None:
                 of_x, of_y = beside.keys or []  # (B, D) each
                 pairs = [(x, of_y), (y, of_x)]
-                waiting, waiting_texts = self.queue.rows()  # (Q, D), (Q, 2)
+                waiting, waiting_texts = self.queue.rows(like=x)  # (Q, D), (Q, 2)
                 extra.append(waiting)
                 extra_texts.append(waiting_texts)
             batch = {
@@ -264,28 +299,29 @@ class ContrastiveLoss(CachedLossMixin, nn.Module, ABC):
             self.queue.push([of_x, of_y], texts)
         return Terms({name: torch.stack([of[name] for of in directions]).mean() for name in directions[0]})
 
-    def _unit_vectors(self, embeddings: Tensor) -> Tensor:
-        vectors = embeddings if embeddings.dtype == torch.float64 else embeddings.float()
-        if self.head is not None:
-            width = self.head[0].in_features
-            if vectors.shape[1] != width:
+    def _check_finite(self, embeddings: list[Tensor]) -> None:
+        """Refuse NaN and infinity, on all processes that share the batch: none is left waiting for the others."""
+        finite = torch.stack([e.detach().isfinite().all(dim=1) for e in embeddings]).all(dim=0)  # (B,)
+        broken = ~finite
+        said = torch.stack([torch.tensor(len(finite), device=broken.device), broken.sum()])  # (2,)
+        if self.gather_across_devices and _processes() > 1:
+            everyone = [torch.empty_like(said) for _ in range(_processes())]
+            dist.all_gather(everyone, said)
+            sizes = [int(size) for size, _ in everyone]
+            if len(set(sizes)) > 1:
                 raise ValueError(
-                    f"the head takes {width} dimensions, got {vectors.shape[1]}: "
-                    "a train-only head does not go with MatryoshkaLoss"
+                    f"the processes have {sizes} rows, which must be as many on each: "
+                    "train with dataloader_drop_last=True, or set gather_across_devices=False"
                 )
-            vectors = self.head(vectors)
-        return normalize(vectors, dim=1)
+            said = torch.stack(everyone).sum(dim=0)
+        if said[1]:
+            raise NonFiniteEmbeddings(broken.nonzero().squeeze(1).tolist(), len(finite))
 
     def _region(self) -> Region | None:
-        """Return the region of this call of the loss, which training moves on."""
-        if not isinstance(self.region, Annealing):
-            return self.region
-        region = self.region.at(int(self.steps))
-        if self.training:
-            self.steps += 1
-        return region
+        """Return the region of this training step."""
+        return self.region.at(max(int(self.steps) - 1, 0)) if isinstance(self.region, Annealing) else self.region
 
-    def _own_parameters(self) -> Iterator[nn.Parameter]:
+    def own_parameters(self) -> Iterator[nn.Parameter]:
         """Yield what is learned beyond the encoder."""
         for name, parameter in self.named_parameters():
             if not name.startswith("model.") and parameter.requires_grad:
@@ -297,11 +333,11 @@ class ContrastiveLoss(CachedLossMixin, nn.Module, ABC):
         The trainer wraps only the encoder in ``DistributedDataParallel``; the loss stands outside it.
         """
         self._synchronised = True
-        if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        if _processes() == 1:
             return
         for value in self.own_state().values():
             dist.broadcast(value, src=0)
-        for parameter in self._own_parameters():
+        for parameter in self.own_parameters():
             parameter.register_hook(_average_over_processes)
 
     def own_state(self) -> dict[str, Tensor]:
@@ -322,15 +358,20 @@ class ContrastiveLoss(CachedLossMixin, nn.Module, ABC):
         self.load_state_dict(state, strict=False)
 
 
+def width_of(kernel: Kernel) -> dict[str, float]:
+    """Return the width that a kernel starts with, by the name it has as an argument, for the model card."""
+    if isinstance(kernel, GaussianKernel):
+        return {"sigma": kernel.initial_temperature**0.5, "mu": kernel.mu}
+    return {"temperature": kernel.initial_temperature}
+
+
 def _refuse_labels(labels: Tensor | None) -> None:
     if labels is not None:
         raise ValueError("labels must be None: a contrastive objective has none; remove the label or score column")
 
 
-def _check_finite(embeddings: list[Tensor]) -> None:
-    finite = torch.stack([e.detach().isfinite().all(dim=1) for e in embeddings]).all(dim=0)  # (B,)
-    if not finite.all():
-        raise NonFiniteEmbeddings((~finite).nonzero().squeeze(1).tolist(), len(finite))
+def _processes() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def _identities(ids: list[Tensor] | None) -> tuple[Tensor | None, list[Tensor]]:

@@ -24,12 +24,14 @@ class ContextualInfoNCELoss(ContrastiveLoss):
         model: The encoder.
         temperature: ``tau``; default 0.05.
         learn_kernel: Whether the temperature is learned; it starts at the value given.
-        common: ``head``, ``mini_batch_size``, ``gather_across_devices``, ``queue``, ``momentum``, ``region``, as in
-            :class:`ContrastiveLoss`.
+        common: ``head``, ``mini_batch_size`` and ``gather_across_devices``, as in :class:`ContrastiveLoss`; there is
+            no ``queue`` and no ``region`` here.
 
     Raises:
         ValueError: If an argument is out of range.
     """
+
+    is_mean = True
 
     def __init__(
         self,
@@ -41,18 +43,18 @@ class ContextualInfoNCELoss(ContrastiveLoss):
     ) -> None:
         super().__init__(model, {"temperature": temperature, "learn_kernel": learn_kernel}, **common)
         if self.region is not None or self.queue is not None:
-            raise ValueError("contextual-infonce compares with what was offered: it takes no region and no queue")
+            raise ValueError("region and queue must be None: a choice is compared with what was offered, nothing else")
         self.kernel = CosineKernel(temperature, learn_kernel)
 
     def terms(self, x: Tensor, y: Tensor, **batch: Any) -> dict[str, Tensor]:
         """Return the ``positive`` and the ``negative`` term of :func:`fmicl_text.core.contextual_infonce`."""
-        if batch["extra"] is None:
+        if batch.get("extra") is None:
             raise ValueError("expected explicit negatives, the items offered and not chosen: give a third column")
         row = torch.arange(len(batch["extra"]), device=x.device) % len(x)  # the tuple each candidate comes from
         offered = row == torch.arange(len(x), device=x.device).unsqueeze(1)  # (B, M)
         return contextual_infonce(x, y, kernel=self.kernel, offered=offered, **batch)
 
-    citation = """
+    citation = r"""
 @misc{bertram2024contrastive,
     title = {Contrastive Learning of Preferences with a Contextual {InfoNCE} Loss},
     author = {Timo Bertram and Johannes F{\"u}rnkranz and Martin M{\"u}ller},

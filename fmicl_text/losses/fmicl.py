@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fmicl_text.core import NEGATIVES, Alpha, divergence_named, fmicl, fmicl_dv, kernel_named
 from fmicl_text.core.objectives.fmicl import check_float32_range
-from fmicl_text.losses.base import Common, ContrastiveLoss
+from fmicl_text.losses.base import Common, ContrastiveLoss, width_of
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -80,27 +80,28 @@ class FMICLLoss(ContrastiveLoss):
             raise ValueError("shift takes the place of alpha and balance_cosine; give one of the three")
         if shift is None and alpha is None and balance_cosine is None:
             balance_cosine = 0.1
+        if divergence == "tsallis" and order is None:
+            order = 2.0
+        named = divergence_named(divergence, order)
+        width = kernel_named(kernel, sigma=sigma, mu=mu, temperature=temperature, learn=learn_kernel, divergence=named)
+        check_float32_range(named, width)
         settings = {
             "divergence": divergence,
             "order": order,
             "kernel": kernel,
-            "sigma": sigma,
-            "mu": mu,
-            "temperature": temperature,
-            "learn_kernel": learn_kernel or None,
+            **width_of(width),
+            "learn_kernel": learn_kernel,
             "alpha": alpha,
             "balance_cosine": balance_cosine,
             "negatives": negatives,
             "shift": shift,
         }
         super().__init__(model, settings, **common)
-        self.divergence = divergence_named(divergence, order)
-        self.kernel = kernel_named(
-            kernel, sigma=sigma, mu=mu, temperature=temperature, learn=learn_kernel, divergence=self.divergence
-        )
-        check_float32_range(self.divergence, self.kernel)
+        self.divergence = named
+        self.kernel = width
         self.alpha = None if shift else Alpha(alpha, balance_cosine)
         self.negatives = negatives
+        self.is_mean = shift is None and alpha != "auto"
 
     def terms(self, x: Tensor, y: Tensor, **batch: Any) -> dict[str, Tensor]:
         """Return the ``positive`` and the ``negative`` term of :func:`fmicl_text.core.fmicl` or its shifted form."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Unpack
 
 from torch import Tensor
@@ -22,7 +23,7 @@ class FocalInfoNCELoss(ContrastiveLoss):
     Args:
         model: The encoder.
         temperature: ``tau``; the paper's 0.05.
-        margin: ``m``; the paper's 0.3.
+        margin: ``m``, at least 0; the paper's 0.3.
         common: ``head``, ``mini_batch_size``, ``gather_across_devices``, ``queue``, ``momentum``, ``region``, as in
             :class:`ContrastiveLoss`.
 
@@ -38,8 +39,10 @@ class FocalInfoNCELoss(ContrastiveLoss):
         margin: float = 0.3,
         **common: Unpack[Common],
     ) -> None:
-        super().__init__(model, {"temperature": temperature, "margin": margin}, **common)
         require_positive(temperature=temperature)
+        if not 0 <= margin < math.inf:
+            raise ValueError(f"margin must be a finite number of at least 0, got {margin!r}")
+        super().__init__(model, {"temperature": temperature, "margin": margin}, **common)
         self.options: dict[str, Any] = {"temperature": temperature, "margin": margin}
 
     def terms(self, x: Tensor, y: Tensor, **batch: Any) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Unpack
 
 from torch import Tensor
@@ -48,8 +49,8 @@ class HCLLoss(ContrastiveLoss):
         )
         if not 0 <= tau_plus < 1:
             raise ValueError(f"tau_plus must be in [0, 1), got {tau_plus!r}")
-        if beta < 0:
-            raise ValueError(f"beta must be at least 0, got {beta!r}")
+        if not 0 <= beta < math.inf:
+            raise ValueError(f"beta must be a finite number of at least 0, got {beta!r}")
         self.kernel = CosineKernel(temperature, learn_kernel)
         self.options: dict[str, Any] = {"tau_plus": tau_plus, "beta": beta}
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 from torch import Tensor
 
 from fmicl_text.core import infonce, kernel_named
-from fmicl_text.losses.base import Common, ContrastiveLoss
+from fmicl_text.losses.base import Common, ContrastiveLoss, width_of
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -45,16 +45,10 @@ class InfoNCELoss(ContrastiveLoss):
         symmetric: bool = False,
         **common: Unpack[Common],
     ) -> None:
-        settings = {
-            "kernel": kernel,
-            "sigma": sigma,
-            "mu": mu,
-            "temperature": temperature,
-            "learn_kernel": learn_kernel or None,
-            "symmetric": symmetric or None,
-        }
+        width = kernel_named(kernel, sigma=sigma, mu=mu, temperature=temperature, learn=learn_kernel)
+        settings = {"kernel": kernel, **width_of(width), "learn_kernel": learn_kernel, "symmetric": symmetric}
         super().__init__(model, settings, **common)
-        self.kernel = kernel_named(kernel, sigma=sigma, mu=mu, temperature=temperature, learn=learn_kernel)
+        self.kernel = width
         self.symmetric = symmetric
 
     def terms(self, x: Tensor, y: Tensor, **batch: Any) -> dict[str, Tensor]:

@@ -36,6 +36,8 @@ class KCLLoss(ContrastiveLoss):
         ValueError: If an argument is out of range.
     """
 
+    is_mean = True
+
     def __init__(
         self,
         model: SentenceTransformer,
@@ -47,19 +49,20 @@ class KCLLoss(ContrastiveLoss):
         s: float | None = None,
         **common: Unpack[Common],
     ) -> None:
-        super().__init__(model, {"kernel": kernel, "gamma": gamma, "t": t, "c": c, "s": s}, **common)
-        takes = {"gaussian": {"t": t}, "log": {"t": t}, "imq": {"c": c}, "riesz": {"s": s}}
-        if kernel not in takes:
-            raise ValueError(f"kernel must be one of {', '.join(takes)}, got {kernel!r}")
-        given = {name: value for name, value in (("t", t), ("c", c), ("s", s)) if value is not None}
-        if strangers := given.keys() - takes[kernel].keys():
-            raise ValueError(f"the {kernel} kernel takes {' and '.join(takes[kernel])}, not {' or '.join(strangers)}")
-        require_positive(gamma=gamma, **given)
-        width = 2.0 if t is None else t
+        defaults = {"gaussian": ("t", 2.0), "log": ("t", 2.0), "imq": ("c", 1.0), "riesz": ("s", 1.0)}
+        if kernel not in defaults:
+            raise ValueError(f"kernel must be one of {', '.join(defaults)}, got {kernel!r}")
+        name, default = defaults[kernel]
+        given = {key: value for key, value in (("t", t), ("c", c), ("s", s)) if value is not None}
+        if strangers := [key for key in given if key != name]:
+            raise ValueError(f"the {kernel} kernel takes {name}, not {' or '.join(strangers)}")
+        width = given.get(name, default)
+        require_positive(gamma=gamma, **{name: width})
+        super().__init__(model, {"kernel": kernel, "gamma": gamma, name: width}, **common)
         self.kernel = {
             "gaussian": lambda: ExponentialKernel(gamma=2.0, temperature=1 / width),
-            "imq": lambda: InverseMultiquadricKernel(**given),
-            "riesz": lambda: RieszKernel(**given),
+            "imq": lambda: InverseMultiquadricKernel(c=width),
+            "riesz": lambda: RieszKernel(s=width),
             "log": lambda: InverseMultiquadricKernel(c=width**-0.5, power=1.0),
         }[kernel]()
         self.score = identity if kernel == "log" else torch.exp

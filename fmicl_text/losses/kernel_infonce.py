@@ -14,6 +14,7 @@ from fmicl_text.core import (
     kernel_infonce_concatenated,
     kernel_infonce_mixed,
 )
+from fmicl_text.core.checks import require_positive
 from fmicl_text.losses.base import Common, ContrastiveLoss
 
 if TYPE_CHECKING:
@@ -57,19 +58,6 @@ class KernelInfoNCELoss(ContrastiveLoss):
         learn_kernel: bool = False,
         **common: Unpack[Common],
     ) -> None:
-        super().__init__(
-            model,
-            {
-                "kernel": kernel,
-                "gamma": gamma,
-                "temperature": temperature,
-                "mix": mix,
-                "second_temperature": second_temperature,
-                "weight": weight,
-                "learn_kernel": learn_kernel,
-            },
-            **common,
-        )
         gammas = {"gaussian": 2.0, "laplacian": 1.0, "exponential": 0.5 if gamma is None else gamma}
         if kernel not in gammas:
             raise ValueError(f"kernel must be one of {', '.join(gammas)}, got {kernel!r}")
@@ -81,12 +69,25 @@ class KernelInfoNCELoss(ContrastiveLoss):
             raise ValueError("second_temperature belongs to the Gaussian that mix adds")
         if weight is not None and (mix != "losses" or not 0 <= weight <= 1):
             raise ValueError(f"weight must be in [0, 1] and belongs to mix='losses', got {weight!r} with mix={mix!r}")
+        second_temperature = temperature if second_temperature is None else second_temperature
+        require_positive(temperature=temperature, second_temperature=second_temperature)
+        share = 0.5 if weight is None else weight
+        settings = {
+            "kernel": kernel,
+            "gamma": gammas[kernel] if kernel == "exponential" else None,
+            "temperature": temperature,
+            "mix": mix,
+            "second_temperature": None if mix is None else second_temperature,
+            "weight": share if mix == "losses" else None,
+            "learn_kernel": learn_kernel,
+        }
+        super().__init__(model, settings, **common)
         first = ExponentialKernel(gammas[kernel], temperature, learn_kernel)
-        second = ExponentialKernel(2.0, second_temperature or temperature, learn_kernel)
+        second = ExponentialKernel(2.0, second_temperature, learn_kernel)
         self.kernel: Kernel = SumKernel(first, second) if mix == "sum" else first
         self.second = second if mix in ("losses", "concatenation") else None
         self.mix = mix
-        self.weight = 0.5 if weight is None else weight
+        self.weight = share
 
     def terms(self, x: Tensor, y: Tensor, **batch: Any) -> dict[str, Tensor]:
         """Return the ``positive`` and the ``negative`` term of :func:`fmicl_text.core.kernel_infonce`."""

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from fmicl_text.features import Features
+from fmicl_text.losses.vectors import unit_vectors
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -39,47 +39,62 @@ class MomentumQueue(nn.Module):
     texts: Tensor
     pushed: Tensor
 
-    def __init__(self, model: SentenceTransformer, head: nn.Module | None, size: int, momentum: float) -> None:
+    def __init__(self, model: SentenceTransformer, head: nn.Sequential | None, size: int, momentum: float) -> None:
         super().__init__()
         if size < 1:
             raise ValueError(f"queue must be at least 1 row, got {size!r}")
         if not 0 <= momentum <= 1:
             raise ValueError(f"momentum must be in [0, 1], got {momentum!r}")
         self.momentum = momentum
-        self.encoder = copy.deepcopy(model).requires_grad_(False)
+        self.encoder = copy.deepcopy(model).requires_grad_(False).train()  # loaded encoders begin in eval mode
         self.head = copy.deepcopy(head).requires_grad_(False) if head is not None else None
-        self.register_buffer("vectors", torch.zeros(size, model.get_embedding_dimension()))  # (Q, D)
-        self.register_buffer("texts", torch.zeros(size, 2, dtype=torch.long))  # (Q, 2), both texts of a pair
-        self.register_buffer("pushed", torch.zeros((), dtype=torch.long))  # rows pushed since the beginning
+        # Each process has rows of its own, so they are no part of the state that is the same on all.
+        own = {"persistent": False}
+        self.register_buffer("vectors", torch.zeros(size, model.get_embedding_dimension()), **own)  # (Q, D)
+        self.register_buffer("texts", torch.zeros(size, 2, dtype=torch.long), **own)  # (Q, 2), both texts of a pair
+        self.register_buffer("pushed", torch.zeros((), dtype=torch.long), **own)  # rows pushed since the beginning
 
     @torch.no_grad()
-    def keys(self, model: nn.Module, head: nn.Module | None, columns: list[Features]) -> list[Tensor]:
-        """Move the average on, in training, and encode anchors and positives with it: unit vectors ``(B, D)`` each.
+    def follow(self, model: nn.Module, head: nn.Sequential | None) -> None:
+        """Move the average on: ``average = momentum * average + (1 - momentum) * now``.
 
         Args:
             model: The encoder as it is now, possibly wrapped for several processes.
             head: Its head.
-            columns: Tokenised columns: one for dropout views, which is encoded twice, else anchors and positives.
         """
-        if self.training:
-            self._follow(self.encoder, getattr(model, "module", model))
-            if self.head is not None and head is not None:
-                self._follow(self.head, head)
-        keys = []
-        for column in (columns * 2)[:2] if len(columns) == 1 else columns[:2]:
-            embeddings = self.encoder(dict(column))["sentence_embedding"].float()  # (B, D)
-            keys.append(normalize(self.head(embeddings) if self.head is not None else embeddings, dim=1))
-        return keys
-
-    def _follow(self, average: nn.Module, now: nn.Module) -> None:
-        for mean, parameter in zip(average.parameters(), now.parameters(), strict=True):
+        now = [*model.parameters(), *(head.parameters() if head is not None else ())]
+        average = [*self.encoder.parameters(), *(self.head.parameters() if self.head is not None else ())]
+        for mean, parameter in zip(average, now, strict=True):
             mean.lerp_(parameter.to(mean.dtype), 1 - self.momentum)
 
-    def rows(self) -> tuple[Tensor, Tensor]:
-        """Return the keys that wait, ``(<= Q, D)``, and the texts of their pairs, ``(<= Q, 2)``."""
-        filled = min(int(self.pushed), len(self.vectors))
-        return self.vectors[:filled].clone(), self.texts[:filled].clone()  # push() writes in place
+    @torch.no_grad()
+    def keys(self, columns: list[Features]) -> list[Tensor]:
+        """Encode anchors and positives with the moving average: unit vectors ``(B, D)`` each.
 
+        Args:
+            columns: Tokenised columns: one for dropout views, which is encoded twice, else anchors and positives.
+        """
+        chosen = columns * 2 if len(columns) == 1 else columns[:2]
+        return [unit_vectors(self.encoder(dict(column))["sentence_embedding"], self.head) for column in chosen]
+
+    def rows(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the keys that wait, ``(<= Q, D)``, and the texts of their pairs, ``(<= Q, 2)``.
+
+        Args:
+            like: Vectors ``(B, D)`` of the batch that is to meet them.
+
+        Raises:
+            ValueError: If they have another number of dimensions.
+        """
+        if like.shape[1] != self.vectors.shape[1]:
+            raise ValueError(
+                f"the queue holds keys of {self.vectors.shape[1]} dimensions, got {like.shape[1]}: "
+                "a queue does not go with MatryoshkaLoss"
+            )
+        filled = min(int(self.pushed), len(self.vectors))
+        return self.vectors[:filled].to(like), self.texts[:filled]
+
+    @torch.no_grad()
     def push(self, keys: list[Tensor], texts: Tensor) -> None:
         """Let keys queue up in place of the oldest.
 
@@ -93,6 +108,23 @@ class MomentumQueue(nn.Module):
         self.vectors[places] = vectors
         self.texts[places] = both
         self.pushed += len(vectors)
+
+    def waiting(self) -> dict[str, Tensor]:
+        """State of the rows, which are this process's own, for a checkpoint."""
+        return {"vectors": self.vectors, "texts": self.texts, "pushed": self.pushed}
+
+    @torch.no_grad()
+    def load_waiting(self, state: dict[str, Tensor]) -> None:
+        """Restore :meth:`waiting`.
+
+        Raises:
+            ValueError: If the queue that was saved has another size.
+        """
+        if state["vectors"].shape != self.vectors.shape:
+            saved, here = tuple(state["vectors"].shape), tuple(self.vectors.shape)
+            raise ValueError(f"the saved queue has (rows, dimensions) {saved}, this one has {here}")
+        for name, value in self.waiting().items():
+            value.copy_(state[name])
 
     def extra_repr(self) -> str:
         """Say how long the queue is."""

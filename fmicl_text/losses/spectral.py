@@ -29,15 +29,11 @@ class SpectralContrastiveLoss(ContrastiveLoss):
         ValueError: If an argument is out of range.
     """
 
-    def __init__(
-        self,
-        model: SentenceTransformer,
-        *,
-        mu: float = 1.0,
-        **common: Unpack[Common],
-    ) -> None:
-        super().__init__(model, {"mu": mu}, **common)
+    is_mean = True
+
+    def __init__(self, model: SentenceTransformer, *, mu: float = 1.0, **common: Unpack[Common]) -> None:
         require_positive(mu=mu)
+        super().__init__(model, {"mu": mu}, **common)
         self.mu = mu
 
     def terms(self, x: Tensor, y: Tensor, **batch: Any) -> dict[str, Tensor]:

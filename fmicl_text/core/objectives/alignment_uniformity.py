@@ -31,6 +31,8 @@ def alignment_uniformity(
         align_weight: ``w_a``.
         uniform_weight: ``w_u``.
     """
+    if not 0 < power <= 2:
+        raise ValueError(f"power must be above 0 and at most 2, got {power!r}")
     require_positive(t=t, align_weight=align_weight, uniform_weight=uniform_weight)
     distance = -batch.own(ExponentialKernel(gamma=power, temperature=1.0))  # (B,)
     gaussian = ExponentialKernel(gamma=2.0, temperature=1 / t)

@@ -26,8 +26,13 @@ def asymmetric_infonce(batch: Batch, *, kernel: Kernel | None = None, degree: fl
     Args:
         batch: Clean views as anchors, noisy ones as positives; explicit negatives count as noisy.
         kernel: ``r`` of a cosine; default :class:`CosineKernel` at the paper's tau = 0.5.
-        degree: ``a``; the paper's 0.2.
+        degree: ``a`` in [0, 1]; the paper's 0.2.
+
+    Raises:
+        ValueError: If ``degree`` is not in [0, 1].
     """
+    if not 0 <= degree <= 1:
+        raise ValueError(f"degree must be in [0, 1], got {degree!r}")
     kernel = kernel or CosineKernel(0.5)
     split = batch._replace(
         x=_slowed(batch.x, degree),

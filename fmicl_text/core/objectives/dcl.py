@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 
 from fmicl_text.core.batch import Batch, Terms, objective
+from fmicl_text.core.checks import require_positive
 from fmicl_text.core.devices import row_mean
 from fmicl_text.core.kernels import CosineKernel, Kernel
 from fmicl_text.core.reduce import finite, row_log_sum_exp
@@ -31,6 +32,7 @@ def dcl(
     kernel = kernel or CosineKernel(0.1)
     own = batch.own(kernel)  # (B,)
     if weight_sigma is not None:
+        require_positive(weight_sigma=weight_sigma)
         hardness = batch.own(CosineKernel(weight_sigma)).exp()  # (B,)
         own = (2 - hardness / row_mean(hardness)) * own
     directions = [batch, batch.swapped()] if symmetric else [batch]

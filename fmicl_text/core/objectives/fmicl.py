@@ -43,7 +43,7 @@ def fmicl(
     """
     kernel = kernel or GaussianKernel()
     blocks = batch.negatives(negatives)
-    weight = alpha(kernel, blocks) if isinstance(alpha, Alpha) else alpha
+    weight = (alpha if isinstance(alpha, Alpha) else Alpha(alpha))(kernel, blocks)
     positive = row_mean(divergence.critic(batch.own(kernel)))
     return {"positive": -positive, "negative": weight * pair_mean(blocks, kernel, divergence.penalty)}
 

@@ -5,6 +5,8 @@ ICLR 2021, arXiv 2010.04592.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -29,7 +31,14 @@ def hcl(batch: Batch, *, kernel: Kernel | None = None, tau_plus: float = 0.1, be
         kernel: ``r`` of a cosine; default :class:`CosineKernel` at the paper's tau = 0.5.
         tau_plus: Share of the negatives that are positives in truth, in [0, 1).
         beta: Concentration on hard negatives, at least 0, which is plain debiasing.
+
+    Raises:
+        ValueError: If ``tau_plus`` or ``beta`` is out of range.
     """
+    if not 0 <= tau_plus < 1:
+        raise ValueError(f"tau_plus must be in [0, 1), got {tau_plus!r}")
+    if not 0 <= beta < math.inf:
+        raise ValueError(f"beta must be a finite number of at least 0, got {beta!r}")
     kernel = kernel or CosineKernel(0.5)
     rows = together(batch.x, batch.y)
     blocks = batch.against(rows, rows, batch.extra)
@@ -39,7 +48,7 @@ def hcl(batch: Batch, *, kernel: Kernel | None = None, tau_plus: float = 0.1, be
     alone = count == 0
     mean = hard.masked_fill(alone, 0) - weight.masked_fill(alone, 0)  # (2B,), the log of the weighted mean of u
     corrected = _log_difference(mean, own, tau_plus, least=kernel(torch.full_like(own[:1], -1.0)))
-    negative = (corrected + count.clamp(min=1).log()).masked_fill(alone, -torch.inf)  # (2B,), log N_i
+    negative = (corrected + count.clamp(min=1).to(own.dtype).log()).masked_fill(alone, -torch.inf)  # (2B,), log N_i
     return {"positive": -row_mean(own), "negative": row_mean(log_sum_exp(own, negative))}
 
 

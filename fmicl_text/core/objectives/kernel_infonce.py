@@ -38,8 +38,13 @@ def kernel_infonce_mixed(batch: Batch, *, first: Kernel, second: Kernel, weight:
         batch: The pairs; explicit negatives are offered to all 2B rows.
         first: One kernel.
         second: The other.
-        weight: Share of the first.
+        weight: Share of the first, in [0, 1].
+
+    Raises:
+        ValueError: If ``weight`` is not in [0, 1].
     """
+    if not 0 <= weight <= 1:
+        raise ValueError(f"weight must be in [0, 1], got {weight!r}")
     of_first, others_first = own_and_others(batch, first)  # (2B,) each
     of_second, others_second = own_and_others(batch, second)
     negatives = log_sum_exp(of_first, others_first), log_sum_exp(of_second, others_second)
@@ -53,7 +58,7 @@ def kernel_infonce_mixed(batch: Batch, *, first: Kernel, second: Kernel, weight:
 def kernel_infonce_concatenated(batch: Batch, *, first: Kernel, second: Kernel) -> Terms:
     r"""The paper's *concatenation sum*: ``k(a, b) = first(a', b') + second(a'', b'')`` of the halves ``a = (a', a'')``.
 
-    Each half is normalised, so that both kernels see unit vectors.
+    Each half is normalised, so that both kernels see unit vectors. A region is one of similar halves, in each half.
 
     Args:
         batch: The pairs, of an even number of dimensions; explicit negatives are offered to all 2B rows.

@@ -22,7 +22,7 @@ def spectral(batch: Batch, *, mu: float = 1.0) -> Terms:
 
     The authors clip embeddings to the norm ``sqrt(mu)`` and divide the loss by ``mu``; on unit vectors scaled to that
     norm, it is this. With ``mu = 1`` it is f-MICL with Pearson's chi squared and the cosine in place of the density
-    ratio, plus 1.
+    ratio, minus 1.
 
     Args:
         batch: The pairs; explicit negatives join the mean.

@@ -1,0 +1,62 @@
+"""Batches that know which rows of the data set they are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+ROWS = "__rows__"
+"""Key of a batch: its row numbers ``(B,)``, counted from 0."""
+
+Row = dict[str, Any]
+
+
+class _NumberedRows(TorchDataset[tuple[int, Row]]):
+    """The rows of a data set, each with its number."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, number: int) -> tuple[int, Row]:
+        return number, self.dataset[number]
+
+    def __getitems__(self, numbers: list[int]) -> list[tuple[int, Row]]:
+        return list(zip(numbers, self.dataset.__getitems__(numbers), strict=True))
+
+
+class _NumberedCollator:
+    """Makes a batch of numbered rows: the numbers beside what another collator makes of the rows."""
+
+    def __init__(self, collate: Callable[[list[Row]], dict[str, Any]]) -> None:
+        self.collate = collate
+
+    def __call__(self, numbered: list[tuple[int, Row]]) -> dict[str, Any]:
+        numbers, rows = zip(*numbered, strict=True)
+        return {**self.collate(list(rows)), ROWS: torch.tensor(numbers)}
+
+
+def numbered(loader: DataLoader[Any]) -> DataLoader[Any]:
+    """Return the same loader with row numbers in its batches, under :data:`ROWS`.
+
+    Data set, sampler and collator do not notice. A stream, or several data sets in one, has no row numbers: its
+    loader is returned as it is.
+    """
+    if not isinstance(loader.dataset, Dataset):
+        return loader
+    return DataLoader(
+        _NumberedRows(loader.dataset),
+        batch_sampler=loader.batch_sampler,
+        collate_fn=_NumberedCollator(loader.collate_fn),
+        num_workers=loader.num_workers,
+        pin_memory=loader.pin_memory,
+        prefetch_factor=loader.prefetch_factor,
+        persistent_workers=loader.persistent_workers,
+    )
