@@ -15,6 +15,8 @@ from fmicl_text.files import write_text
 class MetricsFile(TrainerCallback):
     """Appends every log of the trainer to ``metrics.jsonl``, one JSON object a line.
 
+    What the clock measured is left out: two runs that are the same have the same file.
+
     Args:
         path: The file. A resumed run first cuts off what was logged after its checkpoint.
     """
@@ -27,13 +29,18 @@ class MetricsFile(TrainerCallback):
     ) -> None:
         """Start the file with the checkpoint's history, which is empty in a new run."""
         if state.is_world_process_zero:
-            write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in state.log_history))
+            write_text(self.path, "".join(map(_line, state.log_history)))
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Append the newest entry."""
         if state.is_world_process_zero:
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(state.log_history[-1]) + "\n")
+                file.write(_line(state.log_history[-1]))
+
+
+def _line(entry: dict[str, Any]) -> str:
+    figures = {key: entry[key] for key in sorted(entry) if not key.endswith(("_runtime", "_per_second"))}
+    return json.dumps({"step": entry["step"]} | figures) + "\n"
 
 
 class LastStep(TrainerCallback):
@@ -46,6 +53,32 @@ class LastStep(TrainerCallback):
         if state.global_step >= state.max_steps:
             control.should_evaluate = args.eval_strategy != "no"
             control.should_save = args.save_strategy != "no"
+        return control
+
+
+class SaveAfterEpoch(TrainerCallback):
+    """Has a checkpoint of an epoch's last step written after what else an epoch's end brings.
+
+    A log or an evaluation at each epoch's end would be missing from it, and so from a run that goes on from it.
+    """
+
+    def __init__(self) -> None:
+        self._due = False
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        """Put it off."""
+        if control.should_save and (state.epoch.is_integer() or state.global_step >= state.max_steps):
+            self._due, control.should_save = True, False
+        return control
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        """Ask for it."""
+        control.should_save |= self._due
+        self._due = False
         return control
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 
 
@@ -25,3 +26,17 @@ class RunFailedError(RuntimeError):
 
     The command line prints it and exits with status 1.
     """
+
+
+class RunInterrupted(KeyboardInterrupt):
+    """SIGINT or SIGTERM ended the run. No ``except Exception`` on the way may stop that.
+
+    The command line prints it and exits with status 128 + the signal's number, as shells do.
+
+    Attributes:
+        signal: The signal.
+    """
+
+    def __init__(self, number: int, message: str) -> None:
+        self.signal = signal.Signals(number)
+        super().__init__(message)

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import platform
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from fmicl_text import __version__
 from fmicl_text.errors import InputError
 from fmicl_text.files import read_json, write_json, write_text
+from fmicl_text.recipe import Recipe
+from fmicl_text.recipe_file import dump_recipe, load_recipe
+
+LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -63,20 +71,31 @@ class RunFolder:
         """Write the manifest, keeping what an earlier call wrote.
 
         Args:
-            state: ``running`` or ``done``.
+            state: ``running``, ``done``, ``interrupted`` or ``failed``.
             facts: Anything else to record, JSON-ready.
         """
         now = datetime.now(UTC).isoformat(timespec="seconds")
         manifest = read_json(self.manifest) if self.manifest.is_file() else {"started": now}
         manifest |= {"state": state, "versions": versions(), "platform": platform.platform(), **facts}
-        if state == "done":
+        if state == "running":
+            manifest.pop("ended", None)
+        else:
             manifest["ended"] = now
         write_json(self.manifest, manifest)
 
 
 def versions() -> dict[str, str]:
     """Versions of this package, Python and the libraries that decide a number."""
-    libraries = ("torch", "transformers", "sentence-transformers", "datasets", "accelerate", "numpy", "scipy")
+    libraries = (
+        "torch",
+        "transformers",
+        "sentence-transformers",
+        "datasets",
+        "accelerate",
+        "numpy",
+        "scipy",
+        "scikit-learn",
+    )
     return {
         "fmicl-text": __version__,
         "python": platform.python_version(),
@@ -84,33 +103,52 @@ def versions() -> dict[str, str]:
     }
 
 
-def open_run(path: Path, recipe: str, resume: bool, overwrite: bool) -> None:
-    """Make the run folder, or check that the one there may be gone on with.
+@contextmanager
+def open_run(path: Path, recipe: Recipe, resume: bool, overwrite: bool) -> Iterator[None]:
+    """Make the run folder, or check that the one there may be gone on with; no other process may have it meanwhile.
 
     Args:
         path: The folder.
-        recipe: The resolved recipe as YAML.
+        recipe: The recipe.
         resume: Go on with a run that is there.
         overwrite: Delete a run that is there.
 
     Raises:
         InputError: If a run is there and neither is set; if there is none to resume, or it had another
-            recipe; if the folder holds something else than a run.
+            recipe; if the folder holds something else than a run; if another process works in it.
     """
-    file = path / "recipe.yaml"
-    if path.exists() and any(path.iterdir()) and not file.is_file():
+    file = RunFolder(path).recipe
+    _check(path, recipe, resume, overwrite)
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(path / LOCK, timeout=0).acquire()  # given back by the system if the process is killed
+    except Timeout:
+        raise InputError(
+            f"another process is at work in {path}: wait for it, or give another folder with --output"
+        ) from None
+    with lock:
+        _check(path, recipe, resume, overwrite)  # it may have been made in between
+        if not resume:
+            for old in _contents(path):
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
+            write_text(file, dump_recipe(recipe))
+        yield
+
+
+def _check(path: Path, recipe: Recipe, resume: bool, overwrite: bool) -> None:
+    file = RunFolder(path).recipe
+    if _contents(path) and not file.is_file():
         raise InputError(f"{path} holds something that is not a run; choose another folder with --output")
-    if resume:
-        if not file.is_file():
-            raise InputError(f"no run to resume in {path}; leave --resume out to start one")
-        if file.read_text(encoding="utf-8") != recipe:
-            raise InputError(f"{path} was started from another recipe, see {file}; repeat its settings to resume it")
-        return
-    if file.is_file():
-        if not overwrite:
-            raise InputError(
-                f"{path} holds a run already: --resume goes on with it, --overwrite deletes it, "
-                "--output FOLDER puts the new one elsewhere"
-            )
-        shutil.rmtree(path)
-    write_text(file, recipe)
+    if resume and not file.is_file():
+        raise InputError(f"no run to resume in {path}; leave --resume out to start one")
+    if resume and load_recipe(file) != recipe:
+        raise InputError(f"{path} was started from another recipe, see {file}; repeat its settings to resume it")
+    if file.is_file() and not (resume or overwrite):
+        raise InputError(
+            f"{path} holds a run already: --resume goes on with it, --overwrite deletes it, "
+            "--output FOLDER puts the new one elsewhere"
+        )
+
+
+def _contents(path: Path) -> list[Path]:
+    return [entry for entry in path.iterdir() if entry.name != LOCK] if path.is_dir() else []

@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -23,9 +24,10 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from fmicl_text import hub, losses
-from fmicl_text.callbacks import LastStep, MetricsFile, Progress
+from fmicl_text.callbacks import LastStep, MetricsFile, Progress, SaveAfterEpoch
+from fmicl_text.checkpoints import newest_whole
 from fmicl_text.encoder import load_encoder
-from fmicl_text.errors import InputError, RunFailedError
+from fmicl_text.errors import InputError, RunFailedError, RunInterrupted
 from fmicl_text.evaluation.embeddings import cpu_has_bfloat16
 from fmicl_text.evaluation.geometry import measure_geometry
 from fmicl_text.evaluation.retrieval import retrieve
@@ -33,15 +35,18 @@ from fmicl_text.evaluation.sts import evaluate
 from fmicl_text.evaluation.suites import Pairs
 from fmicl_text.files import read_json, write_json
 from fmicl_text.inputs import Inputs, load_inputs
+from fmicl_text.interruption import Interruption
 from fmicl_text.memory import keep_memory
 from fmicl_text.plots import plot_training
+from fmicl_text.provenance import changes, provenance
 from fmicl_text.recipe import PublishSection, Recipe
-from fmicl_text.recipe_file import dump_recipe
 from fmicl_text.results import Document, SeedResult, TrainResult
 from fmicl_text.run import RunFolder, open_run
 from fmicl_text.trainer import ContrastiveTrainer
 
 logger = logging.getLogger(__name__)
+
+_ANEW = "starts from the beginning, as there is no whole checkpoint"
 
 
 @dataclass(frozen=True)
@@ -60,14 +65,25 @@ class Plan:
     precision: str
 
 
-def train(recipe: Recipe, output: Path | None = None, resume: bool = False, overwrite: bool = False) -> TrainResult:
+def train(
+    recipe: Recipe,
+    output: Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    repeats: Path | None = None,
+) -> TrainResult:
     """Run a recipe.
+
+    What is there already of a run is not done again. One that was stopped, by whatever means, and is resumed ends with
+    the same weights and ``metrics.jsonl``, bit by bit, as if it had not been: on one CPU process, with the same
+    versions and number of threads.
 
     Args:
         recipe: What to run; from :func:`fmicl_text.recipe_file.load_recipe`.
         output: The run folder; default ``runs/NAME``.
-        resume: Go on with the run that is in the folder, from its last checkpoints.
+        resume: Go on with the run that is in the folder, from its newest checkpoint that is whole.
         overwrite: Delete the run that is in the folder.
+        repeats: The folder of an earlier run of this recipe; a warning says if its data or base model was another.
 
     Returns:
         The run's results; the folder has the models, the results and the metrics.
@@ -75,7 +91,8 @@ def train(recipe: Recipe, output: Path | None = None, resume: bool = False, over
     Raises:
         InputError: If the model, the data or the evaluation's data cannot be had, or the folder is taken.
         RunFailedError: If the recipe says to publish and the Hub cannot be reached; before training, or at the end,
-            when all else is done and ``resume`` tries again.
+            when all else is done and ``resume`` tries again. If the disk is full.
+        RunInterrupted: On SIGINT or SIGTERM, in training after a checkpoint is written.
     """
     if not torch.cuda.is_available():
         keep_memory()
@@ -84,17 +101,52 @@ def train(recipe: Recipe, output: Path | None = None, resume: bool = False, over
     _check(recipe, inputs)
     if recipe.publish.repo is not None:
         hub.check_access(recipe.publish.repo)
-    _in_first_process(lambda: open_run(folder, dump_recipe(recipe), resume, overwrite))
-    before = _measure_before(recipe, inputs, RunFolder(folder)) if recipe.evaluate.before else {}
+    origin = provenance(recipe, inputs)
+    with ExitStack() as stack:
+        _in_first_process(lambda: stack.enter_context(open_run(folder, recipe, resume, overwrite)))
+        interruption = stack.enter_context(Interruption(folder))
+        try:
+            result = _run(recipe, inputs, folder, origin, folder if resume else repeats, interruption)
+        except OSError as error:
+            raise RunFailedError(f"{error}; to go on, when that is mended: {_resume_command(folder)}") from error
+    return _publish(recipe.publish, result)
+
+
+def _run(
+    recipe: Recipe,
+    inputs: Inputs,
+    folder: Path,
+    origin: dict[str, Any],
+    earlier: Path | None,
+    interruption: Interruption,
+) -> TrainResult:
+    """Do all that is not there yet of a run."""
     several = len(recipe.seeds) > 1
-    results = [
-        _train_seed(recipe, inputs, seed, RunFolder(folder / f"seed-{seed}" if several else folder), resume)
-        for seed in recipe.seeds
-    ]
+    folders = {seed: folder / f"seed-{seed}" if several else folder for seed in recipe.seeds}
+    if earlier is not None and _processes().is_main_process:
+        _say_changes(earlier, origin)
+    before = _measure_before(recipe, inputs, RunFolder(folder)) if recipe.evaluate.before else {}
+    results = []
+    for seed, place in folders.items():
+        if not RunFolder(place).is_done():
+            _fit(recipe, inputs, seed, RunFolder(place), origin, interruption)
+        results.append(_measure_after(recipe, inputs, seed, RunFolder(place)))
     result = TrainResult(folder, before, results)
     if several:
         _in_first_process(lambda: write_json(folder / "summary.json", result.summary()))
-    return _publish(recipe.publish, result)
+    return result
+
+
+def _say_changes(earlier: Path, origin: dict[str, Any]) -> None:
+    """Warn of data or a base model that are not what they were in an earlier run, or an earlier part of this one."""
+    manifests = [file for file in (earlier / "manifest.json", *earlier.glob("seed-*/manifest.json")) if file.is_file()]
+    found = [change for manifest in manifests for change in changes(read_json(manifest), origin)]
+    for change in dict.fromkeys(found):
+        logger.warning("%s: %s", earlier, change)
+
+
+def _resume_command(folder: Path) -> str:
+    return f"fmicl train --resume {shlex.quote(str(folder))}"
 
 
 def _processes() -> PartialState:
@@ -103,7 +155,7 @@ def _processes() -> PartialState:
     return PartialState(cpu=not torch.accelerator.is_available(), timeout=patience)
 
 
-def _in_first_process(action: Callable[[], None]) -> None:
+def _in_first_process(action: Callable[[], object]) -> None:
     """Do something once, while the other processes wait."""
     if _processes().is_main_process:
         action()
@@ -237,31 +289,53 @@ def training_arguments(
         raise InputError(f"train: {error}") from error
 
 
-def _train_seed(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder, resume: bool) -> SeedResult:
-    if not folder.is_done():
-        _fit(recipe, inputs, seed, folder, resume)
+def _measure_after(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) -> SeedResult:
     model = str(folder.model)
     after = _measure(recipe, inputs, folder, "", lambda: SentenceTransformer(model), model)
     return SeedResult(seed, folder, after)
 
 
-def _fit(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder, resume: bool) -> None:
-    """Train one seed and put the finished encoder in its folder."""
+def _fit(
+    recipe: Recipe,
+    inputs: Inputs,
+    seed: int,
+    folder: RunFolder,
+    origin: dict[str, Any],
+    interruption: Interruption,
+) -> None:
+    """Train one seed, from its newest whole checkpoint if it has any, and put the finished encoder in its folder."""
+    again = folder.manifest.is_file()
+    if again:
+        _in_first_process(lambda: newest_whole(folder.checkpoints))  # which sets aside those that are not
+    checkpoint = get_last_checkpoint(str(folder.checkpoints)) if folder.checkpoints.is_dir() else None
     trainer = build_trainer(recipe, inputs, seed, folder)
-    checkpoint = get_last_checkpoint(str(folder.checkpoints)) if resume and folder.checkpoints.is_dir() else None
-    if trainer.is_world_process_zero():
+    for callback in (interruption, SaveAfterEpoch()):  # which wants the last word
+        trainer.add_callback(callback)
+    first = trainer.is_world_process_zero()
+    if first:
+        if again:
+            logger.warning("%s: %s", folder.path, f"goes on from {Path(checkpoint).name}" if checkpoint else _ANEW)
         folder.write_manifest(
             "running",
             seed=seed,
             device=str(trainer.args.device),
             threads=torch.get_num_threads(),
             precision=_precision(trainer.args),
+            **origin,
         )
-    trainer.train(resume_from_checkpoint=checkpoint)
-    if trainer.is_world_process_zero():
-        _save(trainer.model, folder.model)
-        plot_training(trainer.state.log_history, folder.picture, title=recipe.name)
-        folder.write_manifest("done", steps=trainer.state.global_step, best=_best(trainer))
+    try:
+        output = trainer.train(resume_from_checkpoint=checkpoint)
+        if first:
+            _save(trainer.model, folder.model)
+            plot_training(trainer.state.log_history, folder.picture, title=recipe.name)
+            seconds = round(output.metrics["train_runtime"], 1)
+            folder.write_manifest("done", steps=trainer.state.global_step, seconds=seconds, best=_best(trainer))
+    except BaseException as error:
+        if first:
+            with suppress(OSError):  # the disk may be full, and the error says more
+                state = "interrupted" if isinstance(error, RunInterrupted) else "failed"
+                folder.write_manifest(state, steps=trainer.state.global_step)
+        raise
 
 
 def _development_evaluator(pairs: Pairs | None) -> EmbeddingSimilarityEvaluator | None:
@@ -307,7 +381,6 @@ def _measure(
     called: str,
 ) -> dict[str, Document]:
     """Return the results of ``evaluate.after``, computing in the first process those that are not there yet."""
-
     files = {name: folder.result(prefix + Path(name).stem) for name in recipe.evaluate.after}  # a suite may be a file
 
     def compute() -> None:

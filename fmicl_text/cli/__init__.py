@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
-from fmicl_text.errors import InputError, RunFailedError
+from fmicl_text.errors import InputError, RunFailedError, RunInterrupted
 
 VERBS = {
     "train": "train a sentence encoder from a recipe",
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one ``fmicl`` command.
 
     Returns:
-        0 done, 1 the run failed, 2 the user's input is wrong, 128 + its number if a signal ended a training.
+        0 done, 1 the run failed, 2 the user's input is wrong, 128 + its number if a signal ended it.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(prog="fmicl", description="Fine-tune sentence encoders with f-MICL losses.")
@@ -59,7 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except RunFailedError as error:
         print(f"error: {error}", file=sys.stderr)
-        return error.status
+        return 1
+    except RunInterrupted as error:
+        print(error, file=sys.stderr)
+        return 128 + error.signal
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 1
+        return 128 + signal.SIGINT

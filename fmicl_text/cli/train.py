@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("recipe", help="a recipe's file, or the name of a shipped one (see `fmicl recipe list`)")
+    parser.add_argument(
+        "recipe",
+        help="a recipe's file, the name of a shipped one (see `fmicl recipe list`), or a run folder: its recipe "
+        "repeats the run, and with --resume it is gone on with",
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -34,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="load and check everything, say what would run, write nothing"
     )
-    parser.add_argument("--resume", action="store_true", help="go on with the run that is in the folder")
+    parser.add_argument("--resume", action="store_true", help="go on with the run that is in the run folder")
     parser.add_argument("--overwrite", action="store_true", help="delete the run that is in the folder first")
     parser.add_argument(
         "--num-processes",
@@ -50,7 +54,8 @@ def run(args: argparse.Namespace) -> int:
 
     from fmicl_text.recipe_file import load_recipe
 
-    recipe = load_recipe(args.recipe, args.overrides)
+    folder = _run_folder(Path(args.recipe))
+    recipe = load_recipe(args.recipe if folder is None else folder / "recipe.yaml", args.overrides)
     if args.num_processes is not None and not args.dry_run:
         return _launch(args)
     console = Console(quiet=os.environ.get("RANK", "0") != "0")  # one of several processes speaks
@@ -59,12 +64,24 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         _print_plan(console, recipe.name, training.plan(recipe))
     else:
-        _print_result(console, training.train(recipe, args.output, resume=args.resume, overwrite=args.overwrite))
+        output = args.output or (folder if args.resume else None)
+        result = training.train(recipe, output, resume=args.resume, overwrite=args.overwrite, repeats=folder)
+        _print_result(console, result)
     return 0
+
+
+def _run_folder(source: Path) -> Path | None:
+    """Return the run folder that a recipe is the recorded one of, if any."""
+    if source.is_dir():
+        return source if (source / "recipe.yaml").is_file() else None
+    folder = source.parent
+    is_run = any(folder.glob("manifest.json")) or any(folder.glob("seed-*/manifest.json"))
+    return folder if source.name == "recipe.yaml" and is_run else None
 
 
 def _launch(args: argparse.Namespace) -> int:
     """Run the same command in several processes; return the exit status of the first that failed, or 0."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -90,6 +107,8 @@ def _launch(args: argparse.Namespace) -> int:
     except ChildFailedError as error:
         _, failure = error.get_first_failure()
         return failure.exitcode if failure.exitcode > 0 else 1  # negative: ended by a signal
+    except SignalException as error:  # which the processes were sent too, and have answered
+        return 128 + error.sigval
     return 0
 
 

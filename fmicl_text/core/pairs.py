@@ -16,6 +16,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+_FEW = 2**14
+"""So many pairs are faster compared than their identities sorted."""
+
 
 class Rows(NamedTuple):
     """Unit vectors ``(B, D)`` and the identities ``(B, K)``, int64, of the texts each stands for."""
@@ -47,18 +50,20 @@ def share_text(a: Tensor, b: Tensor) -> Tensor | None:
         a: Text identities ``(B, K)``.
         b: Text identities ``(M, K')``.
     """
+    if len(a) * len(b) <= _FEW:
+        shared = _compare(a, b)  # (B, M)
+        return shared if shared.any() else None
     # Sorting B + M identities is far cheaper than comparing B x M.
     common = torch.isin(a.contiguous(), b.contiguous()).any(dim=1)  # (B,)
     if not common.any():
         return None
-    rows = common.nonzero().squeeze(1)
     shared = torch.zeros(len(a), len(b), dtype=torch.bool, device=a.device)  # (B, M)
-    some = torch.zeros(len(rows), len(b), dtype=torch.bool, device=a.device)
-    for i in range(a.shape[1]):
-        for j in range(b.shape[1]):
-            some |= a[rows, i, None] == b[None, :, j]
-    shared[rows] = some
+    shared[common] = _compare(a[common], b)
     return shared
+
+
+def _compare(a: Tensor, b: Tensor) -> Tensor:
+    return (a[:, None, :, None] == b[None, :, None, :]).flatten(start_dim=2).any(dim=2)  # (B, M)
 
 
 def together(x: Rows, y: Rows) -> Rows:

@@ -93,7 +93,7 @@ def test_auto_is_not_moved_by_a_batch_without_negatives():
     alpha, kernel = Alpha("auto"), GaussianKernel(0.5)
     fmicl(batch(5), batch(5), kernel=kernel, alpha=alpha)
     average = alpha.mean_ratio.item()
-    terms = fmicl(batch(1), batch(1), kernel=kernel, alpha=alpha)
+    terms = fmicl(batch(3), batch(3), kernel=kernel, alpha=alpha, texts=torch.zeros(3, 1).long())
     assert alpha.mean_ratio.item() == average and terms["negative"] == 0
 
 

@@ -11,7 +11,21 @@ import torch
 from reference import formulas
 from reference.formulas import RECOMMENDED, TABLE
 
-from fmicl_text.core import DIVERGENCES, JS, PEARSON, SH, CosineCritic, CosineKernel, GaussianKernel, kernel_named
+from fmicl_text.core import (
+    DIVERGENCES,
+    JS,
+    PEARSON,
+    SH,
+    CosineCritic,
+    CosineKernel,
+    ExponentialKernel,
+    FocalKernel,
+    GaussianKernel,
+    InverseMultiquadricKernel,
+    RieszKernel,
+    SumKernel,
+    kernel_named,
+)
 from fmicl_text.core.objectives.fmicl import check_float32_range
 
 COSINES = torch.linspace(-1, 1, 201, dtype=torch.float64)
@@ -27,6 +41,73 @@ def test_gaussian_is_a_function_of_distance(sigma: float, mu: float):
 
 def test_cosine_kernel():
     torch.testing.assert_close(CosineKernel(0.05)(COSINES), COSINES / 0.05)
+
+
+LAPLACIAN, WIDE = ExponentialKernel(1, 0.4), ExponentialKernel(2, 0.7)
+OF_DISTANCE = {  # r of a squared distance
+    "gaussian": (GaussianKernel(0.5, mu=1.5), lambda d2: math.log(1.5) - 2 * d2),
+    "laplacian": (LAPLACIAN, lambda d2: -math.sqrt(d2) / 0.4),
+    "exponential": (ExponentialKernel(0.5, 0.6), lambda d2: -math.sqrt(math.sqrt(d2)) / 0.6),
+    "gamma 2": (WIDE, lambda d2: -d2 / 0.7),
+    "sum": (SumKernel(LAPLACIAN, WIDE), lambda d2: math.log(math.exp(-math.sqrt(d2) / 0.4) + math.exp(-d2 / 0.7))),
+    "inverse multiquadric": (InverseMultiquadricKernel(0.8), lambda d2: math.log(0.8 / math.sqrt(0.8**2 + d2))),
+    "power 1": (InverseMultiquadricKernel(2**-0.5, power=1), lambda d2: -math.log(1 + 2 * d2)),
+    "riesz": (RieszKernel(1.5), lambda d2: math.log(math.sqrt(d2) ** -1.5)),
+    "focal": (FocalKernel(0.2, margin=0.4), lambda d2: (1 - d2 / 2) * (1 - d2 / 2 + 0.4) / 0.2),
+}
+
+
+@pytest.mark.parametrize("name", OF_DISTANCE)
+def test_kernels_of_distance(name: str):
+    kernel, expected = OF_DISTANCE[name]
+    rows = formulas.unit(np.random.default_rng(0).normal(size=(20, 4)))
+    for a, b in zip(rows[:10], rows[10:], strict=True):
+        assert kernel(torch.tensor(a @ b)).item() == pytest.approx(expected(formulas.squared(a, b)))
+
+
+@pytest.mark.parametrize("name", OF_DISTANCE)
+def test_kernels_are_finite_where_rows_coincide(name: str):
+    """Also where rounding takes a cosine past 1; the kink and the pole end 0.001 before."""
+    kernel, expected = OF_DISTANCE[name]
+    s = torch.tensor([1.0, 1.0000002, 1 - 1e-7, -1.0, -1.0000002], requires_grad=True)
+    r = kernel(s)
+    (slope,) = torch.autograd.grad(r.sum(), s)
+    assert r.isfinite().all() and slope.isfinite().all()
+    assert r[0].item() == pytest.approx(expected(1e-6), abs=1e-4)
+    assert r[3].item() == pytest.approx(expected(4.0), rel=1e-5)
+
+
+@pytest.mark.parametrize("make", [ExponentialKernel, FocalKernel])
+def test_learned_width(make):
+    kernel = make(temperature=0.3, learn=True)
+    (parameter,) = kernel.parameters()
+    kernel(torch.tensor(0.5)).backward()
+    assert kernel.temperature.item() == pytest.approx(0.3)
+    assert parameter.grad.item() == pytest.approx(-kernel(torch.tensor(0.5)).item())
+
+
+def test_a_sum_learns_both_widths():
+    kernel = SumKernel(ExponentialKernel(1, 0.4, learn=True), GaussianKernel(0.5, learn=True))
+    kernel(torch.tensor(0.5)).backward()
+    assert [bool(p.grad != 0) for p in kernel.parameters()] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ExponentialKernel(gamma=0.0), "gamma must be above 0 and at most 2, got 0.0"),
+        (lambda: ExponentialKernel(gamma=2.5), "gamma must be above 0 and at most 2, got 2.5"),
+        (lambda: ExponentialKernel(temperature=-0.1), "temperature must be a positive finite number, got -0.1"),
+        (lambda: InverseMultiquadricKernel(c=0.0), "c must be a positive finite number, got 0.0"),
+        (lambda: InverseMultiquadricKernel(power=-1.0), "power must be a positive finite number, got -1.0"),
+        (lambda: RieszKernel(s=0.0), "s must be a positive finite number, got 0.0"),
+        (lambda: FocalKernel(temperature=math.nan), "temperature must be a positive finite number, got nan"),
+        (lambda: CosineKernel(temperature=0.0), "temperature must be a positive finite number, got 0.0"),
+    ],
+)
+def test_bad_widths(make, message: str):
+    with pytest.raises(ValueError, match=message):
+        make()
 
 
 def test_one_knob_with_three_names():

@@ -1,4 +1,4 @@
-"""f-MICL and InfoNCE against loops over pairs in float64: values, gradients, precision, splitting of batches."""
+"""Every objective against loops over pairs in float64: values, gradients, defaults, precision, bad input."""
 
 from __future__ import annotations
 
@@ -12,11 +12,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import formulas
 from reference.formulas import RECOMMENDED, RULED_OUT, TABLE
+from reference.objectives import CASES, Case, parameters, total
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fmicl_text.core import DIVERGENCES, KL, NEGATIVES, CosineKernel, GaussianKernel, fmicl, infonce
+from fmicl_text import core
+from fmicl_text.core import (
+    DIVERGENCES,
+    NEGATIVES,
+    CosineKernel,
+    ExponentialKernel,
+    GaussianKernel,
+    Region,
+    SumKernel,
+    fmicl,
+    infonce,
+)
 
 SIGMA, TAU = 0.5, 0.5
 KERNELS = {
@@ -49,6 +61,161 @@ def identities(name: str, explicit: bool) -> tuple[dict, dict]:
     texts, extra = TEXTS[name]
     mine = {"texts": torch.tensor(texts), "extra_texts": torch.tensor(extra) if explicit else None}
     return mine, {"texts": [set(pair) for pair in texts], "extra_texts": extra if explicit else None}
+
+
+def in_both(texts: str, explicit: bool, region: tuple[float, float] | None) -> tuple[dict, dict]:
+    mine, theirs = identities(texts, explicit)
+    return mine | {"region": region and Region(*region)}, theirs | {"region": region}
+
+
+REGIONS = {"": None, "ball": (0.7, 0.0), "ring": (0.7, 0.5)}
+COMBINATIONS = [
+    pytest.param(name, explicit, texts, REGIONS[region], id="-".join((name, "explicit" * explicit, texts, region)))
+    for name, case in CASES.items()
+    for explicit in (False, True)
+    for texts in TEXTS
+    for region in REGIONS
+    if (explicit or not case.needs_extra) and (case.region or not region)
+    if not (name.startswith("fmicl-dv") and texts == "all-equal")  # no pair, no best shift: see test_without_negatives
+]
+
+
+@pytest.mark.parametrize(("name", "explicit", "texts", "region"), COMBINATIONS)
+def test_value(name: str, explicit: bool, texts: str, region: tuple[float, float] | None):
+    case = CASES[name]
+    arrays = vectors(4, 4, *[2] * explicit, dimension=4)
+    mine, theirs = in_both(texts, explicit, region)
+    value = total(case.objective, leaves(arrays), **case.settings(False), **mine).item()
+    assert value == pytest.approx(case.expected(*arrays, **theirs), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "region"),
+    [
+        pytest.param(name, REGIONS[region], id=f"{name}-{region}")
+        for name, case in CASES.items()
+        for region in ("", "ring")
+        if case.region or not region
+    ],
+)
+def test_gradient(name: str, region: tuple[float, float] | None):
+    """Autograd against central differences of the reference, in every coordinate of every vector.
+
+    Asymmetric InfoNCE has 0.2 of it in the clean view and 0.8 in the noisy one.
+    """
+    case = CASES[name]
+    arrays = vectors(4, 4, 2, dimension=4)
+    mine, theirs = in_both("duplicates", True, region)
+    tensors = leaves(arrays)
+    loss = total(case.objective, tensors, **case.settings(False), **mine)
+
+    def reference(*arrays: np.ndarray) -> float:
+        return case.expected(*arrays, **theirs)
+
+    gradients = torch.autograd.grad(loss, tensors)
+    for mine_gradient, expected, share in zip(
+        gradients, formulas.gradient(reference, *arrays), case.shares, strict=True
+    ):
+        np.testing.assert_allclose(mine_gradient, share * expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
+OFFERED = [[True, False], [False, False], [True, True], [False, True]]
+
+
+def test_contextual_infonce_compares_with_what_was_offered():
+    arrays = vectors(4, 4, 2)
+    mine, theirs = identities("duplicates", explicit=True)
+    value = total(
+        core.contextual_infonce, leaves(arrays), offered=torch.tensor(OFFERED), kernel=CosineKernel(TAU), **mine
+    )
+    expected = formulas.contextual_infonce(*arrays, temperature=TAU, offered=OFFERED, **theirs)
+    assert value.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.shares == (1, 1, 1)])
+def test_gradcheck(name: str):
+    """Also of the learned widths, which ``gradcheck`` moves in place together with the vectors."""
+    case = CASES[name]
+    settings = case.learned()
+
+    def loss(*tensors: Tensor) -> Tensor:
+        return total(case.objective, list(tensors[:3]), **settings)
+
+    tensors = leaves(vectors(3, 3, 2, dimension=4))
+    assert torch.autograd.gradcheck(loss, (*tensors, *parameters(settings)))
+
+
+LAPLACE, GAUSS = ExponentialKernel(1, 0.1), ExponentialKernel(2, 0.1)
+DEFAULTS = {
+    "fmicl": (core.fmicl, {}, formulas.fmicl, {"row": TABLE["kl"], "ratio": formulas.gaussian(0.25)}),
+    "fmicl-dv": (core.fmicl_dv, {}, formulas.fmicl_dv, {"row": TABLE["kl"], "ratio": formulas.gaussian(0.25)}),
+    "infonce": (core.infonce, {}, formulas.infonce, {"ratio": formulas.exponential_of_cosine(0.05)}),
+    "ntxent": (core.ntxent, {}, formulas.ntxent, {"ratio": formulas.exponential_of_cosine(0.5)}),
+    "alignment-uniformity": (core.alignment_uniformity, {}, formulas.alignment_uniformity, {}),
+    "spectral": (core.spectral, {}, formulas.spectral, {}),
+    "kernel-infonce": (core.kernel_infonce, {}, formulas.ntxent, {"ratio": formulas.exponential_of_distance(1, 0.1)}),
+    "kernel-infonce-mixed": (
+        core.kernel_infonce_mixed,
+        {"first": LAPLACE, "second": GAUSS},
+        formulas.kernel_infonce_mixed,
+        {
+            "first": formulas.exponential_of_distance(1, 0.1),
+            "second": formulas.exponential_of_distance(2, 0.1),
+            "weight": 0.5,
+        },
+    ),
+    "kernel-infonce-concatenated": (
+        core.kernel_infonce_concatenated,
+        {"first": LAPLACE, "second": GAUSS},
+        formulas.ntxent,
+        {
+            "ratio": formulas.of_halves(
+                formulas.exponential_of_distance(1, 0.1), formulas.exponential_of_distance(2, 0.1)
+            )
+        },
+    ),
+    "dhel": (core.dhel, {}, formulas.dhel, {"temperature": 0.3}),
+    "kcl": (
+        core.kcl,
+        {},
+        formulas.kcl,
+        {"kernel": lambda a, b: math.exp(-2 * formulas.squared(a, b)), "gamma": 16.0},
+    ),
+    "dcl": (core.dcl, {}, formulas.dcl, {"temperature": 0.1}),
+    "dclw": (core.dcl, {"weight_sigma": 0.5}, formulas.dcl, {"temperature": 0.1, "weight_sigma": 0.5}),
+    "focal-infonce": (core.focal_infonce, {}, formulas.focal_infonce, {"temperature": 0.05, "margin": 0.3}),
+    "hcl": (core.hcl, {}, formulas.hcl, {"temperature": 0.5, "tau_plus": 0.1, "beta": 1.0}),
+    "asymmetric-infonce": (
+        core.asymmetric_infonce,
+        {},
+        formulas.infonce,
+        {"ratio": formulas.exponential_of_cosine(0.5)},
+    ),
+    "contextual-infonce": (core.contextual_infonce, {}, formulas.contextual_infonce, {"temperature": 0.05}),
+}
+"""Every objective with no settings, or as few as it must have, and what its paper sets."""
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_defaults_are_the_published_ones(name: str):
+    objective, settings, reference, published = DEFAULTS[name]
+    arrays = vectors(4, 4, 2, dimension=4)
+    expected = Case(objective, lambda learn: settings, reference, published).expected(*arrays)
+    assert total(objective, leaves(arrays), **settings).item() == pytest.approx(expected)
+
+
+def test_default_split_of_asymmetric_infonce():
+    x, y = leaves(vectors(4, 4))
+    even = torch.autograd.grad(total(infonce, [x, y], kernel=CosineKernel(0.5)), [x, y])
+    split = torch.autograd.grad(total(core.asymmetric_infonce, [x, y]), [x, y])
+    torch.testing.assert_close(split, (0.2 * even[0], 0.8 * even[1]))
+
+
+def test_every_objective_is_here():
+    functions = {value for name, value in vars(core).items() if hasattr(value, "__wrapped__") and name in core.__all__}
+    functions.discard(core.across_devices)
+    functions.discard(core.tile_memory)
+    assert {case.objective for case in CASES.values()} == {row[0] for row in DEFAULTS.values()} == functions
 
 
 @pytest.mark.parametrize("texts", TEXTS)
@@ -107,31 +274,15 @@ def test_gradcheck_with_learned_width(name: str, kernel: type):
     assert torch.autograd.gradcheck(objective, (*leaves(vectors(3, 3, 2)), *learned.parameters()))
 
 
-@pytest.mark.parametrize("texts", TEXTS)
-@pytest.mark.parametrize("explicit", [False, True], ids=["", "explicit"])
-def test_infonce(explicit: bool, texts: str):
-    arrays = vectors(4, 4, *[2] * explicit)
-    mine, theirs = identities(texts, explicit)
-    tensors = leaves(arrays)
-    total = sum(infonce(*unit(tensors), kernel=CosineKernel(TAU), **mine).values())
-
-    def loss(*arrays: np.ndarray) -> float:
-        return formulas.infonce(*arrays, temperature=TAU, **theirs)
-
-    assert total.item() == pytest.approx(loss(*arrays))
-    for gradient, expected in zip(torch.autograd.grad(total, tensors), formulas.gradient(loss, *arrays), strict=True):
-        np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-8)
-
-
 @pytest.mark.parametrize("columns", [2, 3, 4], ids=["pairs", "triplets", "quadruplets"])
 def test_infonce_is_multiple_negatives_ranking(columns: int):
     """Value and gradients of sentence-transformers' own loss; its negative columns are our explicit negatives."""
     theirs, mine = leaves(vectors(*[5] * columns)), leaves(vectors(*[5] * columns))
     expected = MultipleNegativesRankingLoss(model=None, scale=1 / TAU).compute_loss_from_embeddings(theirs, None)
     x, y, *extra = unit(mine)
-    total = sum(infonce(x, y, torch.cat(extra) if extra else None, kernel=CosineKernel(TAU)).values())
-    torch.testing.assert_close(total, expected)
-    torch.testing.assert_close(torch.autograd.grad(total, mine), torch.autograd.grad(expected, theirs))
+    loss = sum(infonce(x, y, torch.cat(extra) if extra else None, kernel=CosineKernel(TAU)).values())
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(torch.autograd.grad(loss, mine), torch.autograd.grad(expected, theirs))
 
 
 def test_infonce_is_multiple_negatives_ranking_without_the_duplicates():
@@ -155,31 +306,6 @@ def test_infonce_under_the_gaussian_kernel_is_the_same_with_tau_sigma_squared():
     x, y, extra = unit(leaves(vectors(4, 4, 2)))
     cosine = sum(infonce(x, y, extra, kernel=CosineKernel(0.09)).values())
     torch.testing.assert_close(sum(infonce(x, y, extra, kernel=GaussianKernel(0.3, mu=0.7)).values()), cosine)
-
-
-def mean_over_splits(objective, x: Tensor, y: Tensor, size: int) -> float:
-    """Mean of the loss over every way to draw a batch of ``size`` of the pairs."""
-    batches = itertools.combinations(range(len(x)), size)
-    return torch.stack([sum(objective(x[list(b)], y[list(b)]).values()) for b in batches]).mean().item()
-
-
-@pytest.mark.parametrize("negatives", NEGATIVES)
-@pytest.mark.parametrize("name", RECOMMENDED)
-def test_fmicl_does_not_depend_on_batch_size(name: str, negatives: str):
-    """Exactly: averaged over all batches of two or three of six pairs, it is the loss of the six."""
-    x, y = unit(leaves(vectors(6, 6)))
-
-    def loss(x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        return fmicl(x, y, divergence=DIVERGENCES[name], kernel=GaussianKernel(SIGMA), alpha=3.0, negatives=negatives)
-
-    whole = sum(loss(x, y).values()).item()
-    assert mean_over_splits(loss, x, y, 2) == pytest.approx(whole)
-    assert mean_over_splits(loss, x, y, 3) == pytest.approx(whole)
-
-
-def test_infonce_depends_on_batch_size():
-    x, y = unit(leaves(vectors(6, 6)))
-    assert mean_over_splits(infonce, x, y, 2) < 0.9 * sum(infonce(x, y).values()).item()
 
 
 PAPER_SIGMA = math.sqrt(1 / 40)
@@ -211,38 +337,144 @@ def test_finite_from_coincident_to_antipodal(
     assert all(gradient.isfinite().all() for gradient in gradients)
 
 
-@pytest.mark.parametrize("objective", [fmicl, infonce])
+DIMENSION = 16
+SITUATIONS = {  # of anchors, positives and explicit negatives, from random unit rows
+    "collapsed": lambda z: (z[:1].expand(6, -1), z[:1].expand(6, -1), z[:1].expand(3, -1)),
+    "coincident": lambda z: (z[:6], z[:6], z[:3]),
+    "antipodal": lambda z: (z[:6], -z[:6], -z[:3]),
+    "two opposite points": lambda z: (
+        z[:1] * torch.tensor([[1.0], [-1.0]]).repeat(3, 1),
+        z[:1].expand(6, -1),
+        -z[:1].expand(3, -1),
+    ),
+    "mixed": lambda z: (torch.cat([z[:2], z[:2], -z[:2]]), torch.cat([z[:2], -z[:2], z[2:4]]), z[:3]),
+    "on the axes": lambda z: (
+        torch.eye(DIMENSION)[:6],
+        torch.eye(DIMENSION)[[0, 0, 9, 9, 3, 15]],
+        torch.eye(DIMENSION)[:3],
+    ),
+}
+
+
+@pytest.mark.parametrize("texts", [None, "all-equal"], ids=["", "all-equal"])
+@pytest.mark.parametrize("precision", ["float32", "autocast", "bfloat16"])
+@pytest.mark.parametrize("situation", SITUATIONS)
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_finite_at_the_defaults(name: str, situation: str, precision: str, texts: str | None):
+    objective, settings, *_ = DEFAULTS[name]
+    random = torch.randn(6, DIMENSION, generator=torch.Generator().manual_seed(0))
+    raw = [v.clone().requires_grad_() for v in SITUATIONS[situation](normalize(random, dim=1))]
+    given = raw
+    if precision == "bfloat16":
+        given = [v.bfloat16() for v in raw]
+    ids = {"texts": torch.zeros(6, 1, dtype=torch.long), "extra_texts": torch.zeros(3).long()} if texts else {}
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "autocast"):
+        if precision == "autocast":
+            given = [v @ torch.eye(DIMENSION) for v in raw]  # a layer of the encoder
+        terms = objective(*(normalize(v, dim=1) for v in given), **settings, **ids)
+        loss = sum(terms.values())
+    gradients = torch.autograd.grad(loss, raw, allow_unused=True)
+    assert all(value.isfinite() and value.dtype == torch.float32 for value in terms.values())
+    assert all(gradient is None or gradient.isfinite().all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_without_negatives(name: str):
+    """All texts are equal: the anchors' pull towards their positives is all there is, and it is finite."""
+    objective, settings, *_ = DEFAULTS[name]
+    x, y = leaves(vectors(4, 4, dimension=4))
+    extra = unit(leaves(vectors(2, dimension=4)))[0]
+    same = {"texts": torch.zeros(4, 1).long(), "extra_texts": torch.zeros(2).long()}
+    terms = objective(*unit([x, y]), extra, **settings, **same)
+    pull = torch.autograd.grad(terms["positive"], [x, y], retain_graph=True)
+    both = torch.autograd.grad(sum(terms.values()), [x, y])
+    in_denominator = abs(terms["negative"].item() + terms["positive"].item()) < 1e-9
+    if in_denominator:  # InfoNCE and its kin: the positive is the only one to choose
+        torch.testing.assert_close(both, tuple(torch.zeros_like(g) for g in both))
+    else:
+        torch.testing.assert_close(both, pull)
+        assert pull[0].abs().max() > 0
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_widened_and_autocast_is_off(objective, dtype: torch.dtype):
+def test_half_precision_is_widened_and_autocast_is_off(name: str, dtype: torch.dtype):
+    objective, settings, *_ = DEFAULTS[name]
     x, y, extra = (v.to(dtype) for v in unit(leaves(vectors(5, 5, 3, dimension=16))))
-    expected = objective(x.float(), y.float(), extra=extra.float())
+    expected = objective(x.float(), y.float(), extra=extra.float(), **settings)
     with torch.autocast("cpu", torch.bfloat16):
-        torch.testing.assert_close(objective(x, y, extra=extra), expected, rtol=0, atol=0)
-        torch.testing.assert_close(objective(x.float(), y.float(), extra.float()), expected, rtol=0, atol=0)
+        torch.testing.assert_close(objective(x, y, extra=extra, **settings), expected, rtol=0, atol=0)
+        if dtype == torch.bfloat16:
+            wide = objective(x.float(), y.float(), extra.float(), **settings)
+            torch.testing.assert_close(wide, expected, rtol=0, atol=0)
 
 
-def test_double_stays_double():
-    x, y = unit(leaves(vectors(3, 3)))
-    assert {value.dtype for value in (fmicl(x, y) | infonce(x, y)).values()} == {torch.float64}
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_double_stays_double(name: str):
+    objective, settings, *_ = DEFAULTS[name]
+    x, y, extra = unit(leaves(vectors(3, 3, 2, dimension=4)))
+    assert {value.dtype for value in objective(x=x, y=y, extra=extra, **settings).values()} == {torch.float64}
 
 
-@pytest.mark.parametrize("objective", [fmicl, infonce])
-def test_arguments_by_name(objective):
-    x, y, extra = unit(leaves(vectors(3, 3, 2)))
-    torch.testing.assert_close(objective(x=x, y=y, extra=extra), objective(x, y, extra))
+def test_explicit_negatives_may_be_none_of_them():
+    x, y, none = *unit(leaves(vectors(3, 3))), torch.zeros(0, 3, dtype=torch.float64)
+    for objective in (fmicl, infonce, core.dhel):
+        torch.testing.assert_close(objective(x, y, none), objective(x, y))
 
 
-def test_defaults_are_the_documented_ones():
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("fmicl", {"alpha": -1.0}, "alpha must be a finite number of at least 0, got -1.0"),
+        ("fmicl", {"alpha": math.nan}, "alpha must be a finite number of at least 0, got nan"),
+        ("fmicl", {"negatives": "all"}, "negatives must be one of within, cross, both, got 'all'"),
+        ("fmicl_dv", {"negatives": "all"}, "negatives must be one of within, cross, both, got 'all'"),
+        ("alignment_uniformity", {"power": 3.0}, "power must be above 0 and at most 2, got 3.0"),
+        ("alignment_uniformity", {"t": 0.0}, "t must be a positive finite number, got 0.0"),
+        ("spectral", {"mu": 0.0}, "mu must be a positive finite number, got 0.0"),
+        ("kcl", {"gamma": -1.0}, "gamma must be a positive finite number, got -1.0"),
+        ("dcl", {"weight_sigma": 0.0}, "weight_sigma must be a positive finite number, got 0.0"),
+        ("focal_infonce", {"temperature": 0.0}, "temperature must be a positive finite number, got 0.0"),
+        ("hcl", {"tau_plus": 1.0}, r"tau_plus must be in \[0, 1\), got 1.0"),
+        ("hcl", {"beta": -0.5}, "beta must be a finite number of at least 0, got -0.5"),
+        ("asymmetric_infonce", {"degree": 1.5}, r"degree must be in \[0, 1\], got 1.5"),
+        ("kernel_infonce_mixed", {"first": LAPLACE, "second": GAUSS, "weight": 2.0}, r"weight must be in \[0, 1\]"),
+        ("kernel_infonce_concatenated", {"first": LAPLACE, "second": GAUSS}, "even number of dimensions.* got 3"),
+        ("contextual_infonce", {}, "extra must hold the items that were offered and not chosen, got None"),
+    ],
+)
+def test_bad_settings(name: str, settings: dict, message: str):
     x, y = unit(leaves(vectors(4, 4)))
-    expected = fmicl(x, y, divergence=KL, kernel=GaussianKernel(0.25, mu=1.0), alpha=1.0, negatives="within")
-    torch.testing.assert_close(fmicl(x, y), expected)
-    torch.testing.assert_close(infonce(x, y), infonce(x, y, kernel=CosineKernel(0.05)))
+    with pytest.raises(ValueError, match=message):
+        getattr(core, name)(x, y, **settings)
 
 
-@pytest.mark.parametrize("negatives", NEGATIVES)
-def test_single_pair_has_no_negative_term(negatives: str):
-    x, y = unit(leaves(vectors(1, 1)))
-    terms = fmicl(x, y, divergence=KL, negatives=negatives)
-    assert terms["negative"].item() == 0
-    torch.autograd.grad(sum(terms.values()), x)
-    assert sum(infonce(x, y).values()).item() == pytest.approx(0)
+@pytest.mark.parametrize("offered", [torch.ones(4, 3).bool(), torch.ones(4, 2)])
+def test_offered_of_another_shape_or_type(offered: Tensor):
+    x, y, extra = unit(leaves(vectors(4, 4, 2)))
+    with pytest.raises(ValueError, match=r"offered must be bool \(4, 2\), got"):
+        core.contextual_infonce(x, y, extra, offered=offered)
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_bad_vectors(name: str):
+    """Every objective refuses them, before it computes anything."""
+    objective, settings, *_ = DEFAULTS[name]
+    x, y = unit(leaves(vectors(4, 4, dimension=4)))
+    with pytest.raises(ValueError, match=r"y must have rows of length 1, got 2 in row 3"):
+        objective(x, torch.cat([y[:3], 2 * y[3:]]), **settings)
+    with pytest.raises(ValueError, match="x must have at least 2 rows where there are no explicit negatives, got 1"):
+        objective(x[:1], y[:1], **settings)
+
+
+def test_nan_passes_for_the_trainer_to_report():
+    x, y = unit(leaves(vectors(4, 4)))
+    x = torch.cat([x[:3], torch.full_like(x[3:], math.nan)])
+    assert infonce(x, y)["positive"].isnan()
+
+
+def test_sum_kernel_is_inside_one_logarithm_and_the_mix_is_not():
+    x, y = unit(leaves(vectors(4, 4)))
+    inside = sum(core.kernel_infonce(x, y, kernel=SumKernel(LAPLACE, GAUSS)).values())
+    mixed = sum(core.kernel_infonce_mixed(x, y, first=LAPLACE, second=GAUSS).values())
+    assert abs(inside - mixed) > 0.01

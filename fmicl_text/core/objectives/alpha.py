@@ -20,6 +20,16 @@ from fmicl_text.core.pairs import Block
 from fmicl_text.core.reduce import pair_mean
 
 
+def require_weight(alpha: float) -> None:
+    """Refuse a number that is no weight of a term.
+
+    Raises:
+        ValueError: If it is negative, or not finite.
+    """
+    if not 0 <= alpha < math.inf:
+        raise ValueError(f"alpha must be a finite number of at least 0, got {alpha!r}")
+
+
 class Alpha(nn.Module):
     r"""Gives ``alpha`` for a batch.
 
@@ -49,8 +59,8 @@ class Alpha(nn.Module):
             )
         if isinstance(alpha, str) and alpha != "auto":
             raise ValueError(f"alpha must be a number or 'auto', got {alpha!r}")
-        if isinstance(alpha, (int, float)) and not 0 <= alpha < math.inf:
-            raise ValueError(f"alpha must be a finite number of at least 0, got {alpha!r}")
+        if isinstance(alpha, (int, float)):
+            require_weight(alpha)
         if balance_cosine is not None and not -1 <= balance_cosine <= 1:
             raise ValueError(f"balance_cosine must be in [-1, 1], got {balance_cosine!r}")
         self.alpha = alpha

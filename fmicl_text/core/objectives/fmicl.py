@@ -6,12 +6,13 @@ TMLR 2023, arXiv 2402.10150.
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from fmicl_text.core.batch import Batch, Terms, objective
 from fmicl_text.core.devices import row_mean
 from fmicl_text.core.divergences import KL, Divergence
 from fmicl_text.core.kernels import GaussianKernel, Kernel
-from fmicl_text.core.objectives.alpha import Alpha
+from fmicl_text.core.objectives.alpha import Alpha, require_weight
 from fmicl_text.core.reduce import pair_mean
 
 _LARGEST = 1e30
@@ -43,7 +44,11 @@ def fmicl(
     """
     kernel = kernel or GaussianKernel()
     blocks = batch.negatives(negatives)
-    weight = (alpha if isinstance(alpha, Alpha) else Alpha(alpha))(kernel, blocks)
+    if isinstance(alpha, Alpha):
+        weight: float | Tensor = alpha(kernel, blocks)
+    else:
+        require_weight(alpha)
+        weight = alpha
     positive = row_mean(divergence.critic(batch.own(kernel)))
     return {"positive": -positive, "negative": weight * pair_mean(blocks, kernel, divergence.penalty)}
 

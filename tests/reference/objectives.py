@@ -1,0 +1,222 @@
+"""Every objective of the package next to its reference, with the same settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from fmicl_text import core
+from fmicl_text.core import CosineKernel, ExponentialKernel, GaussianKernel, InverseMultiquadricKernel, RieszKernel
+from fmicl_text.core.batch import Objective
+from fmicl_text.core.reduce import identity
+from reference import formulas
+from reference.formulas import TABLE
+
+
+@dataclass(frozen=True)
+class Case:
+    """One objective.
+
+    Attributes:
+        objective: The package's function.
+        settings: Its settings, given whether its kernels are learned.
+        reference: The function of :mod:`formulas`.
+        same: The reference's settings.
+        shares: What anchors, positives and explicit negatives get of the gradient of the value.
+        needs_extra: Whether it makes no sense without explicit negatives.
+        region: Whether the reference has regions.
+    """
+
+    objective: Objective
+    settings: Callable[[bool], dict[str, Any]]
+    reference: Callable[..., Any]
+    same: dict[str, Any] = field(default_factory=dict)
+    shares: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    needs_extra: bool = False
+    region: bool = True
+
+    def learned(self, dtype: torch.dtype = torch.float64) -> dict[str, Any]:
+        """The settings with learned kernels, in a precision."""
+        settings = self.settings(True)
+        return {k: value.to(dtype) if isinstance(value, torch.nn.Module) else value for k, value in settings.items()}
+
+    def expected(self, *arrays: Any, **texts: Any) -> float:
+        value = self.reference(*arrays, **texts, **self.same)
+        return sum(value.values()) if isinstance(value, dict) else value
+
+
+def _fmicl(name: str, negatives: str) -> Case:
+    return Case(
+        core.fmicl,
+        lambda learn: {
+            "divergence": core.DIVERGENCES[name],
+            "kernel": GaussianKernel(0.5, mu=1.5, learn=learn),
+            "alpha": 3.0,
+            "negatives": negatives,
+        },
+        formulas.fmicl,
+        {"row": TABLE[name], "ratio": formulas.gaussian(0.5, mu=1.5), "alpha": 3.0, "negatives": negatives},
+    )
+
+
+def _fmicl_dv(name: str, negatives: str) -> Case:
+    return Case(
+        core.fmicl_dv,
+        lambda learn: {
+            "divergence": core.DIVERGENCES[name],
+            "kernel": GaussianKernel(0.5, learn=learn),
+            "negatives": negatives,
+        },
+        formulas.fmicl_dv,
+        {"row": TABLE[name], "ratio": formulas.gaussian(0.5), "negatives": negatives},
+    )
+
+
+TAU = 0.3
+COSINE = {"ratio": formulas.exponential_of_cosine(TAU)}
+LAPLACIAN, ROOT = formulas.exponential_of_distance(1, 0.4), formulas.exponential_of_distance(0.5, 0.6)
+WIDE = formulas.exponential_of_distance(2, 0.7)
+
+
+def _cosine(learn: bool) -> dict[str, Any]:
+    return {"kernel": CosineKernel(TAU, learn=learn)}
+
+
+def _two_kernels(learn: bool) -> dict[str, Any]:
+    return {
+        "first": ExponentialKernel(1, 0.4, learn=learn),
+        "second": ExponentialKernel(2, 0.7, learn=learn),
+    }
+
+
+CASES = {
+    "fmicl-kl": _fmicl("kl", "within"),
+    "fmicl-js-cross": _fmicl("js", "cross"),
+    "fmicl-pearson-both": _fmicl("pearson", "both"),
+    "fmicl-dv-kl": _fmicl_dv("kl", "within"),
+    "fmicl-dv-js-both": _fmicl_dv("js", "both"),
+    "fmicl-dv-vlc-cross": _fmicl_dv("vlc", "cross"),
+    "infonce": Case(core.infonce, _cosine, formulas.infonce, COSINE),
+    "infonce-symmetric": Case(
+        core.infonce, lambda learn: _cosine(learn) | {"symmetric": True}, formulas.infonce, COSINE | {"symmetric": True}
+    ),
+    "ntxent": Case(core.ntxent, _cosine, formulas.ntxent, COSINE),
+    "alignment-uniformity": Case(
+        core.alignment_uniformity,
+        lambda learn: {"power": 1.5, "t": 3.0, "align_weight": 0.7, "uniform_weight": 1.3},
+        formulas.alignment_uniformity,
+        {"power": 1.5, "t": 3.0, "align_weight": 0.7, "uniform_weight": 1.3},
+    ),
+    "spectral": Case(core.spectral, lambda learn: {"mu": 3.0}, formulas.spectral, {"mu": 3.0}),
+    "kernel-infonce": Case(
+        core.kernel_infonce,
+        lambda learn: {"kernel": ExponentialKernel(0.5, 0.6, learn=learn)},
+        formulas.ntxent,
+        {"ratio": ROOT},
+    ),
+    "kernel-infonce-sum": Case(
+        core.kernel_infonce,
+        lambda learn: {"kernel": core.SumKernel(*_two_kernels(learn).values())},
+        formulas.ntxent,
+        {"ratio": lambda a, b: LAPLACIAN(a, b) + WIDE(a, b)},
+    ),
+    "kernel-infonce-mixed": Case(
+        core.kernel_infonce_mixed,
+        lambda learn: _two_kernels(learn) | {"weight": 0.3},
+        formulas.kernel_infonce_mixed,
+        {"first": LAPLACIAN, "second": WIDE, "weight": 0.3},
+    ),
+    "kernel-infonce-concatenated": Case(
+        core.kernel_infonce_concatenated,
+        _two_kernels,
+        formulas.ntxent,
+        {"ratio": formulas.of_halves(LAPLACIAN, WIDE)},
+        region=False,
+    ),
+    "dhel": Case(core.dhel, _cosine, formulas.dhel, {"temperature": TAU}),
+    "dhel-one-view": Case(
+        core.dhel,
+        lambda learn: _cosine(learn) | {"both_views": False},
+        formulas.dhel,
+        {"temperature": TAU, "both_views": False},
+    ),
+    "kcl": Case(
+        core.kcl,
+        lambda learn: {"kernel": GaussianKernel(0.5, learn=learn), "gamma": 5.0},
+        formulas.kcl,
+        {"kernel": formulas.gaussian(0.5), "gamma": 5.0},
+    ),
+    "kcl-imq": Case(
+        core.kcl,
+        lambda learn: {"kernel": InverseMultiquadricKernel(c=0.8), "gamma": 5.0},
+        formulas.kcl,
+        {"kernel": lambda a, b: 0.8 / (0.8**2 + formulas.squared(a, b)) ** 0.5, "gamma": 5.0},
+    ),
+    "kcl-riesz": Case(
+        core.kcl,
+        lambda learn: {"kernel": RieszKernel(s=1.5), "gamma": 5.0},
+        formulas.kcl,
+        {"kernel": lambda a, b: formulas.squared(a, b) ** (-1.5 / 2), "gamma": 5.0},
+    ),
+    "kcl-riesz-negative": Case(
+        core.kcl,
+        lambda learn: {"kernel": ExponentialKernel(1.5, 1.0, learn=learn), "score": identity},
+        formulas.kcl,
+        {"kernel": lambda a, b: -(formulas.squared(a, b) ** (1.5 / 2)), "gamma": 16.0},
+    ),
+    "kcl-log": Case(
+        core.kcl,
+        lambda learn: {"kernel": InverseMultiquadricKernel(c=2.5**-0.5, power=1), "score": identity},
+        formulas.kcl,
+        {"kernel": lambda a, b: -formulas.math.log(2.5 * formulas.squared(a, b) + 1), "gamma": 16.0},
+    ),
+    "dcl": Case(core.dcl, _cosine, formulas.dcl, {"temperature": TAU}),
+    "dclw-one-way": Case(
+        core.dcl,
+        lambda learn: _cosine(learn) | {"weight_sigma": 0.4, "symmetric": False},
+        formulas.dcl,
+        {"temperature": TAU, "weight_sigma": 0.4, "symmetric": False},
+    ),
+    "focal-infonce": Case(
+        core.focal_infonce,
+        lambda learn: {"temperature": 0.2, "margin": 0.4},
+        formulas.focal_infonce,
+        {"temperature": 0.2, "margin": 0.4},
+    ),
+    "hcl": Case(
+        core.hcl,
+        lambda learn: _cosine(learn) | {"tau_plus": 0.2, "beta": 0.7},
+        formulas.hcl,
+        {"temperature": TAU, "tau_plus": 0.2, "beta": 0.7},
+    ),
+    "asymmetric-infonce": Case(
+        core.asymmetric_infonce,
+        lambda learn: _cosine(learn) | {"degree": 0.2},
+        formulas.infonce,
+        COSINE,
+        shares=(0.2, 0.8, 0.8),
+    ),
+    "contextual-infonce": Case(
+        core.contextual_infonce,
+        _cosine,
+        formulas.contextual_infonce,
+        {"temperature": TAU},
+        needs_extra=True,
+        region=False,
+    ),
+}
+
+
+def parameters(settings: dict[str, Any]) -> list[Tensor]:
+    """Parameters of the kernels among an objective's settings."""
+    return [p for value in settings.values() if isinstance(value, torch.nn.Module) for p in value.parameters()]
+
+
+def total(objective: Objective, vectors: list[Tensor], **settings: Any) -> Tensor:
+    """The loss of vectors that need not be unit."""
+    return sum(objective(*(normalize(v, dim=1) for v in vectors), **settings).values())  # type: ignore[return-value]

@@ -1,0 +1,90 @@
+"""Training that is stopped at any moment and resumed ends as if it had not been: by killing real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+TRIALS = 12  # of each of two processes, of one stop or two
+SENTENCES = [
+    f"the {size} {animal} {verb} in the {place}"
+    for size in ("big", "small")
+    for animal in ("dog", "cat", "horse")
+    for verb in ("runs", "sleeps")
+    for place in ("park", "house")
+]
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny_encoder_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve steps in three epochs, with everything that has a state; logs and checkpoints fall on different steps."""
+    folder = tmp_path_factory.mktemp("data")
+    rows = [{"question": sentence, "answer": sentence.replace("the", "a")} for sentence in SENTENCES]
+    for name, part in {"pairs": rows, "heldout": rows[:8]}.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    (folder / "sts").mkdir()
+    n = 1500  # pairs of STS-B dev
+    first = [SENTENCES[i % len(SENTENCES)] for i in range(n)]
+    second = [SENTENCES[i * i % len(SENTENCES)] for i in range(n)]
+    columns = {"split": ["dev"] * n, "sentence1": first, "sentence2": second, "score": [i % 6 + 0.0 for i in range(n)]}
+    pq.write_table(pa.table(columns), folder / "sts" / "stsb.parquet")
+    recipe = {
+        "name": "tiny",
+        "model": {"base": str(tiny_encoder_path), "head": "mlp-train-only"},
+        "data": {
+            "train": str(folder / "pairs.jsonl"),
+            "columns": {"anchor": "question", "positive": "answer"},
+            "heldout": str(folder / "heldout.jsonl"),
+        },
+        "loss": {"objective": "fmicl", "learn_kernel": True, "alpha": "auto", "queue": {"size": 16}},
+        "train": {
+            "per_device_train_batch_size": 6,
+            "num_train_epochs": 3,
+            "logging_steps": 5,
+            "learning_rate": 1e-3,
+            "save_total_limit": 2,
+        },
+        "evaluate": {"during": "stsb-dev", "every_steps": 3, "data": str(folder), "after": ["heldout"]},
+    }
+    path = folder / "recipe.yaml"
+    path.write_text(json.dumps(recipe))  # JSON is YAML
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="trials are forked")
+def test_stopped_at_any_moment_a_run_ends_as_if_it_had_not_been(recipe: Path, tmp_path: Path) -> None:
+    script = Path(__file__).with_name("fault_trials.py")
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+    running = []
+    for seed in ("1", "2"):
+        (tmp_path / seed).mkdir()
+        command = [sys.executable, str(script), str(tmp_path / seed), str(recipe), str(TRIALS), seed]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        running.append(subprocess.Popen(command, env=environment, **pipes))
+    told = []
+    for process in running:
+        output, errors = process.communicate()
+        assert process.returncode == 0, errors
+        whole, *trials = map(json.loads, output.splitlines())
+        told += trials
+        for outcome in whole["outcomes"]:
+            assert outcome.keys() == {"model/model.safetensors", "metrics.jsonl", "results/heldout.json"}
+            assert outcome == whole["outcomes"][0], "runs that are not stopped are the same"
+        for trial in trials:
+            assert trial["outcome"] == whole["outcomes"][0], trial["said"]
+            assert len(trial["checkpoints"]) <= 2, trial
+    stopped = [status for trial in told for status in trial["statuses"][:-1] if status]
+    assert len(told) == 2 * TRIALS and len(stopped) >= 20
+    assert {-9, 128 + 2, 128 + 15} <= set(stopped) <= {-9, -15, 128 + 2, 128 + 15}
+    assert sum(trial["unfinished"] for trial in told) >= 3, "some die while they write a checkpoint"
+    said = "".join(trial["said"] for trial in told)
+    assert "it is set aside as damaged-checkpoint-" in said, "some find their newest checkpoint damaged"
+    assert "is written; to go on: fmicl train --resume" in said, "some write one before they leave"
