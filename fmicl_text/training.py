@@ -202,6 +202,13 @@ def plan(recipe: Recipe) -> Plan:
     )
 
 
+def _ends_in_a_lone_row(recipe: Recipe, inputs: Inputs) -> bool:
+    """Whether the last batch of an epoch would be one pair, with nothing to be told apart from."""
+    default = SentenceTransformerTrainingArguments.per_device_train_batch_size
+    batch = recipe.train.get("per_device_train_batch_size", default)
+    return not recipe.data.columns.negatives and len(inputs.train) > 1 and len(inputs.train) % batch == 1
+
+
 def _precision(arguments: SentenceTransformerTrainingArguments) -> str:
     return "bfloat16 autocast" if arguments.bf16 else "float16 autocast" if arguments.fp16 else "float32"
 
@@ -279,6 +286,8 @@ def training_arguments(
             "metric_for_best_model": "stsb-dev_spearman_cosine",
             "greater_is_better": True,
         }
+    if _ends_in_a_lone_row(recipe, inputs):
+        settings["dataloader_drop_last"] = True
     settings |= recipe.train
     settings |= {"output_dir": str(folder.checkpoints), "seed": seed}
     if settings.get("bf16") and settings["use_cpu"] and not cpu_has_bfloat16():

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from conftest import WORDS
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
@@ -290,3 +291,17 @@ def test_recipe_and_losses_know_the_same_names() -> None:
     assert get_args(AnnealSection.model_fields["schedule"].annotation) == tuple(SCHEDULES)
     negatives = get_args(FMICLSection.model_fields["negatives"].annotation)[0]
     assert get_args(negatives) == (*NEGATIVES, "ball", "ring")
+
+
+def test_a_lone_last_row_is_left_out_of_an_epoch(tmp_path, tiny_encoder_path):
+    """Nine pairs in batches of four: the ninth has no negatives, and training goes on without it."""
+    rows = "".join(json.dumps({"a": f"the {word}", "b": f"a {word}"}) + "\n" for word in WORDS[1:10])
+    (tmp_path / "nine.jsonl").write_text(rows)
+    recipe = tmp_path / "nine.yaml"
+    recipe.write_text(
+        f"name: nine\nmodel: {{base: '{tiny_encoder_path}'}}\nloss: {{objective: infonce}}\n"
+        f"data: {{train: '{tmp_path / 'nine.jsonl'}', columns: {{anchor: a, positive: b}}}}\n"
+        "train: {per_device_train_batch_size: 4, num_train_epochs: 2, bf16: false}\nevaluate: {during: null}\n"
+    )
+    result = train(load_recipe(recipe), tmp_path / "run")
+    assert json.loads(result.seeds[0].folder.manifest.read_text())["steps"] == 4
