@@ -35,7 +35,7 @@ Score = Callable[[Tensor], Tensor]
 
 _COPIES = 8
 """Tensors of a tile's size that are alive at once: cosines, the kernel's and score's steps, their gradients."""
-_MEMORY = {"cpu": 16 * 2**20, "cuda": 512 * 2**20}
+_MEMORY = {"cpu": 8 * 2**20, "cuda": 512 * 2**20}
 """Bytes for one tile by device: on a CPU about what the caches hold, on a GPU enough to keep it busy."""
 _TILE_MEMORY: ContextVar[int | None] = ContextVar("tile_memory", default=None)
 
@@ -85,13 +85,16 @@ def log_pair_mean(blocks: Sequence[Block], kernel: Kernel, score: Score = torch.
 
 
 class RowSums(NamedTuple):
-    """What :func:`row_log_sum_exp` found: the log of the sum, and the number of pairs in it, both ``(B,)``."""
+    """What :func:`row_log_sum_exp` found, ``(B,)`` each: the log of the sum, the number of pairs in it, own cosines."""
 
     log: Tensor
     pairs: Tensor
+    own: Tensor | None = None
 
 
-def row_log_sum_exp(blocks: Sequence[Block], kernel: Kernel, score: Score = identity) -> RowSums:
+def row_log_sum_exp(
+    blocks: Sequence[Block], kernel: Kernel, score: Score = identity, *, paired: bool = False
+) -> RowSums:
     """Log of the sum of ``exp(score(kernel(cosine)))`` over each row's kept pairs, of all blocks together.
 
     A row without any pair has a sum of 0, whose log is minus infinity with a gradient of 0.
@@ -100,9 +103,14 @@ def row_log_sum_exp(blocks: Sequence[Block], kernel: Kernel, score: Score = iden
         blocks: Blocks that all have the same ``B`` rows.
         kernel: The log density ratio ``r`` of a pair from its cosine.
         score: The log weight of a pair by its ``r``; default ``r`` itself.
+        paired: Also return the cosine of each row with its own column, the one in its place, of the first block. In a
+            large batch their gradient then needs no ``(B, D)`` tensors of its own.
     """
-    logs, counts = zip(*(_row_log_sum_exp(block, kernel, score) for block in blocks), strict=True)
-    return RowSums(log_sum_exp(*logs), torch.stack(counts).sum(dim=0))
+    (log, count, own), *others = (
+        _row_log_sum_exp(block, kernel, score, paired and block is blocks[0]) for block in blocks
+    )
+    logs, counts = [log, *(other[0] for other in others)], [count, *(other[1] for other in others)]
+    return RowSums(log_sum_exp(*logs), torch.stack(counts).sum(dim=0), own if paired else None)
 
 
 def log_sum_exp(*logs: Tensor) -> Tensor:
@@ -134,13 +142,16 @@ def _pair_sum(block: Block, kernel: Kernel, score: Score) -> tuple[Tensor, Tenso
     return _tile_sum(cosines, _kept(block, block.columns, cosines), kernel, score)
 
 
-def _row_log_sum_exp(block: Block, kernel: Kernel, score: Score) -> tuple[Tensor, Tensor]:
-    """Log-sum-exp and number of the pairs of each of this process's rows in a block, both ``(B,)``."""
+def _row_log_sum_exp(block: Block, kernel: Kernel, score: Score, paired: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-sum-exp and number of the pairs of each of this process's rows in a block, and its own cosine: ``(B,)``."""
     if not _fits_one_tile(block):
-        return _RowLogSumExp.apply(block, kernel, score, block.rows.vectors, block.columns.vectors, *_learned(kernel))
+        return _RowLogSumExp.apply(
+            block, kernel, score, paired, block.rows.vectors, block.columns.vectors, *_learned(kernel)
+        )
     cosines = block.rows.vectors @ block.columns.vectors.T  # (B, M)
     keep = _kept(block, block.columns, cosines)
-    return _tile_scores(cosines, keep, kernel, score).logsumexp(dim=1), _counts(cosines, keep, dim=1)
+    log = _tile_scores(cosines, keep, kernel, score).logsumexp(dim=1)
+    return log, _counts(cosines, keep, dim=1), cosines.diagonal()
 
 
 class _Tile(NamedTuple):
@@ -300,12 +311,19 @@ class _PairSum(torch.autograd.Function):
 
 
 class _RowLogSumExp(torch.autograd.Function):
-    """Log-sum-exp and number of each row's pairs: one sweep forward, one backward."""
+    """Log-sum-exp and number of each row's pairs, and its own cosine: one sweep forward, one backward."""
 
     @staticmethod
     def forward(
-        ctx: Any, block: Block, kernel: Kernel, score: Score, rows: Tensor, columns: Tensor, *learned: Tensor
-    ) -> tuple[Tensor, Tensor]:
+        ctx: Any,
+        block: Block,
+        kernel: Kernel,
+        score: Score,
+        paired: bool,
+        rows: Tensor,
+        columns: Tensor,
+        *learned: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         log = torch.full_like(rows[:, 0], -torch.inf)  # (B,)
         count = torch.zeros(len(rows), dtype=torch.long, device=rows.device)  # (B,)
         symmetric = _is_symmetric(block)
@@ -318,15 +336,17 @@ class _RowLogSumExp(torch.autograd.Function):
                     count[part] += _counts(tile.cosines, tile.keep, dim=dim)
 
         visit(block.columns, look)
+        own = torch.bmm(rows.unsqueeze(1), columns.unsqueeze(2)).flatten() if paired else rows.new_zeros(0)
+        ctx.paired = paired
         ctx.save_for_backward(rows, columns, log)
         ctx.block, ctx.kernel, ctx.score, ctx.across = block, kernel, score, world_size() > 1
         ctx.mark_non_differentiable(count)
-        return log, count
+        return log, count, own
 
     @staticmethod
-    def backward(ctx: Any, weight: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, weight: Tensor, _: Tensor, weight_of_own: Tensor) -> tuple[Tensor | None, ...]:
         _refuse_second_derivative()
-        log = ctx.saved_tensors[2]
+        rows, columns, log = ctx.saved_tensors
         with across_devices(ctx.across), torch.autocast(log.device.type, enabled=False):
             gradients = _Gradients(ctx.block, ctx.kernel)
             symmetric = _is_symmetric(ctx.block)
@@ -342,7 +362,10 @@ class _RowLogSumExp(torch.autograd.Function):
                     gradients.add(tile, visitors, scores, share)
 
             gradients.columns = visit(ctx.block.columns, look, gradients.columns)
-        return None, None, None, *gradients.of_inputs()
+            if ctx.paired and gradients.columns is not None:
+                gradients.rows.addcmul_(weight_of_own[:, None], columns)
+                gradients.columns.addcmul_(weight_of_own[:, None], rows)
+        return None, None, None, None, *gradients.of_inputs()
 
 
 def _refuse_second_derivative() -> None:

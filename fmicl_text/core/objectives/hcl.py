@@ -43,7 +43,7 @@ def hcl(batch: Batch, *, kernel: Kernel | None = None, tau_plus: float = 0.1, be
     rows = together(batch.x, batch.y)
     blocks = batch.against(rows, rows, batch.extra)
     own = batch.own(kernel).repeat(2)  # (2B,)
-    hard, count = row_log_sum_exp(blocks, kernel, lambda r: (1 + beta) * r)  # (2B,) each
+    hard, count, _ = row_log_sum_exp(blocks, kernel, lambda r: (1 + beta) * r)  # (2B,) each
     weight = row_log_sum_exp(blocks, kernel, lambda r: beta * r).log  # (2B,)
     alone = count == 0
     mean = hard.masked_fill(alone, 0) - weight.masked_fill(alone, 0)  # (2B,), the log of the weighted mean of u

@@ -25,8 +25,11 @@ def infonce(batch: Batch, *, kernel: Kernel | None = None, symmetric: bool = Fal
         symmetric: Average this with the other direction, from positive to anchor, which has no explicit negatives.
     """
     kernel = kernel or CosineKernel()
-    own = batch.own(kernel)  # (B,)
-    directions = [batch, batch.swapped()] if symmetric else [batch]
-    logs = [row_log_sum_exp(b.against(b.x, b.y, b.extra), kernel).log for b in directions]  # (B,) each
-    negatives = [row_mean(log_sum_exp(own, others)) for others in logs]
-    return {"positive": -row_mean(own), "negative": torch.stack(negatives).mean()}
+    positives, negatives = [], []
+    for direction in [batch, batch.swapped()] if symmetric else [batch]:
+        blocks = direction.against(direction.x, direction.y, direction.extra)
+        others, _, cosines = row_log_sum_exp(blocks, kernel, paired=True)  # (B,) each
+        own = kernel(cosines)  # (B,)
+        positives.append(-row_mean(own))
+        negatives.append(row_mean(log_sum_exp(own, others)))
+    return {"positive": torch.stack(positives).mean(), "negative": torch.stack(negatives).mean()}
