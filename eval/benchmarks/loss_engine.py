@@ -116,8 +116,8 @@ def embeddings(batch: int) -> tuple[Tensor, Tensor]:
 
 
 def measure(case: str, batch: int) -> dict[str, float]:
-    """Run a case on a batch, after a small one, of a single tile, to warm up: its seconds, and how far the process's memory grew."""
-    CASES[case](*embeddings(min(batch, SMALL)))
+    """Run a case on a batch, after a small one to warm up: its seconds, and how far memory grew beyond a tile."""
+    CASES[case](*embeddings(min(batch, 1024)))
     x, y = embeddings(batch)
     before = _resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
