@@ -189,7 +189,8 @@ def _markdown(document: dict) -> str:
         f"{LARGE:,} pairs of {DIMENSIONS} dimensions in float32 on a CPU, {document['threads']} threads, torch "
         f"{document['torch']}; median (least to most) of {len(turns)} turns. Memory is the growth above the "
         "embeddings, their gradients and what a batch of 1,024 needed before, such as a tile. `infonce-st-N` is "
-        "sentence-transformers' `CachedMultipleNegativesRankingLoss.calculate_loss` in mini-batches of N; `fmicl-dense` holds the matrix of all pairs.",
+        "sentence-transformers' `CachedMultipleNegativesRankingLoss.calculate_loss` in mini-batches of N; "
+        "`fmicl-dense` holds the matrix of all pairs.",
         "",
         "| case | seconds | megabytes |",
         "|---|---|---|",
