@@ -5,6 +5,7 @@ What is left out has the default of the loss class; the classes are in :mod:`fmi
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -15,12 +16,12 @@ from fmicl_text.recipe_section import Conflict, Section
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Part(Section):
+class Part(Section, ABC):
     """A part of the loss's settings that a section of its own describes."""
 
+    @abstractmethod
     def arguments(self) -> dict[str, Any]:
         """Return the settings as keyword arguments of a loss class."""
-        raise NotImplementedError
 
 
 class KernelSection(Part):

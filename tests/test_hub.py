@@ -36,7 +36,7 @@ TARGET = PublishSection(repo="me/tiny", license="apache-2.0", language=["en"])
     [
         ("trained on /home/alice/data/pairs.csv today", ["/home/alice/data/pairs.csv"]),
         ('{"path": "/scratch/x"}', ["/scratch/x"]),
-        ("--output=/work/runs/a", ["/work/runs/a"]),
+        ("--output=/data/runs/a", ["/data/runs/a"]),
         ("~/runs and ~bob/runs/b", ["~/runs", "~bob/runs/b"]),
         ("file:///etc/hosts", ["file:///etc/hosts"]),
         (r"C:\Users\alice\pairs.csv", [r"C:\Users\alice\pairs.csv"]),
