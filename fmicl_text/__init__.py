@@ -24,6 +24,7 @@ _EXPORTS = {
     "ContextualInfoNCELoss": "fmicl_text.losses",
     "Region": "fmicl_text.core",
     "Annealing": "fmicl_text.core",
+    "Adaptation": "fmicl_text.core",
     "ContrastiveTrainer": "fmicl_text.trainer",
     "train": "fmicl_text.training",
     "evaluate": "fmicl_text.evaluation.sts",

@@ -67,10 +67,17 @@ class CosineCriticSection(KernelSection):
 class AnnealSection(Section):
     """A region that starts as all candidates and shrinks."""
 
-    steps: PositiveInt
-    """Training steps until it is what it is to be."""
-    schedule: Literal["linear", "step", "exponential"] = "linear"
-    """How it shrinks."""
+    schedule: Literal["linear", "step", "exponential", "adaptive"] = "linear"
+    """How it shrinks; adaptive: by a hundredth at each step whose loss is below that of the last ten, and back."""
+    steps: PositiveInt | None = None
+    """Training steps until it is what it is to be, for all schedules but adaptive."""
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """An adaptation takes the steps that it takes."""
+        if self.schedule == "adaptive" and self.steps is not None:
+            yield ("steps",), "does not go with schedule: adaptive, which follows the loss"
+        if self.schedule != "adaptive" and self.steps is None:
+            yield ("steps",), f"is required with schedule: {self.schedule}"
 
 
 class RegionSection(Part):
@@ -92,12 +99,15 @@ class RegionSection(Part):
 
     def arguments(self) -> dict[str, Any]:
         """Return the settings as keyword arguments of a loss class."""
-        from fmicl_text.core import Annealing, Region
+        from fmicl_text.core import Adaptation, Annealing, Region
 
         inner = 0.0 if self.region == "ball" else 0.1 if self.inner is None else self.inner
         region = Region(self.outer, inner)
-        anneal = self.anneal
-        return {"region": region if anneal is None else Annealing(region, anneal.steps, anneal.schedule)}
+        if self.anneal is None:
+            return {"region": region}
+        if self.anneal.steps is None:
+            return {"region": Adaptation(region)}
+        return {"region": Annealing(region, self.anneal.steps, self.anneal.schedule)}
 
 
 class PairsSection(RegionSection):

@@ -9,7 +9,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
-from fmicl_text import Annealing, FMICLLoss, Region
+from fmicl_text import Adaptation, Annealing, FMICLLoss, Region
 
 EXACT = {"rtol": 1e-9, "atol": 1e-11}
 ROWS, MINI = 7, 3  # the last mini-batch is a single row
@@ -92,13 +92,14 @@ def test_evaluation_without_gradients(case: str):
         {"queue": 12, "momentum": 0.5},
         {"region": Region(0.5, 0.3)},
         {"region": Annealing(Region(0.3), steps=4)},
+        {"region": Adaptation(Region(0.3), delta=0.3, window=2)},
         {"queue": 30, "momentum": 0.9, "head": "mlp", "region": Region(0.5)},
     ],
-    ids=["queue", "ring", "annealing", "all"],
+    ids=["queue", "ring", "annealing", "adaptation", "all"],
 )
 @pytest.mark.parametrize("case", PAIRWISE)
 def test_training_is_the_same(case: str, common: dict):
-    """Four steps of SGD: queue, moving average and annealing move as they do without the cache."""
+    """Four steps of SGD: queue, moving average and region move as they do without the cache."""
     ends = []
     for mini_batch_size in (None, MINI):
         loss = build(case, mini_batch_size=mini_batch_size, **common)

@@ -18,7 +18,7 @@ from loss_cases import CASES, DIMENSIONS, PAIRWISE, batch, build, part, total, v
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from fmicl_text import Annealing, ContrastiveLoss, Region
+from fmicl_text import Adaptation, Annealing, ContrastiveLoss, Region
 
 ROWS, STEPS = 4, 3  # rows of each process
 
@@ -87,7 +87,8 @@ WORLDS: dict[int, dict[str, Callable[[Place], Any]]] = {
     | in_every_case("ring", PAIRWISE, partial(Place.step, columns=3, region=Region(0.6, 0.4)))
     | in_every_case("embeddings", CASES, Place.embeddings)
     | in_every_case("queue", PAIRWISE, partial(Place.training, head="mlp", queue=8, momentum=0.5))
-    | in_every_case("annealing", ["infonce"], partial(Place.training, region=Annealing(Region(0.4, 0.3), steps=4))),
+    | in_every_case("annealing", ["infonce"], partial(Place.training, region=Annealing(Region(0.4, 0.3), steps=4)))
+    | in_every_case("adaptation", ["fmicl"], partial(Place.training, region=Adaptation(Region(0.4), 0.3, window=2))),
     3: in_every_case("pairs", PAIRWISE, partial(Place.step, columns=2))
     | in_every_case("quadruplets", CASES, partial(Place.step, columns=4, head="mlp"))
     | in_every_case("queue", ["fmicl", "ntxent"], partial(Place.training, queue=8, momentum=0.5, mini_batch_size=3)),

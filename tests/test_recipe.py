@@ -627,6 +627,26 @@ def test_annealed_region_and_pairs(write):
     }
 
 
+def test_adapted_region(write):
+    from fmicl_text import Adaptation, Region
+
+    loss = "{objective: infonce, negatives: {region: ball, anneal: {schedule: adaptive}}}"
+    assert load_recipe(write(MINIMAL), [f"loss={loss}"]).loss.arguments() == {"region": Adaptation(Region(0.1))}
+
+
+@pytest.mark.parametrize(
+    ("anneal", "message"),
+    [
+        ("{steps: 50, schedule: adaptive}", "does not go with schedule: adaptive"),
+        ("{schedule: step}", "is required with schedule: step"),
+        ("{}", "is required with schedule: linear"),
+    ],
+)
+def test_steps_of_an_annealing(anneal, message, write):
+    with pytest.raises(InputError, match=rf"loss\.negatives\.anneal\.steps.*{message}"):
+        load_recipe(write(MINIMAL), [f"loss={{objective: infonce, negatives: {{region: ball, anneal: {anneal}}}}}"])
+
+
 def test_queue(write):
     loss = "{objective: infonce, queue: {size: 64, momentum: 0.9}}"
     assert load_recipe(write(MINIMAL), [f"loss={loss}"]).loss.arguments() == {"queue": 64, "momentum": 0.9}

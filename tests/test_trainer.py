@@ -19,7 +19,7 @@ from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from transformers import T5Config, T5EncoderModel, TrainerCallback
 
-from fmicl_text import Annealing, ContrastiveLoss, ContrastiveTrainer, FMICLLoss, InfoNCELoss, Region
+from fmicl_text import Adaptation, Annealing, ContrastiveLoss, ContrastiveTrainer, FMICLLoss, InfoNCELoss, Region
 from fmicl_text.cli import main
 from fmicl_text.core import GaussianKernel, fmicl
 from fmicl_text.losses import LOSSES
@@ -124,6 +124,7 @@ class StopAt(TrainerCallback):
         control.should_training_stop = state.global_step >= self.step
 
 
+ADAPTING = {"region": Adaptation(Region(0.2), delta=0.2, window=2)}
 EVERYTHING = {"queue": 12, "momentum": 0.9, "region": Annealing(Region(0.5, 0.3), steps=4), "mini_batch_size": 3}
 
 
@@ -136,7 +137,9 @@ def four_steps(path: Path, folder: Path, seed: int, common: dict | None = None, 
     return trainer_of(loss, folder, "views", ContrastiveTrainer, **settings)
 
 
-@pytest.mark.parametrize("common", [{}, EVERYTHING], ids=["plain", "queue, annealing, mini-batches"])
+@pytest.mark.parametrize(
+    "common", [{}, EVERYTHING, ADAPTING], ids=["plain", "queue, annealing, mini-batches", "adaptation"]
+)
 @pytest.mark.parametrize("accumulated", [1, 2])
 def test_resumed_is_uninterrupted_bit_by_bit(tiny_encoder_path: Path, tmp_path: Path, common: dict, accumulated: int):
     settings = {"common": common, "gradient_accumulation_steps": accumulated}
@@ -154,7 +157,8 @@ def test_resumed_is_uninterrupted_bit_by_bit(tiny_encoder_path: Path, tmp_path: 
     moved = [key for key in whole.loss.own_state() if not torch.equal(half[key], expected[key])]
     assert {"kernel.log_temperature", "alpha.mean_ratio", "head.0.weight"} <= set(moved)
     if common:
-        assert int(whole.loss.steps) == 4  # a training step each, however many micro-batches
+        assert int(whole.loss.moving_region.begun) == 4  # a training step each, however many micro-batches
+    if "queue" in common:
         queues = [trainer.loss.queue.waiting() for trainer in (whole, resumed)]
         assert all(torch.equal(queues[0][key], queues[1][key]) for key in queues[0])
         assert int(queues[0]["pushed"]) == 4 * accumulated * 2 * 4
@@ -424,6 +428,6 @@ def test_matryoshka_trains_and_resumes(tiny_encoder_path: Path, tmp_path: Path, 
         options = {"save_strategy": "steps", "save_steps": 1, "callbacks": [StopAt(stop)] if stop else None}
         trainer = trainer_of(wrapped, folder, kind=ContrastiveTrainer, **options)
         trainer.train(resume_from_checkpoint=len(ends) == 2)
-        ends.append((copied(model.state_dict()), int(loss.steps)))
+        ends.append((copied(model.state_dict()), int(loss.moving_region.begun)))
     (whole, steps), _, (resumed, again) = ends
     assert steps == again == 2 and all(torch.equal(whole[key], resumed[key]) for key in whole)

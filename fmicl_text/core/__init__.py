@@ -54,7 +54,7 @@ from fmicl_text.core.objectives.ntxent import ntxent
 from fmicl_text.core.objectives.spectral import spectral
 from fmicl_text.core.pairs import Rows
 from fmicl_text.core.reduce import tile_memory
-from fmicl_text.core.regions import SCHEDULES, Annealing, Region
+from fmicl_text.core.regions import SCHEDULES, Adaptation, Annealing, Region
 
 __all__ = [
     "DIVERGENCES",
@@ -68,6 +68,7 @@ __all__ = [
     "SCHEDULES",
     "SH",
     "VLC",
+    "Adaptation",
     "Alpha",
     "Annealing",
     "Batch",

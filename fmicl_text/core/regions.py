@@ -101,6 +101,51 @@ class Annealing:
         return Region(outer=(1 - way) + way * self.region.outer, inner=self.region.inner)
 
 
+@dataclass(frozen=True)
+class Adaptation:
+    """A region that shrinks while the loss falls and grows while it rises, as in the authors' code.
+
+    It starts as all candidates. After each training step whose loss is below the mean of the steps before, the ball
+    loses the share ``delta`` of the candidates; after one above it, it gets that back.
+
+    Attributes:
+        region: The smallest it becomes.
+        delta: Share by which the ball changes in a step, in (0, 1); the authors' 0.01.
+        window: Training steps that the mean is of; the authors' 10.
+
+    Raises:
+        ValueError: If ``delta`` or ``window`` is out of range.
+    """
+
+    region: Region
+    delta: float = 0.01
+    window: int = 10
+
+    def __post_init__(self) -> None:
+        if not 0 < self.delta < 1:
+            raise ValueError(f"delta must be above 0 and below 1, got {self.delta!r}")
+        if self.window < 1:
+            raise ValueError(f"window must be at least 1, got {self.window!r}")
+
+    def at(self, level: int) -> Region:
+        """Return the region after it has become smaller ``level`` times more often than larger."""
+        return Region(outer=max(self.region.outer, 1 - level * self.delta), inner=self.region.inner)
+
+    def after(self, level: int, loss: float, before: Sequence[float]) -> int:
+        """Return the level after a training step.
+
+        Args:
+            level: The level in this step, from 0.
+            loss: The step's loss.
+            before: The losses of the last steps before it, up to ``window`` of them.
+        """
+        if not before:
+            return level
+        mean = sum(before) / len(before)
+        smallest = math.ceil((1 - self.region.outer) / self.delta - 1e-9)
+        return min(max(level + (loss < mean) - (loss > mean), 0), smallest)
+
+
 def restricted(blocks: Sequence[Block], region: Region | None) -> Sequence[Block]:
     """Return the blocks with each row's pairs restricted to ``region``, in each block for itself."""
     if region is None:

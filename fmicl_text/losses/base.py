@@ -20,8 +20,9 @@ import torch.distributed as dist
 from sentence_transformers.base.losses import CachedLossMixin
 from torch import Tensor, nn
 
-from fmicl_text.core import Annealing, GaussianKernel, Kernel, Region, across_devices
+from fmicl_text.core import Adaptation, Annealing, GaussianKernel, Kernel, Region, across_devices
 from fmicl_text.features import Features, text_ids, twice
+from fmicl_text.losses.moving_region import MovingRegion
 from fmicl_text.losses.queue import MomentumQueue
 from fmicl_text.losses.steps import optimiser_steps
 from fmicl_text.losses.vectors import unit_vectors
@@ -39,7 +40,7 @@ class Common(TypedDict, total=False):
     gather_across_devices: bool
     queue: int | None
     momentum: float
-    region: Region | Annealing | None
+    region: Region | Annealing | Adaptation | None
 
 
 class NonFiniteEmbeddings(ValueError):
@@ -86,10 +87,11 @@ class ContrastiveLoss(CachedLossMixin, nn.Module, ABC):
         queue: Rows of the momentum queue of each process (MoCo, arXiv 1911.05722): earlier positives and anchors,
             encoded by a moving average of the encoder, as further explicit negatives; default none.
         momentum: Share of the moving average that each training step keeps; MoCo's 0.999.
-        region: Restricts each row's negatives to a ball or a ring of similarity; default all.
+        region: Restricts each row's negatives to a ball or a ring of similarity, always the same, annealed or adapted
+            to the loss; default all.
 
     A *training step* is a step of the optimiser, however many calls of the loss there are between two of them
-    (gradient accumulation, ``MatryoshkaLoss``): the moving average and an annealing move on once a step.
+    (gradient accumulation, ``MatryoshkaLoss``): the moving average and a moving region move on once a step.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -103,8 +105,6 @@ class ContrastiveLoss(CachedLossMixin, nn.Module, ABC):
     Then the gradients of several small batches, accumulated, have the expectation of the large batch's gradient. With
     n explicit negatives a row this is up to 1/B: of a row's negatives, B - 1 are in the batch and n B are explicit.
     """
-    steps: Tensor
-    """Training steps begun so far, where there is an annealing."""
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class ContrastiveLoss(CachedLossMixin, nn.Module, ABC):
         gather_across_devices: bool = True,
         queue: int | None = None,
         momentum: float = 0.999,
-        region: Region | Annealing | None = None,
+        region: Region | Annealing | Adaptation | None = None,
     ) -> None:
         super().__init__()
         if head not in (None, "mlp"):
@@ -131,8 +131,7 @@ class ContrastiveLoss(CachedLossMixin, nn.Module, ABC):
         self.gather_across_devices = gather_across_devices
         self.queue = None if queue is None else MomentumQueue(model, self.head, queue, momentum)
         self.region = region
-        if isinstance(region, Annealing):
-            self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+        self.moving_region = MovingRegion(region) if isinstance(region, Annealing | Adaptation) else None
         self._settings = settings | {
             "head": head,
             "mini_batch_size": mini_batch_size,
@@ -262,8 +261,8 @@ class ContrastiveLoss(CachedLossMixin, nn.Module, ABC):
         if self.training and self._step_begins():
             if self.queue is not None:
                 self.queue.follow(self.model, self.head)
-            if isinstance(self.region, Annealing):
-                self.steps += 1
+            if self.moving_region is not None:
+                self.moving_region.begin_step()
 
     def _step_begins(self) -> bool:
         """Whether an optimiser has stepped since the last call in training."""
@@ -291,13 +290,16 @@ class ContrastiveLoss(CachedLossMixin, nn.Module, ABC):
                 "extra": torch.cat(extra) if sum(map(len, extra)) else None,
                 "texts": texts,
                 "extra_texts": torch.cat(extra_texts) if sum(map(len, extra_texts)) else None,
-                "region": self._region(),
+                "region": self.region if self.moving_region is None else self.moving_region.now(),
             }
             directions = [self.terms(anchors, positives, **batch) for anchors, positives in pairs]
         if self.queue is not None and self.training:  # only now, or a view would meet its own key
             assert texts is not None  # forward() saw to it
             self.queue.push([of_x, of_y], texts)
-        return Terms({name: torch.stack([of[name] for of in directions]).mean() for name in directions[0]})
+        terms = Terms({name: torch.stack([of[name] for of in directions]).mean() for name in directions[0]})
+        if self.moving_region is not None and self.training:
+            self.moving_region.record(torch.stack(list(terms.values())).sum())
+        return terms
 
     def _check_finite(self, embeddings: list[Tensor]) -> None:
         """Refuse NaN and infinity, on all processes that share the batch: none is left waiting for the others."""
@@ -316,10 +318,6 @@ class ContrastiveLoss(CachedLossMixin, nn.Module, ABC):
             said = torch.stack(everyone).sum(dim=0)
         if said[1]:
             raise NonFiniteEmbeddings(broken.nonzero().squeeze(1).tolist(), len(finite))
-
-    def _region(self) -> Region | None:
-        """Return the region of this training step."""
-        return self.region.at(max(int(self.steps) - 1, 0)) if isinstance(self.region, Annealing) else self.region
 
     def own_parameters(self) -> Iterator[nn.Parameter]:
         """Yield what is learned beyond the encoder."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fmicl_text.core import SCHEDULES, Annealing, CosineKernel, Region, as_batch, infonce, tile_memory
+from fmicl_text.core import SCHEDULES, Adaptation, Annealing, CosineKernel, Region, as_batch, infonce, tile_memory
 from fmicl_text.core.pairs import Block
 from fmicl_text.core.reduce import row_log_sum_exp
 
@@ -134,6 +134,28 @@ def test_annealing_goes_from_all_candidates_to_the_region(schedule: str, region:
     assert outers[0] == 1 and outers[-1] == region.outer == annealing.at(1000).outer
     assert outers == sorted(outers, reverse=True)
     assert {annealing.at(step).inner for step in range(101)} == {region.inner}
+
+
+@given(
+    losses=st.lists(st.sampled_from([0.0, 1.0, 2.0, 3.0]), max_size=60),
+    delta=st.sampled_from([0.01, 0.1, 0.25]),
+    window=st.integers(1, 5),
+)
+@example(losses=[3.0, *[2.0 - 0.01 * i for i in range(20)], *[3.0] * 20], delta=0.1, window=3)
+@settings(deadline=None)
+def test_adaptation_follows_the_loss(losses: list[float], delta: float, window: int):
+    """Against the rule with the threshold itself: down by delta below the mean of the window, up above, clamped."""
+    adaptation = Adaptation(Region(0.5, 0.2), delta, window)
+    level, threshold = 0, Fraction(1)
+    for step, loss in enumerate(losses):
+        before = losses[max(0, step - window) : step]
+        if before:
+            mean = Fraction(sum(before)) / len(before)
+            threshold += Fraction(str(delta)) * ((loss > mean) - (loss < mean))
+            threshold = min(max(threshold, Fraction(1, 2)), Fraction(1))
+        level = adaptation.after(level, loss, before)
+        assert adaptation.at(level).outer == pytest.approx(float(threshold))
+        assert adaptation.at(level).inner == 0.2
 
 
 def test_schedules():
