@@ -138,7 +138,8 @@ def as_batch(
     x, y = _unit("x", x), _unit("y", y)
     extra = None if extra is None else _unit("extra", extra)
     if texts is None:
-        texts = (torch.arange(len(x), device=x.device) + rank() * len(x)).unsqueeze(1)  # (B, 1)
+        first = rank() * len(x)
+        texts = torch.arange(first, first + len(x), device=x.device).unsqueeze(1)  # (B, 1)
     if texts.ndim != 2 or len(texts) != len(x):
         raise ValueError(f"texts must be (B, K) with B = {len(x)}, got {tuple(texts.shape)}")
     if extra is None:
@@ -155,8 +156,9 @@ def as_batch(
 def _unit(name: str, vectors: Tensor) -> Tensor:
     """Return unit vectors in float32 at least; a NaN passes, it is for the trainer to report."""
     precise = vectors.float() if vectors.dtype in (torch.float16, torch.bfloat16) else vectors
-    off = (torch.linalg.vector_norm(precise.detach(), dim=1) - 1).abs()  # (B,)
-    if off.max() > 0.01:  # normalising in bfloat16 is off by up to 0.008
-        worst = int(off.argmax())
+    lengths = torch.linalg.vector_norm(precise.detach(), dim=1)  # (B,)
+    shortest, longest = (length.item() for length in lengths.aminmax())
+    if shortest < 0.99 or longest > 1.01:  # normalising in bfloat16 is off by up to 0.008
+        worst = int((lengths - 1).abs().argmax())
         raise ValueError(f"{name} must have rows of length 1, got {precise[worst].norm().item():.4g} in row {worst}")
     return precise

@@ -75,7 +75,7 @@ class _Total(torch.autograd.Function):
 
 def row_mean(values: Tensor) -> Tensor:
     """Mean of ``values`` ``(B,)`` over the rows of all processes that share the batch: a scalar."""
-    return total(values.mean()) / world_size()
+    return values.mean() if world_size() == 1 else total(values.mean()) / world_size()
 
 
 def visit(columns: Rows, look: Callable[[Rows, Tensor | None], None], gradient: Tensor | None = None) -> Tensor | None:

@@ -74,7 +74,8 @@ class GaussianKernel(Kernel):
 
     def forward(self, cosine: Tensor) -> Tensor:
         """Return ``r = log u``, elementwise."""
-        return (cosine - 1) / self.temperature + math.log(self.mu)
+        r = (cosine - 1) / self.temperature
+        return r if self.mu == 1 else r + math.log(self.mu)
 
 
 class CosineKernel(Kernel):

@@ -44,15 +44,14 @@ class Block(NamedTuple):
 
 
 def share_text(a: Tensor, b: Tensor) -> Tensor | None:
-    """Say which rows stand for a common text: bool ``(B, M)``, or ``None`` if no two do.
+    """Say which rows stand for a common text: bool ``(B, M)``, or ``None`` if no two of many do.
 
     Args:
         a: Text identities ``(B, K)``.
         b: Text identities ``(M, K')``.
     """
     if len(a) * len(b) <= _FEW:
-        shared = _compare(a, b)  # (B, M)
-        return shared if shared.any() else None
+        return _compare(a, b)  # (B, M); asking whether there is any would take as long as using it
     # Sorting B + M identities is far cheaper than comparing B x M.
     common = torch.isin(a.contiguous(), b.contiguous()).any(dim=1)  # (B,)
     if not common.any():
@@ -63,6 +62,8 @@ def share_text(a: Tensor, b: Tensor) -> Tensor | None:
 
 
 def _compare(a: Tensor, b: Tensor) -> Tensor:
+    if a.shape[1] == b.shape[1] == 1:
+        return a == b.T  # (B, M)
     return (a[:, None, :, None] == b[None, :, None, :]).flatten(start_dim=2).any(dim=2)  # (B, M)
 
 

@@ -16,6 +16,7 @@ Shapes: ``B`` rows, ``M`` columns, ``D`` dimensions; ``(b, m)`` is a tile.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ import torch
 from torch import Tensor
 
 from fmicl_text.core.checks import require_positive
+from fmicl_text.core.cosines import all_cosines
 from fmicl_text.core.devices import across_devices, total, visit, world_size
 from fmicl_text.core.kernels import Kernel
 from fmicl_text.core.pairs import Block, Rows, share_text
@@ -128,7 +130,7 @@ def finite(logs: Tensor) -> Tensor:
 def _sum_and_count(blocks: Sequence[Block], kernel: Kernel, score: Score) -> tuple[Tensor, Tensor]:
     """Sum of the scores of all blocks' pairs on all processes that share the batch, and their number."""
     values, counts = zip(*(_pair_sum(block, kernel, score) for block in blocks), strict=True)
-    return total(torch.stack(values).sum()), total(torch.stack(counts).sum())
+    return total(functools.reduce(torch.add, values)), total(functools.reduce(torch.add, counts))
 
 
 def _pair_sum(block: Block, kernel: Kernel, score: Score) -> tuple[Tensor, Tensor]:
@@ -138,8 +140,8 @@ def _pair_sum(block: Block, kernel: Kernel, score: Score) -> tuple[Tensor, Tenso
         return _PairSum.apply(
             block, kernel, score, wanted, block.rows.vectors, block.columns.vectors, *_learned(kernel)
         )
-    cosines = block.rows.vectors @ block.columns.vectors.T  # (B, M)
-    return _tile_sum(cosines, _kept(block, block.columns, cosines), kernel, score)
+    cosines = all_cosines(block)  # (B, M)
+    return _tile_sum(cosines, _left_out(block, block.columns, cosines), kernel, score)
 
 
 def _row_log_sum_exp(block: Block, kernel: Kernel, score: Score, paired: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -148,21 +150,21 @@ def _row_log_sum_exp(block: Block, kernel: Kernel, score: Score, paired: bool) -
         return _RowLogSumExp.apply(
             block, kernel, score, paired, block.rows.vectors, block.columns.vectors, *_learned(kernel)
         )
-    cosines = block.rows.vectors @ block.columns.vectors.T  # (B, M)
-    keep = _kept(block, block.columns, cosines)
-    log = _tile_scores(cosines, keep, kernel, score).logsumexp(dim=1)
-    return log, _counts(cosines, keep, dim=1), cosines.diagonal()
+    cosines = all_cosines(block)  # (B, M)
+    out = _left_out(block, block.columns, cosines)
+    log = _tile_scores(cosines, out, kernel, score).logsumexp(dim=1)
+    return log, _counts(cosines, out, dim=1), cosines.diagonal()
 
 
 class _Tile(NamedTuple):
-    """A rectangle of the matrix of pairs: its place, its cosines, and which of them count (``None`` for all)."""
+    """A rectangle of the matrix of pairs: its place, its cosines, and which of them do not count (``None``: all do)."""
 
     i: slice
     j: slice
     rows: Tensor  # (b, D)
     columns: Tensor  # (m, D)
     cosines: Tensor  # (b, m), a leaf of autograd
-    keep: Tensor | None  # (b, m)
+    out: Tensor | None  # (b, m)
 
 
 def _tiles(block: Block, columns: Rows) -> Iterator[_Tile]:
@@ -181,43 +183,43 @@ def _tiles(block: Block, columns: Rows) -> Iterator[_Tile]:
             j = slice(begin, begin + wide)
             some = columns.vectors[j].detach()  # (m, D)
             cosines = rows @ some.T  # (b, m)
-            keep = _kept(block, columns, cosines, i, j)
+            out = _left_out(block, columns, cosines, i, j)
             if symmetric and i == j:
-                keep = torch.ones_like(cosines, dtype=torch.bool) if keep is None else keep
-                keep = keep.triu(diagonal=1)
-            yield _Tile(i, j, rows, some, cosines.requires_grad_(), keep)
+                twin = torch.ones_like(cosines, dtype=torch.bool).tril()
+                out = twin if out is None else out | twin
+            yield _Tile(i, j, rows, some, cosines.requires_grad_(), out)
 
 
 _ALL = slice(None)
 
 
-def _kept(block: Block, columns: Rows, cosines: Tensor, i: slice = _ALL, j: slice = _ALL) -> Tensor | None:
-    """Say which pairs of a tile count: bool ``(b, m)``, or ``None`` for all of them."""
-    shared = share_text(block.rows.texts[i], columns.texts[j])
-    keep = None if shared is None else ~shared
+def _left_out(block: Block, columns: Rows, cosines: Tensor, i: slice = _ALL, j: slice = _ALL) -> Tensor | None:
+    """Say which pairs of a tile do not count: bool ``(b, m)``, or ``None`` if all do."""
+    out = share_text(block.rows.texts[i], columns.texts[j])
     if block.offered is not None:
-        keep = block.offered[i, j] if keep is None else keep & block.offered[i, j]
+        out = ~block.offered[i, j] if out is None else out | ~block.offered[i, j]
     if block.bounds is not None:
         low, high = block.bounds[i, :1], block.bounds[i, 1:]
-        inside = (cosines >= low) & (cosines <= high)
-        keep = inside if keep is None else keep & inside
-    return keep
+        outside = (cosines < low) | (cosines > high)
+        out = outside if out is None else out | outside
+    return out
 
 
-def _tile_scores(cosines: Tensor, keep: Tensor | None, kernel: Kernel, score: Score, fill: float = -math.inf) -> Tensor:
+def _tile_scores(cosines: Tensor, out: Tensor | None, kernel: Kernel, score: Score, fill: float = -math.inf) -> Tensor:
     scores = score(kernel(cosines))
-    return scores if keep is None else scores.masked_fill(~keep, fill)
+    return scores if out is None else scores.masked_fill(out, fill)
 
 
-def _tile_sum(cosines: Tensor, keep: Tensor | None, kernel: Kernel, score: Score) -> tuple[Tensor, Tensor]:
-    scores = _tile_scores(cosines, keep, kernel, score, fill=0.0)
-    return scores.sum(), _counts(cosines, keep, dim=1).sum()
+def _tile_sum(cosines: Tensor, out: Tensor | None, kernel: Kernel, score: Score) -> tuple[Tensor, Tensor]:
+    scores = _tile_scores(cosines, out, kernel, score, fill=0.0)
+    every = scores.numel()
+    return scores.sum(), torch.full((), every, device=scores.device) if out is None else every - out.sum()
 
 
-def _counts(cosines: Tensor, keep: Tensor | None, dim: int) -> Tensor:
-    if keep is None:
+def _counts(cosines: Tensor, out: Tensor | None, dim: int) -> Tensor:
+    if out is None:
         return torch.full((cosines.shape[1 - dim],), cosines.shape[dim], device=cosines.device)
-    return keep.sum(dim=dim)
+    return cosines.shape[dim] - out.sum(dim=dim)
 
 
 def _learned(kernel: Kernel) -> list[Tensor]:
@@ -287,7 +289,7 @@ class _PairSum(torch.autograd.Function):
         def look(visiting: Rows, visitors: Tensor | None) -> None:
             for tile in _tiles(block, visiting):
                 with torch.set_grad_enabled(wanted):
-                    value, count = _tile_sum(tile.cosines, tile.keep, kernel, score)
+                    value, count = _tile_sum(tile.cosines, tile.out, kernel, score)
                 sums.add_(value.detach())
                 counts.add_(count)
                 if gradients is not None and visitors is not None:
@@ -330,10 +332,10 @@ class _RowLogSumExp(torch.autograd.Function):
 
         def look(visiting: Rows, _: Tensor | None) -> None:
             for tile in _tiles(block, visiting):
-                scores = _tile_scores(tile.cosines, tile.keep, kernel, score)
+                scores = _tile_scores(tile.cosines, tile.out, kernel, score)
                 for part, dim in ((tile.i, 1), (tile.j, 0))[: 1 + symmetric]:
                     log[part] = torch.logaddexp(log[part], scores.logsumexp(dim=dim))
-                    count[part] += _counts(tile.cosines, tile.keep, dim=dim)
+                    count[part] += _counts(tile.cosines, tile.out, dim=dim)
 
         visit(block.columns, look)
         own = torch.bmm(rows.unsqueeze(1), columns.unsqueeze(2)).flatten() if paired else rows.new_zeros(0)
@@ -354,7 +356,7 @@ class _RowLogSumExp(torch.autograd.Function):
             def look(visiting: Rows, visitors: Tensor | None) -> None:
                 for tile in _tiles(ctx.block, visiting):
                     with torch.enable_grad():
-                        scores = _tile_scores(tile.cosines, tile.keep, ctx.kernel, ctx.score)
+                        scores = _tile_scores(tile.cosines, tile.out, ctx.kernel, ctx.score)
                     share = (scores.detach() - log[tile.i, None]).exp() * weight[tile.i, None]  # (b, m)
                     if symmetric:
                         share += (scores.detach() - log[tile.j]).exp() * weight[tile.j]
