@@ -4,7 +4,8 @@
 
 Every case runs in a process of its own, for its memory; the cases of a size take turns, so that what else the machine
 does falls on all of them. Memory is counted twice, each time above the embeddings and their gradients: the peak of
-what tensors take, by PyTorch's profiler, and the growth of the process's peak resident size. Results go to ``eval/results/loss_engine.json``, ``.md`` and ``.png``.
+what tensors take, by PyTorch's profiler, and the growth of the process's peak resident size. Results go to
+``eval/results/loss_engine.json``, ``.md`` and ``.png``.
 """
 
 from __future__ import annotations
