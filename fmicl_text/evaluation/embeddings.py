@@ -54,11 +54,13 @@ def embed(
     from rich.console import Console
     from rich.progress import track
 
+    from fmicl_text.evaluation.linear import OneDnnLinear
+
     if bf16 and model.device.type == "cpu" and not cpu_has_bfloat16():
         raise InputError("this CPU has no bfloat16 instructions: leave bf16 out, float32 is faster here")
     ordered = _longest_first(model, list(dict.fromkeys(texts)))
     batches = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16), OneDnnLinear():
         rows = [
             model.encode(batch, batch_size=batch_size, show_progress_bar=False)
             for batch in track(batches, "Embedding", console=Console(stderr=True), disable=not show_progress)
