@@ -13,7 +13,8 @@ from fmicl_text.evaluation.geometry import Estimate
 from fmicl_text.report.compare import Comparison
 from fmicl_text.report.pictures import Picture
 from fmicl_text.report.published import SUITE, TASKS, Figure
-from fmicl_text.report.runs import GeometryReport, Run, Table, spread
+from fmicl_text.report.results import GeometryReport, Table
+from fmicl_text.report.runs import Run, spread
 
 Rows = list[tuple[str, list[str]]]
 """Heading of a row, and a cell for each run."""
@@ -147,6 +148,7 @@ class Suite:
     def notes(self) -> list[str]:
         """Missing tasks, and what else differs between runs whose figures stand side by side."""
         notes = [f"{task} is missing: {why}" for table in self._all() for task, why in table.missing.items()]
+        notes += [f"{task} has no interval: {why}" for table in self._all() for task, why in table.no_interval.items()]
         facts = [{"protocol": table.protocol, **table.facts} for table in self._all()]
         for name in dict.fromkeys(name for of_table in facts for name in of_table):
             values = dict.fromkeys(of_table.get(name, "unknown") for of_table in facts)
