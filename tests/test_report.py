@@ -282,8 +282,8 @@ def test_page_has_every_figure_of_the_results(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / "a", 0.3), make_run(tmp_path / "b", 0.2, seeds=(1, 2))]
     report = read_report(runs)
     page = page_of(*runs, output=tmp_path / "out")
-    for score in report.runs[0].tables()["sts7"][0].scores.values():
-        assert f"{score.value:.2f}" in page.text
+    for shown in report.runs[0].tables()["sts7"][0].scores.values():
+        assert f"{shown.value:.2f}" in page.text
     assert "(40.00 to 90.00)" in page.text
     values = [table.scores["average"].value for table in report.runs[1].tables()["sts7"]]
     assert f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}" in page.text
@@ -499,10 +499,14 @@ def test_scores_of_mteb_transfer_tasks_and_own_pairs_are_shown_too(tmp_path: Pat
     scores = {"auc": {"value": 91.5, "ci95": [90.0, 93.0]}}
     own = {"task": "pairs", "file": "my/own.csv", "gold": "label", "n": 50, "positives": 20, "scores": scores}
     write_json(run / "results" / "own.json", own | common)
-    tasks = {"STS12": {"main_score": 0.71234}, "Banking77": {"main_score": 0.8}}
+    tasks = {
+        "STS12": {"main_score": 0.71234, "n": 3108, "ci95": [0.7, 0.72], "no_interval": None},
+        "Banking77": {"main_score": 0.8, "n": None, "ci95": None, "no_interval": "it was there already"},
+    }
     mteb = {"suite": "mteb", "protocol": "mteb 2", "tasks": tasks, "average": 0.75617, "data": "Hub", "mteb_name": "m"}
     write_json(run / "results" / "mteb.json", mteb | common)
     text = page_of(run, output=tmp_path / "out").text
-    assert "71.23" in text and "80.00" in text and "75.62" in text and "mteb 2" in text
+    assert "71.23 (70.00 to 72.00)" in text and "Banking77 has no interval: it was there already" in text
+    assert "80.00" in text and "75.62" in text and "mteb 2" in text
     assert "81.25 (80.00 to 82.50)" in text and "SentEval" in text
     assert "pairs of own.csv" in text and "91.50 (90.00 to 93.00)" in text

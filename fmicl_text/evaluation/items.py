@@ -56,6 +56,12 @@ class Items:
             return alike and self.gold is other.gold
         return alike and np.array_equal(self.gold, other.gold)
 
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Items:
+        """Return what :meth:`document` wrote."""
+        gold = None if document["gold"] is None else np.array(document["gold"])
+        return cls(document["statistic"], np.array(document["values"]), gold, document["source"])
+
     def document(self) -> dict[str, Any]:
         """Return plain values, with the digits that tell two float32 apart, so that ranks and ties are kept."""
         return {

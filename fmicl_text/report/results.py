@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-import numpy as np
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from fmicl_text.errors import InputError
@@ -166,10 +165,6 @@ class _Part(_Document):
     gold: list[float] | None
     source: str
 
-    def items(self) -> Items:
-        gold = None if self.gold is None else np.array(self.gold)
-        return Items(self.statistic, np.array(self.values), gold, self.source)
-
 
 class _Items(_Document):
     items: dict[str, list[_Part]]
@@ -220,7 +215,9 @@ def read_results(folder: Path, before: bool) -> Results:
         seen[name] = path
         if items_file(path) in items:
             found = _validated(_Items, items_file(path), read_document(items_file(path))).items
-            results.items[name] = {score: tuple(part.items() for part in parts) for score, parts in found.items()}
+            results.items[name] = {
+                score: tuple(Items.of(part.model_dump()) for part in parts) for score, parts in found.items()
+            }
     return results
 
 

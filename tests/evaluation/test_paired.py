@@ -97,7 +97,7 @@ def test_items_are_kept_beside_the_result_with_their_ties(tmp_path):
 
 
 def systems(noise_a, noise_b, tasks=(400, 300), seeds=3, seed=0):
-    """Gold scores of some tasks, and the figures of two systems that see them through noise of their own in each seed."""
+    """Gold scores of some tasks, and two systems that see them through noise of their own in each seed."""
     rng = np.random.default_rng(seed)
     gold = {f"task {n}": rng.integers(0, 26, n) / 5 for n in tasks}
     shared = {task: rng.normal(size=len(scores)) for task, scores in gold.items()}
