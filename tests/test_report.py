@@ -385,6 +385,23 @@ def test_density_ratio_is_drawn_from_the_counts() -> None:
     assert points[:, 1] == pytest.approx(ratio)
 
 
+def test_differences_have_the_colour_of_their_verdict() -> None:
+    from matplotlib.figure import Figure
+
+    axes = Figure().add_subplot()
+    rows = {
+        "better": (1.0, (0.5, 1.5), False),
+        "worse": (-1.0, (-1.5, -0.5), False),
+        "by chance": (1.0, (0.1, 2), True),
+    }
+    plots.draw_differences(
+        axes, "title", rows | {"also by chance": (-1.0, (-2, 1), True), "untested": (1.0, None, None)}
+    )
+    dots = [line.get_color() for line in axes.get_lines() if line.get_marker() == "o"]
+    assert dots[:2] == list(plots.COLOURS[:2])
+    assert dots[2] == dots[3] and len({*dots}) == 4, "Holm's p decides, not the interval of one test by itself"
+
+
 def test_an_unfinished_run_without_results_says_what_is_not_there(tmp_path: Path) -> None:
     run = tmp_path / "run"
     write_json(run / "manifest.json", {"state": "running", "seed": 3, "started": "2026-01-01T10:00:00+00:00"})

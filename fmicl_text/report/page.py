@@ -223,7 +223,7 @@ def render(page: Page) -> str:
         loader=PackageLoader("fmicl_text.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.lstrip_blocks = True
-    filters = {"mean_sd": mean_sd, "points": _points, "interval": _interval, "p": _p_value}
+    filters = {"mean_sd": mean_sd, "points": _points, "interval": _signed_interval, "p": _p_value}
     environment.filters.update(filters)
     return environment.get_template("report.html").render(page=page, tasks=TASKS, version=__version__)
 
@@ -231,7 +231,7 @@ def render(page: Page) -> str:
 def mean_sd(found: tuple[float, float | None]) -> str:
     """Write a mean with its deviation, if there is one."""
     mean, sd = found
-    return f"{mean:.2f}" + (f" ± {sd:.2f}" if sd is not None else "")
+    return f"{mean:.2f}" + (f" ± {sd:.2f}".replace(" ", "\N{NO-BREAK SPACE}") if sd is not None else "")
 
 
 def table(of_seed: Table, name: str) -> str:
@@ -272,6 +272,10 @@ def _sources(figures: list[Figure]) -> list[tuple[str, str]]:
 
 def _points(difference: float) -> str:
     return f"{difference:+.2f}"
+
+
+def _signed_interval(interval: tuple[float, float] | None) -> str:
+    return _interval(interval, "+.2f")
 
 
 def _interval(interval: tuple[float, float] | None, digits: str = ".2f") -> str:
