@@ -289,6 +289,25 @@ def test_items_give_mtebs_main_score_whatever_the_type(model):
         assert score(parts) / 100 == pytest.approx(result.main_score(task.metadata.name), abs=5.6e-6)
 
 
+@pytest.mark.parametrize("option", ["ignore_identical_ids", "skip_first_result"])
+def test_hits_that_mteb_leaves_out_are_left_out(model, own, rows, option):
+    """As in ArguAna and in sets of duplicates, where a query is among the documents and finds itself first."""
+    asked = {key: text for key, text in rows["corpus"].items() if int(key) < 12}
+    write_jsonl(own.parent / "queries.jsonl", [{"id": key, "text": text} for key, text in asked.items()])
+    lines = [f"{key}\t{int(key) + 1}\t1" for key in asked]
+    (own.parent / "relevant.tsv").write_text("query-id\tcorpus-id\tscore\n" + "\n".join(lines))
+    search = select_suite(own).tasks[-1]
+    plain = evaluate(model, Selection("own", (search,), "memory", {})).main_score("Search")
+    other = type("Other", (type(search),), {option: True})()
+    other.metadata = search.metadata.model_copy(update={"name": "Other"})
+    other.dataset, other.data_loaded = search.dataset, True
+    found = evaluate(model, Selection("own", (other,), "memory", {}))
+    assert found.main_score("Other") > plain
+    assert found.no_interval == {} and score(found.items["Other"]) / 100 == pytest.approx(
+        found.main_score("Other"), abs=5.6e-6
+    )
+
+
 def test_types_that_have_no_items_say_so(model):
     from mteb import mocks
 
