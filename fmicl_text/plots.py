@@ -184,17 +184,18 @@ def draw_density_ratio(axes: Axes, geometry: Geometry, name: str = "") -> None:
         axes.legend()
 
 
-def draw_differences(axes: Axes, title: str, rows: Mapping[str, tuple[float, tuple[float, float] | None]]) -> None:
+def draw_differences(
+    axes: Axes, title: str, rows: Mapping[str, tuple[float, tuple[float, float] | None, bool | None]]
+) -> None:
     """Draw differences with their intervals, one below the other.
 
     Args:
         axes: Where.
         title: Of what.
-        rows: Name -> difference, and its interval if there is one.
+        rows: Name -> difference, its interval if there is one, and whether it is inside the noise, None if not tested.
     """
-    for place, (difference, interval) in enumerate(rows.values()):
-        inside = interval is None or interval[0] <= 0 <= interval[1]
-        colour = _HARD if inside else COLOURS[0] if difference > 0 else COLOURS[1]
+    for place, (difference, interval, inside) in enumerate(rows.values()):
+        colour = {None: "gray", True: _HARD, False: COLOURS[0] if difference > 0 else COLOURS[1]}[inside]
         if interval is not None:
             axes.plot(interval, [place, place], color=colour, linewidth=2)
         axes.plot(difference, place, "o", color=colour)

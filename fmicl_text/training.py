@@ -30,6 +30,7 @@ from fmicl_text.encoder import load_encoder
 from fmicl_text.errors import InputError, RunFailedError, RunInterrupted
 from fmicl_text.evaluation.embeddings import cpu_has_bfloat16
 from fmicl_text.evaluation.geometry import measure_geometry
+from fmicl_text.evaluation.items import write_result
 from fmicl_text.evaluation.retrieval import retrieve
 from fmicl_text.evaluation.sts import evaluate
 from fmicl_text.evaluation.suites import Pairs
@@ -408,9 +409,9 @@ def _evaluate(name: str, model: SentenceTransformer, called: str, recipe: Recipe
     if name == "heldout":
         assert inputs.heldout is not None  # the recipe's schema saw to it
         queries, documents = inputs.heldout["anchor"][:], inputs.heldout["positive"][:]
-        write_json(file, retrieve(model, queries, documents, show_progress=show_progress).document())
+        write_result(retrieve(model, queries, documents, show_progress=show_progress), file)
     elif name == "geometry":
         assert inputs.geometry is not None  # as it is asked for
         write_json(file, measure_geometry(model, inputs.geometry, 128, show_progress, called).document())
     else:
-        evaluate(model, name, recipe.evaluate.data, show_progress=show_progress, name=called).write(file)
+        write_result(evaluate(model, name, recipe.evaluate.data, show_progress=show_progress, name=called), file)

@@ -163,9 +163,9 @@ def staged(run: Path, folder: Path) -> Path:
     return folder
 
 
-def test_figures_of_single_pairs_and_texts_of_the_data_stay_here(tiny_encoder_path: Path, tmp_path: Path):
+def test_figures_of_single_items_and_texts_of_the_data_stay_here(tiny_encoder_path: Path, tmp_path: Path):
     run = finished_run(tmp_path / "run", tiny_encoder_path)
-    write(run / "results" / "stsb.similarities.json", {"pairs": {}})
+    write(run / "results" / "stsb.items.json", {"items": {}})
     write(
         run / "results" / "other.json", {"cosines": [0.5] * 1001, "ci95": [1, 2], "neighbours": [{"text": "private"}]}
     )

@@ -18,9 +18,12 @@ from fmicl_text import plots
 from fmicl_text.cli import main
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.geometry import GeometryResult, Neighbours, geometry
-from fmicl_text.evaluation.statistics import paired_test
+from fmicl_text.evaluation.items import Items, score, write_result
+from fmicl_text.evaluation.paired import paired_test
+from fmicl_text.evaluation.retrieval import RetrievalResult
 from fmicl_text.evaluation.sts import StsResult, TaskScore
 from fmicl_text.evaluation.suites import load_suite
+from fmicl_text.evaluation.transfer import TaskAccuracy, TransferResult
 from fmicl_text.files import write_json, write_text
 from fmicl_text.report import read_report, write_report
 from fmicl_text.report.published import TASKS, load_published, published_names
@@ -69,7 +72,7 @@ def make_run(folder: Path, noise: float = 0.3, seeds: tuple[int, ...] = (1,), na
         logs = [{"step": s, "positive": 1 / s, "negative": 0.1, "learning_rate": 1e-5 / s} for s in (1, 2, 3, 4)]
         logs += [{"step": 4, "eval_stsb-dev_spearman_cosine": 0.7125}]
         write_text(path / "metrics.jsonl", "".join(json.dumps(log) + "\n" for log in logs))
-        sts_result(noise, seed, **parts).write(path / "results" / "sts7.json")
+        write_result(sts_result(noise, seed, **parts), path / "results" / "sts7.json")
         write_json(path / "results" / "geometry.json", geometry_result(seed).document())
     recipe = {"name": name, "model": {"base": "bert"}, "loss": {"objective": "fmicl", "kernel": {"sigma": 0.25}}}
     write_text(folder / "recipe.yaml", json.dumps(recipe))
@@ -107,9 +110,9 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     scores = results.tables["sts7"].scores
     for task in TASKS:
         assert scores[task].value == expected.tasks[task].spearman
-        read = results.pairs["sts7"][task]
-        assert read.similarities.astype(np.float32).tolist() == expected.similarities[task].tolist()
-        again = 100 * spearmanr(read.gold, read.similarities).statistic
+        (read,) = results.items["sts7"][task]
+        assert read.values.astype(np.float32).tolist() == expected.similarities[task].tolist()
+        again = 100 * spearmanr(read.gold, read.values).statistic
         assert again == pytest.approx(expected.tasks[task].spearman, abs=1e-9), "ranks and ties are kept"
     assert scores["average"].value == pytest.approx(expected.average)
     assert asdict(results.geometry.geometry) == asdict(geometry_result(2).geometry)
@@ -175,9 +178,7 @@ def test_comparison_is_the_paired_test_of_each_task_over_the_seeds_both_have(tmp
     ours, theirs = ([sts_result(noise, seed) for seed in (2, 3)] for noise in (0.25, 0.3))
     for task in (*TASKS, "average"):
         tasks = [task] if task in TASKS else list(TASKS)
-        gold = {t: ours[0].gold[t] for t in tasks}
-        stacked = [{t: np.stack([seed.similarities[t] for seed in run]) for t in tasks} for run in (ours, theirs)]
-        expected = paired_test(gold, *stacked)
+        expected = paired_test(*({t: [seed.items[t] for seed in run] for t in tasks} for run in (ours, theirs)))
         assert rows[task].difference == pytest.approx(expected.difference)
         assert rows[task].ci95 == pytest.approx(expected.ci95)
         assert rows[task].p_value >= expected.p_value
@@ -204,26 +205,85 @@ def test_one_seed_each_is_warned_of_and_other_seeds_are_paired_in_order(tmp_path
 
 def test_without_the_same_pairs_there_is_no_test(tmp_path: Path) -> None:
     a, b, c = (make_run(tmp_path / name, 0.3) for name in "abc")
-    (b / "results" / "sts7.similarities.json").unlink()
-    path = c / "results" / "sts7.similarities.json"
+    (b / "results" / "sts7.items.json").unlink()
+    path = c / "results" / "sts7.items.json"
     document = json.loads(path.read_text())
-    document["pairs"]["STS12"]["gold"][0] += 1
+    document["items"]["STS12"][0]["gold"][0] += 1
     write_json(path, document)
     untested, other = read_report([a, b, c]).comparisons
-    assert {row.inside_noise for row in untested.rows + other.rows} == {None}
+    assert {row.inside_noise for row in untested.rows} == {None}
     assert "what each item scored is not among the results" in untested.warnings[-1]
-    assert "the runs were scored on other pairs" in other.warnings[-1]
+    assert {row.score for row in other.rows if row.inside_noise is None} == {"STS12", "average"}
+    assert "no paired test of STS12: the runs were scored on other items" in other.warnings[-1]
+
+
+def test_right_and_wrong_and_ranks_are_tested_as_similarities_are(tmp_path: Path) -> None:
+    """Transfer, retrieval of held-out pairs and mteb leave items too, in the same form; what has none is said."""
+    rng = np.random.default_rng(0)
+
+    def transfer(accuracy: float) -> TransferResult:
+        items = {task: (Items("mean", 1.0 * (rng.random(400) < accuracy), source="rows"),) for task in ("MR", "TREC")}
+        scores = {task: TaskAccuracy(score(parts), 400, (0, 100), [1.0]) for task, parts in items.items()}
+        return TransferResult("m", "Hub", 32, scores, {}, items)
+
+    def heldout(accuracy: float, source: str) -> RetrievalResult:
+        first = (Items("mean", 1.0 * (rng.random(300) < accuracy), source=source),)
+        items = {"accuracy@1": first, "mrr@10": first}
+        return RetrievalResult(300, 290, score(first), score(first), (0, 100), (0, 100), items)
+
+    a, b = make_run(tmp_path / "a"), make_run(tmp_path / "b")
+    results = {run: (transfer(accuracy), heldout(accuracy, "these")) for run, accuracy in ((a, 0.9), (b, 0.6))}
+    for run, (of_transfer, of_heldout) in results.items():
+        write_result(of_transfer, run / "results" / "transfer.json")
+        write_result(of_heldout, run / "results" / "heldout.json")
+    by_suite = {comparison.suite: comparison for comparison in read_report([a, b]).comparisons}
+    for suite, place, names in (("transfer", 0, ["MR", "TREC"]), ("heldout retrieval", 1, ["accuracy@1", "mrr@10"])):
+        rows = by_suite[suite].rows
+        assert [row.score for row in rows] == names
+        for row in rows:
+            ours, theirs = (results[run][place].items[row.score] for run in (b, a))
+            expected = paired_test({row.score: [ours]}, {row.score: [theirs]})
+            assert row.difference == pytest.approx(expected.difference) and row.ci95 == expected.ci95
+            assert row.verdict == "differs" and row.difference < -20
+    write_result(heldout(0.6, "others"), b / "results" / "heldout.json")
+    (other,) = (c for c in read_report([a, b]).comparisons if c.suite == "heldout retrieval")
+    assert other.warnings[-1] == "no paired test of accuracy@1, mrr@10: the runs were scored on other items"
 
 
 # --- the page
+
+
+def test_the_page_s_figures_are_those_of_the_results_and_of_nothing_else(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    write_result(sts_result(0.5, 9), run / "results" / "before-sts7.json")
+    whole = page_of(run, output=tmp_path / "whole")
+    for name in ("recipe.yaml", "metrics.jsonl"):
+        (run / name).unlink()
+    write_json(run / "manifest.json", {"seed": 1})
+    alone = page_of(run, output=tmp_path / "alone")
+    scores = whole.text[whole.text.index("Scores") : whole.text.index("Training")]
+    geometry = whole.text[whole.text.index("Geometry") :]
+    assert "STS12" in scores and "effective rank" in geometry
+    assert scores in alone.text and geometry in alone.text
+    for file, change in (
+        ("sts7.json", lambda document: document["tasks"]["STS13"].update(spearman=12.34)),
+        ("before-sts7.json", lambda document: document["tasks"]["STS13"].update(ci95=[23.45, 34.56])),
+        ("geometry.json", lambda document: document["geometry"].update(effective_rank=4.567)),
+    ):
+        document = json.loads((run / "results" / file).read_text())
+        change(document)
+        write_json(run / "results" / file, document)
+    changed = page_of(run, output=tmp_path / "changed").text
+    for figure in ("12.34", "23.45 to 34.56", "4.567"):
+        assert figure in changed and figure not in alone.text
 
 
 def test_page_has_every_figure_of_the_results(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / "a", 0.3), make_run(tmp_path / "b", 0.2, seeds=(1, 2))]
     report = read_report(runs)
     page = page_of(*runs, output=tmp_path / "out")
-    for score in report.runs[0].tables()["sts7"][0].scores.values():
-        assert f"{score.value:.2f}" in page.text
+    for shown in report.runs[0].tables()["sts7"][0].scores.values():
+        assert f"{shown.value:.2f}" in page.text
     assert "(40.00 to 90.00)" in page.text
     values = [table.scores["average"].value for table in report.runs[1].tables()["sts7"]]
     assert f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}" in page.text
@@ -239,7 +299,7 @@ def test_page_has_every_figure_of_the_results(tmp_path: Path) -> None:
 def test_scores_before_training_stand_beside_those_after(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", 0.2)
     before = sts_result(0.5, 9)
-    before.write(run / "results" / "before-sts7.json")
+    write_result(before, run / "results" / "before-sts7.json")
     write_json(run / "results" / "before-geometry.json", geometry_result(9).document())
     page = page_of(run, output=tmp_path / "out")
     assert "run, before" in page.text and f"{before.average:.2f}" in page.text
@@ -323,6 +383,23 @@ def test_density_ratio_is_drawn_from_the_counts() -> None:
     known = (positive > 0) & (random > 0)
     ratio = np.log(positive[known] / positive.sum()) - np.log(random[known] / random.sum())
     assert points[:, 1] == pytest.approx(ratio)
+
+
+def test_differences_have_the_colour_of_their_verdict() -> None:
+    from matplotlib.figure import Figure
+
+    axes = Figure().add_subplot()
+    rows = {
+        "better": (1.0, (0.5, 1.5), False),
+        "worse": (-1.0, (-1.5, -0.5), False),
+        "by chance": (1.0, (0.1, 2), True),
+    }
+    plots.draw_differences(
+        axes, "title", rows | {"also by chance": (-1.0, (-2, 1), True), "untested": (1.0, None, None)}
+    )
+    dots = [line.get_color() for line in axes.get_lines() if line.get_marker() == "o"]
+    assert dots[:2] == list(plots.COLOURS[:2])
+    assert dots[2] == dots[3] and len({*dots}) == 4, "Holm's p decides, not the interval of one test by itself"
 
 
 def test_an_unfinished_run_without_results_says_what_is_not_there(tmp_path: Path) -> None:
@@ -439,10 +516,14 @@ def test_scores_of_mteb_transfer_tasks_and_own_pairs_are_shown_too(tmp_path: Pat
     scores = {"auc": {"value": 91.5, "ci95": [90.0, 93.0]}}
     own = {"task": "pairs", "file": "my/own.csv", "gold": "label", "n": 50, "positives": 20, "scores": scores}
     write_json(run / "results" / "own.json", own | common)
-    tasks = {"STS12": {"main_score": 0.71234}, "Banking77": {"main_score": 0.8}}
+    tasks = {
+        "STS12": {"main_score": 0.71234, "n": 3108, "ci95": [0.7, 0.72], "no_interval": None},
+        "Banking77": {"main_score": 0.8, "n": None, "ci95": None, "no_interval": "it was there already"},
+    }
     mteb = {"suite": "mteb", "protocol": "mteb 2", "tasks": tasks, "average": 0.75617, "data": "Hub", "mteb_name": "m"}
     write_json(run / "results" / "mteb.json", mteb | common)
     text = page_of(run, output=tmp_path / "out").text
-    assert "71.23" in text and "80.00" in text and "75.62" in text and "mteb 2" in text
+    assert "71.23 (70.00 to 72.00)" in text and "Banking77 has no interval: it was there already" in text
+    assert "80.00" in text and "75.62" in text and "mteb 2" in text
     assert "81.25 (80.00 to 82.50)" in text and "SentEval" in text
     assert "pairs of own.csv" in text and "91.50 (90.00 to 93.00)" in text

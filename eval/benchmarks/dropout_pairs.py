@@ -20,7 +20,8 @@ from statistics import mean, stdev
 import numpy as np
 
 from fmicl_text.errors import InputError
-from fmicl_text.evaluation.statistics import paired_test
+from fmicl_text.evaluation.items import Items
+from fmicl_text.evaluation.paired import paired_test
 from fmicl_text.evaluation.sts import evaluate
 from fmicl_text.files import read_json, write_json, write_text
 from fmicl_text.recipe_file import load_recipe
@@ -116,11 +117,12 @@ def report() -> None:
 
 
 def _compare(a: str, b: str, seeds: Sequence[int]) -> dict:
+    gold = np.load(RESULTS / "gold.npz")
     systems = []
     for arm in (a, b):
         files = [np.load(RESULTS / f"{arm}-seed{seed}.npz") for seed in seeds]
-        systems.append({task: np.stack([file[task] for file in files]) for task in files[0]})  # (S, n) each
-    result = paired_test(dict(np.load(RESULTS / "gold.npz")), *systems)
+        systems.append({task: [(Items("spearman", file[task], gold[task]),) for file in files] for task in files[0]})
+    result = paired_test(*systems)
     return {"difference": result.difference, "ci95": list(result.ci95), "p": result.p_value}
 
 

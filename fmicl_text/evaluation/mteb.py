@@ -2,7 +2,8 @@
 
 Results lie in mteb's own cache (``MTEB_CACHE``, by default ``~/.cache/mteb``) in its own format, a file a task, so that
 an evaluation that was stopped goes on where it was. What was scored once, the same weights on the same data, is not
-scored again; to do so, point ``MTEB_CACHE`` elsewhere.
+scored again; to do so, point ``MTEB_CACHE`` elsewhere. Intervals are of what each item scored, which is kept beside the
+results: one that mteb itself had put there has no interval, and that is said.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import copy
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,55 +21,18 @@ import mteb
 import numpy as np
 from mteb.abstasks import AbsTask
 from mteb.abstasks.aggregated_task import AbsTaskAggregate
-from mteb.benchmarks.benchmark import Benchmark, BenchmarkAggregation
+from mteb.benchmarks.benchmark import BenchmarkAggregation
 from mteb.models import ModelMeta, SentenceTransformerEncoderWrapper
 from mteb.results import TaskResult
 from mteb.types import PromptType
 
 from fmicl_text.errors import InputError
-from fmicl_text.evaluation.local_revision import folder_revision
+from fmicl_text.evaluation.items import Parts, interval
+from fmicl_text.evaluation.mteb_cache import Kept
+from fmicl_text.evaluation.mteb_items import NoItemsError, require_items
 from fmicl_text.evaluation.mteb_model import LOCAL
-from fmicl_text.evaluation.mteb_plan import Load, Speed, joint_load, task_load
-from fmicl_text.evaluation.own_suite import load_own_suite
-from fmicl_text.evaluation.own_tasks import is_public, own_tasks
-from fmicl_text.hints import did_you_mean
+from fmicl_text.evaluation.mteb_selection import Selection
 from fmicl_text.run import versions
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Tasks to evaluate on.
-
-    Attributes:
-        name: Of the benchmark or suite; ``mteb`` for tasks picked by name.
-        tasks: The tasks, none of them loaded but the user's own.
-        data: Where the data comes from: ``Hub``, or a folder.
-        absent: Task -> why its data is known not to be there.
-        benchmark: The benchmark they make up, if any.
-    """
-
-    name: str
-    tasks: tuple[AbsTask, ...]
-    data: str
-    absent: dict[str, str]
-    benchmark: Benchmark | None = None
-
-
-@dataclass(frozen=True)
-class PlannedTask:
-    """What one task will take.
-
-    Attributes:
-        name: Of the task.
-        load: What it holds; None if unknown.
-        minutes: Expected minutes of encoding; None if unknown, 0 if the result is there.
-        finished: Whether mteb's cache has its result for this model and data.
-    """
-
-    name: str
-    load: Load | None
-    minutes: float | None
-    finished: bool
 
 
 @dataclass(frozen=True)
@@ -81,6 +46,8 @@ class MtebResult:
         results: Task -> mteb's result.
         prompts: Task -> what goes before a ``query``, a ``document`` and any other ``text``; None for nothing.
         missing: Task -> why it has no result.
+        items: Task -> what each item scored, if that is known.
+        no_interval: Task -> why it is not known.
         max_seq_length: Tokens after which the model cuts a text; None if it never does.
         precision: Type of the model's weights, such as ``float32``.
         batch_size: Texts encoded at a time.
@@ -92,6 +59,8 @@ class MtebResult:
     results: dict[str, TaskResult]
     prompts: dict[str, dict[str, str | None]]
     missing: dict[str, str]
+    items: dict[str, Parts]
+    no_interval: dict[str, str]
     max_seq_length: int | None
     precision: str
     batch_size: int
@@ -99,6 +68,15 @@ class MtebResult:
     def main_score(self, task: str) -> float:
         """Return mteb's main score of a task: the mean over its splits and subsets, from 0 to 1."""
         return float(self.results[task].get_score())
+
+    @cached_property
+    def ci95(self) -> dict[str, tuple[float, float]]:
+        """Task -> the 95% bootstrap interval of its main score over the items, from 0 to 1, where these are known.
+
+        Texts that mteb trains a classifier on are not drawn anew; splits and languages are drawn each by itself.
+        """
+        intervals = {task: interval(parts) for task, parts in self.items.items()}
+        return {task: (low / 100, high / 100) for task, (low, high) in intervals.items()}
 
     @property
     def average(self) -> float | None:
@@ -126,6 +104,9 @@ class MtebResult:
             "tasks": {
                 name: {
                     "main_score": self.main_score(name),
+                    "n": sum(len(part.values) for part in self.items[name]) if name in self.items else None,
+                    "ci95": self.ci95.get(name),
+                    "no_interval": self.no_interval.get(name),
                     "metric": tasks[name].metadata.main_score,
                     "type": tasks[name].metadata.type,
                     "splits": result.eval_splits,
@@ -152,64 +133,6 @@ class MtebResult:
         }
 
 
-def select_tasks(names: Sequence[str], data: Path | None = None) -> Selection:
-    """Select public tasks by name; see :func:`select_benchmark`."""
-    unknown = [name for name in names if not is_public(name)]
-    if unknown:
-        known = [task.metadata.name for task in mteb.get_tasks(exclude_superseded=False, exclude_private=False)]
-        raise InputError([f'mteb has no task "{name}"{did_you_mean(name, known)}' for name in unknown])
-    return _selection("mteb", [mteb.get_task(name) for name in dict.fromkeys(names)], data)
-
-
-def select_benchmark(name: str, data: Path | None = None) -> Selection:
-    """Select the tasks of a public benchmark.
-
-    Args:
-        name: As mteb calls it, such as ``MTEB(eng, v2)``.
-        data: Where the data is: None for the Hub, or a folder in which ``OWNER/NAME/`` holds the files of the data set
-            ``OWNER/NAME`` as the Hub has them.
-
-    Raises:
-        InputError: No such benchmark or folder.
-    """
-    try:
-        benchmark = mteb.get_benchmark(name)
-    except KeyError:
-        known = [benchmark.name for benchmark in mteb.get_benchmarks()]
-        raise InputError(f'mteb has no benchmark "{name}"{did_you_mean(name, known)}') from None
-    return _selection(benchmark.name, list(benchmark.tasks), data, benchmark)
-
-
-def select_suite(path: Path) -> Selection:
-    """Select a user's own tasks, described in a YAML file.
-
-    Raises:
-        InputError: The file breaks the schema, or what it names is missing or wrong; every problem at once.
-    """
-    suite = load_own_suite(path)
-    return Selection(suite.name, tuple(own_tasks(suite, path.parent)), data=str(path.parent), absent={})
-
-
-def plan(model: SentenceTransformerEncoderWrapper, selection: Selection, batch_size: int = 128) -> list[PlannedTask]:
-    """Say what each task will take, after timing the model for a few seconds; arguments as :func:`evaluate`.
-
-    No public data is loaded for it: mteb publishes how much text each of its tasks holds.
-    """
-    cache = mteb.ResultCache()
-    speed = None
-    planned = []
-    for task in selection.tasks:
-        leaves = _leaves(task)
-        load = joint_load([task_load(leaf) for leaf in leaves])
-        finished = all(_finished(leaf, model.mteb_model_meta, cache) for leaf in leaves)
-        minutes = 0.0 if finished else None
-        if load is not None and not finished and task.metadata.name not in selection.absent:
-            speed = speed or Speed(model.model, batch_size)
-            minutes = speed.minutes(load)
-        planned.append(PlannedTask(task.metadata.name, load, minutes, finished))
-    return planned
-
-
 def evaluate(
     model: SentenceTransformerEncoderWrapper,
     selection: Selection,
@@ -226,9 +149,12 @@ def evaluate(
         show_progress: Draw progress bars on standard error.
         name: What to call the model in the result; by default as mteb does.
     """
-    run = _Run(model, batch_size, show_progress)
+    kept = Kept(model.mteb_model_meta, mteb.ResultCache())
+    run = _Run(model, kept, batch_size, show_progress)
     results: dict[str, TaskResult] = {}
     missing: dict[str, str] = {}
+    items: dict[str, Parts] = {}
+    no_interval: dict[str, str] = {}
     for task in selection.tasks:
         task_name = task.metadata.name
         if task_name in selection.absent:
@@ -239,10 +165,14 @@ def evaluate(
         except _NoResultError as error:
             missing[task_name] = str(error)
             continue
-        if np.isfinite(result.get_score()):
-            results[task_name] = result
-        else:
+        if not np.isfinite(result.get_score()):
             missing[task_name] = "failed: its main score is not a number; has the model collapsed?"
+            continue
+        results[task_name] = result
+        try:
+            items[task_name] = kept.items(task, result)
+        except NoItemsError as error:
+            no_interval[task_name] = str(error)
     return MtebResult(
         model=name or model.mteb_model_meta.name,
         meta=model.mteb_model_meta,
@@ -250,6 +180,8 @@ def evaluate(
         results=results,
         prompts={task.metadata.name: _prompts(model, task) for task in selection.tasks},
         missing=missing,
+        items=items,
+        no_interval=no_interval,
         max_seq_length=model.model.max_seq_length,
         precision=str(model.model.dtype).removeprefix("torch."),
         batch_size=batch_size,
@@ -293,6 +225,7 @@ class _Run:
     """One model over many tasks."""
 
     model: SentenceTransformerEncoderWrapper
+    kept: Kept
     batch_size: int
     show_progress: bool
 
@@ -302,15 +235,17 @@ class _Run:
         Raises:
             _NoResultError: If its data is not there, or it fails.
         """
-        cache, meta = mteb.ResultCache(), self.model.mteb_model_meta
+        cache, meta = self.kept.cache, self.kept.meta
         if isinstance(task, AbsTaskAggregate):
             combined = task.combine_task_results([self._part(part) for part in task.metadata.tasks])
             cache.save_to_cache(combined, meta)
             return combined
         task = copy.deepcopy(task)  # its state of random draws, and the data that is loaded into it
         # mteb takes a whole result from its cache though it be of other data; here that is another result.
-        fresh = _cached(task, meta, cache) is not None
-        if not (task.data_loaded or (fresh and _finished(task, meta, cache))):
+        fresh = self.kept.result(task) is not None
+        predictions = self.kept.predictions(task)
+        self.kept.drop_useless_predictions(task)
+        if not (task.data_loaded or self.kept.is_finished(task)):
             try:
                 task.load_data()
             except Exception as error:  # each of the many ways a data set can be missing, broken or locked
@@ -325,11 +260,14 @@ class _Run:
                     cache=cache,
                     overwrite_strategy="only-missing" if fresh else "always",
                     encode_kwargs=encode_kwargs,
+                    prediction_folder=predictions.parent if _has_items(task) else None,
                     co2_tracker=False,
                     show_progress_bar=self.show_progress,
                 )
         except Exception as error:  # of mteb, the task or the model: the other tasks may still succeed
             raise _NoResultError(f"failed: {_explained(error)}") from error
+        if predictions.is_file():
+            self.kept.keep_items(task)
         return cache.load_task_result(
             task.metadata.name, meta, raise_if_not_found=True
         )  # rounded, as a later run reads it
@@ -341,61 +279,12 @@ class _Run:
             raise _NoResultError(f"{task.metadata.name}, a part of it, has no result: {error}") from error
 
 
-def _selection(name: str, tasks: list[AbsTask], data: Path | None, benchmark: Benchmark | None = None) -> Selection:
-    if data is None:
-        return Selection(name, tuple(tasks), "Hub", {}, benchmark)
-    if not data.is_dir():
-        raise InputError(f"no such data folder: {data}")
-    placed, absent = [], {}
-    for task in tasks:
-        try:
-            placed.append(_placed(task, data))
-        except FileNotFoundError as error:
-            placed.append(task)
-            absent[task.metadata.name] = str(error)
-    return Selection(name, tuple(placed), str(data), absent, benchmark)
-
-
-def _placed(task: AbsTask, data: Path) -> AbsTask:
-    """Return a copy of a task that reads its data set from a folder.
-
-    Raises:
-        FileNotFoundError: If the folder has no files of that data set.
-    """
-    task = copy.copy(task)  # mteb shares some of its tasks, and their metadata
-    if isinstance(task, AbsTaskAggregate):
-        task.metadata = task.metadata.model_copy(
-            update={"tasks": [_placed(leaf, data) for leaf in task.metadata.tasks]}
-        )
-        return task
-    source = task.metadata.dataset
-    folder = data / source["path"]
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"no data: no folder {folder}; where there is a network, get it by hf download {source['path']} "
-            f"--repo-type dataset --revision {source['revision']} --local-dir {folder}"
-        )
-    local = {"path": str(folder), "revision": folder_revision(folder)}
-    task.metadata = task.metadata.model_copy(update={"dataset": {**source, **local}})
-    return task
-
-
-def _leaves(task: AbsTask) -> list[AbsTask]:
-    """Return the tasks that a task is the mean of, or the task itself."""
-    if isinstance(task, AbsTaskAggregate):
-        return [leaf for part in task.metadata.tasks for leaf in _leaves(part)]
-    return [task]
-
-
-def _cached(task: AbsTask, meta: ModelMeta, cache: mteb.ResultCache) -> TaskResult | None:
-    """Return the result, perhaps of some splits, that the cache has of this task on this very data."""
-    result = cache.load_task_result(task.metadata.name, meta)
-    return result if result is not None and result.dataset_revision == task.metadata.revision else None
-
-
-def _finished(task: AbsTask, meta: ModelMeta, cache: mteb.ResultCache) -> bool:
-    result = _cached(task, meta, cache)
-    return result is not None and not result.get_missing_evaluations(task)
+def _has_items(task: AbsTask) -> bool:
+    try:
+        require_items(task)
+    except NoItemsError:
+        return False
+    return True
 
 
 def _prompts(model: SentenceTransformerEncoderWrapper, task: AbsTask) -> dict[str, str | None]:

@@ -7,8 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import mteb
 import numpy as np
 from mteb.abstasks import AbsTask, AbsTaskClassification
+from mteb.models import SentenceTransformerEncoderWrapper
+
+from fmicl_text.evaluation.mteb_cache import Kept
+from fmicl_text.evaluation.mteb_selection import Selection, leaves
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -44,6 +49,23 @@ class Load:
     texts: tuple[Texts, ...]
 
 
+@dataclass(frozen=True)
+class PlannedTask:
+    """What one task will take.
+
+    Attributes:
+        name: Of the task.
+        load: What it holds; None if unknown.
+        minutes: Expected minutes of encoding; None if unknown, 0 if the result is there.
+        finished: Whether mteb's cache has its result for this model and data.
+    """
+
+    name: str
+    load: Load | None
+    minutes: float | None
+    finished: bool
+
+
 class Speed:
     """How long a model takes for a text, from encoding a few pages of English.
 
@@ -71,6 +93,27 @@ class Speed:
         characters = min(characters, self._longest)
         beyond = max(1.0, characters / _LENGTHS[-1])
         return beyond * float(np.interp(characters, _LENGTHS, self._seconds))
+
+
+def plan(model: SentenceTransformerEncoderWrapper, selection: Selection, batch_size: int = 128) -> list[PlannedTask]:
+    """Say what each task will take, after timing the model for a few seconds.
+
+    Arguments are those of :func:`fmicl_text.evaluation.mteb.evaluate`. No public data is loaded for it: mteb publishes
+    how much text each of its tasks holds.
+    """
+    kept = Kept(model.mteb_model_meta, mteb.ResultCache())
+    speed = None
+    planned = []
+    for task in selection.tasks:
+        parts = leaves(task)
+        load = joint_load([task_load(part) for part in parts])
+        finished = all(kept.is_finished(part) for part in parts)
+        minutes = 0.0 if finished else None
+        if load is not None and not finished and task.metadata.name not in selection.absent:
+            speed = speed or Speed(model.model, batch_size)
+            minutes = speed.minutes(load)
+        planned.append(PlannedTask(task.metadata.name, load, minutes, finished))
+    return planned
 
 
 def task_load(task: AbsTask) -> Load | None:

@@ -12,6 +12,7 @@ import numpy as np
 from fmicl_text.encoder import load_model
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.columns import binary, number, read_columns, text
+from fmicl_text.evaluation.items import Items, Parts
 from fmicl_text.evaluation.statistics import percentile_interval, resampled_statistics
 from fmicl_text.evaluation.sts import encode_pairs
 from fmicl_text.evaluation.suites import Pairs
@@ -52,6 +53,8 @@ class PairsResult:
         max_seq_length: Tokens after which the model cuts a sentence; None if it never does.
         precision: Type of the model's weights, such as ``float32``.
         similarities: Cosines of the pairs, ``(n,)``; not in the document.
+        items: The pairs with their scores or labels, for a paired test of the metric that is Spearman's rho or the
+            average precision; not in the document.
     """
 
     model: str
@@ -63,6 +66,7 @@ class PairsResult:
     max_seq_length: int | None
     precision: str
     similarities: np.ndarray
+    items: dict[str, Parts]
 
     def document(self) -> dict[str, Any]:
         """Return the result as plain values, ready for JSON."""
@@ -119,6 +123,11 @@ def evaluate(
         raise InputError(f"{name or 'the model'} gives all pairs the same similarity, or none at all (NaN)")
     statistic = {"score": correlations, "label": detection}[gold]
     values = statistic(pairs.scores, similarities)
+    items: dict[str, Parts] = (
+        {"spearman": (Items("spearman", similarities, pairs.scores),)}
+        if gold == "score"
+        else {"average_precision": (Items("average precision", similarities, pairs.scores),)}
+    )
     resampled = resampled_statistics(statistic, pairs.scores, similarities)  # (R, K)
     return PairsResult(
         model=name or "SentenceTransformer",
@@ -133,6 +142,7 @@ def evaluate(
         max_seq_length=model.max_seq_length,
         precision=str(model.dtype).removeprefix("torch."),
         similarities=similarities,
+        items=items,
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fmicl_text.errors import InputError
-from fmicl_text.evaluation.statistics import mean_interval
+from fmicl_text.evaluation.items import Items, Parts, digest, interval, score
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -27,6 +27,7 @@ class RetrievalResult:
         mrr_at_10: Mean over the queries of 1/rank of their document; 0 past rank 10.
         accuracy_at_1_ci95: Interval of ``accuracy_at_1``.
         mrr_at_10_ci95: Interval of ``mrr_at_10``.
+        items: Score -> the queries, for paired tests; not in the document.
     """
 
     n: int
@@ -35,6 +36,7 @@ class RetrievalResult:
     mrr_at_10: float
     accuracy_at_1_ci95: tuple[float, float]
     mrr_at_10_ci95: tuple[float, float]
+    items: dict[str, Parts]
 
     def document(self) -> dict[str, Any]:
         """Return the result as plain values, ready for JSON."""
@@ -88,13 +90,15 @@ def retrieve(
         ranked = [hit["corpus_id"] for hit in hits]
         if candidates[document] in ranked:
             reciprocal_ranks[index] = 1 / (1 + ranked.index(candidates[document]))
-    first = 100.0 * (reciprocal_ranks == 1)
-    reciprocal_ranks *= 100
+    source = digest(queries, documents)
+    first = (Items("mean", 1.0 * (reciprocal_ranks == 1), source=source),)
+    top_10 = (Items("mean", reciprocal_ranks, source=source),)
     return RetrievalResult(
         n=len(queries),
         candidates=len(candidates),
-        accuracy_at_1=float(first.mean()),
-        mrr_at_10=float(reciprocal_ranks.mean()),
-        accuracy_at_1_ci95=mean_interval(first),
-        mrr_at_10_ci95=mean_interval(reciprocal_ranks),
+        accuracy_at_1=score(first),
+        mrr_at_10=score(top_10),
+        accuracy_at_1_ci95=interval(first),
+        mrr_at_10_ci95=interval(top_10),
+        items={"accuracy@1": first, "mrr@10": top_10},
     )

@@ -1,4 +1,4 @@
-"""How sure a figure is: bootstrap intervals of one system, a paired test between two.
+"""How sure a figure is: bootstrap intervals, and the adjustment of several tests.
 
 Correlations are Spearman's rho x 100 (points), with average ranks for ties. A bootstrap resample draws as many items
 as there are, with replacement; every function takes the seed of its draws, so its answer repeats.
@@ -6,14 +6,15 @@ as there are, with replacement; every function takes the seed of its draws, so i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from fmicl_text.errors import InputError
-
 _CHUNK = 64  # resamples held in memory at once
+
+Redrawn = Callable[[np.ndarray], np.ndarray]
+"""Takes how often each of ``n`` items was drawn in ``R`` resamples, ``(R, n)``; returns the figure of each of ``K``
+systems on them, ``(K, R)``, NaN where it has none."""
 
 
 def spearman(gold: np.ndarray, similarity: np.ndarray) -> float:
@@ -37,12 +38,18 @@ def bootstrap_interval(
             correlation and are left out.
         seed: Of the draws.
     """
-    return percentile_interval(_resampled_spearman(gold, similarity[None], resamples, np.random.default_rng(seed))[0])
+    redrawn = redrawn_spearmans(similarity[None], gold)
+    return percentile_interval(resampled(redrawn, len(gold), resamples, np.random.default_rng(seed))[0])
 
 
 def mean_interval(values: np.ndarray, resamples: int = 1000, seed: int = 0) -> tuple[float, float]:
     """Return the 95% percentile interval of the mean of ``values`` ``(n,)`` over resamples of them."""
     return percentile_interval(resampled_means(values, resamples, seed))
+
+
+def resampled(redrawn: Redrawn, n: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the figures of ``K`` systems on resamples of ``n`` items, the same for all of them: ``(K, R)``."""
+    return np.concatenate([redrawn(counts) for counts in _draws(n, resamples, rng)], axis=1)
 
 
 def resampled_means(values: np.ndarray, resamples: int = 1000, seed: int = 0) -> np.ndarray:
@@ -112,85 +119,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-@dataclass(frozen=True)
-class PairedTest:
-    """What :func:`paired_test` found.
-
-    Attributes:
-        difference: Suite average of ``a`` less that of ``b``, in points of Spearman x 100, averaged over the seeds.
-        ci95: 95% interval of the difference.
-        p_value: Two-sided.
-    """
-
-    difference: float
-    ci95: tuple[float, float]
-    p_value: float
-
-
-def paired_test(
-    gold: Mapping[str, np.ndarray],
-    a: Mapping[str, np.ndarray],
-    b: Mapping[str, np.ndarray],
-    resamples: int = 1000,
-    seed: int = 0,
-) -> PairedTest:
-    """Test whether system ``a`` has another suite average than system ``b`` on the same pairs, over ``S`` seeds each.
-
-    Paired bootstrap (Efron & Tibshirani 1993, chapter 13; for comparing two systems on one test set: Koehn 2004).
-    A resample draws the pairs of each task with replacement, the same for both systems and all their seeds, and the
-    seeds with replacement, seed ``s`` of ``a`` together with seed ``s`` of ``b``: an observed difference must hold on
-    other sentences and with other seeds. Its statistic ``d`` is the difference of the suite averages (mean over tasks
-    of Spearman x 100), averaged over the seeds drawn. The interval holds the middle 95% of the ``d``. The p value is
-    twice the smaller of the shares of resamples with ``d <= 0`` and with ``d >= 0`` (one added to each count, so it
-    is never 0): the level at which the percentile interval would just touch 0.
-
-    Two things to know. Drawing both pairs and seeds counts the noise of a single pair in a single run twice, so the
-    test is cautious (Owen 2007 on bootstrapping crossed effects). But few seeds understate how much seeds differ: with
-    ``S`` of them the bootstrap sees ``(S - 1)/S`` of their variance.
-
-    Args:
-        gold: Task -> gold scores, ``(n,)``.
-        a: Task -> similarities of one system, ``(S, n)``: a row a seed.
-        b: The same of the other system, with as many seeds.
-        resamples: How many resamples are drawn.
-        seed: Of the draws.
-
-    Raises:
-        InputError: The tasks or the shapes do not match.
-    """
-    _check_match(gold, a, b)
-    rng = np.random.default_rng(seed)
-    differences, observed = [], []  # of each task: (S, R) and (S,)
-    for task, scores in gold.items():
-        seeds = len(a[task])
-        rho = _resampled_spearman(scores, np.concatenate([a[task], b[task]]), resamples, rng)
-        differences.append(rho[:seeds] - rho[seeds:])
-        observed.append([spearman(scores, x) - spearman(scores, y) for x, y in zip(a[task], b[task], strict=True)])
-    by_seed = np.mean(differences, axis=0)  # (S, R)
-    drawn = rng.integers(len(by_seed), size=by_seed.shape)
-    resampled = np.take_along_axis(by_seed, drawn, axis=0).mean(axis=0)  # (R,)
-    sides = np.sum(resampled <= 0), np.sum(resampled >= 0)
-    return PairedTest(
-        difference=float(np.mean(observed)),
-        ci95=percentile_interval(resampled),
-        p_value=min(1.0, 2 * (float(min(sides)) + 1) / (resamples + 1)),
-    )
-
-
-def _check_match(gold: Mapping[str, np.ndarray], a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> None:
-    if not gold or not gold.keys() == a.keys() == b.keys():
-        raise InputError(f"the tasks differ: gold has {sorted(gold)}, a has {sorted(a)}, b has {sorted(b)}")
-    seeds = len(next(iter(a.values())))
-    problems = [
-        f"{task}: {name} is of shape {system[task].shape}, must be {(seeds, len(scores))}: (seeds, pairs)"
-        for task, scores in gold.items()
-        for name, system in (("a", a), ("b", b))
-        if system[task].shape != (seeds, len(scores))
-    ]
-    if problems:
-        raise InputError(problems)
-
-
 def _draws(n: int, resamples: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """Yield, in chunks of rows, how often each of ``n`` items is in each resample: ``(<= _CHUNK, n)``."""
     for start in range(0, resamples, _CHUNK):
@@ -199,25 +127,50 @@ def _draws(n: int, resamples: int, rng: np.random.Generator) -> Iterator[np.ndar
         yield np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n)
 
 
-def _resampled_spearman(
-    gold: np.ndarray, similarities: np.ndarray, resamples: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Spearman x 100 of ``similarities`` ``(K, n)`` on resamples of the pairs, the same for all rows: ``(K, R)``.
+def redrawn_means(values: np.ndarray, gold: None = None) -> Redrawn:
+    """Return 100 times the mean of each row of ``values`` ``(K, n)``, as a function of the draws."""
+    return lambda counts: 100 * (values @ counts.T) / values.shape[1]
+
+
+def redrawn_spearmans(values: np.ndarray, gold: np.ndarray) -> Redrawn:
+    """Return Spearman's rho x 100 of each row of ``values`` ``(K, n)`` with ``gold`` ``(n,)``, as a function of draws.
 
     Nothing is sorted per resample: the order of the distinct values is always the same, only how often each was
     drawn changes, and the ranks follow from that.
     """
-    groups = [np.unique(values, return_inverse=True)[1] for values in (gold, *similarities)]
-    chunks = []
-    for counts in _draws(len(gold), resamples, rng):
+    groups = [np.unique(row, return_inverse=True)[1] for row in (gold, *values)]
+
+    def redrawn(counts: np.ndarray) -> np.ndarray:
         centred_gold, *centred = (_centred_ranks(group, counts) for group in groups)
         weighted = counts * centred_gold
         variance = (weighted * centred_gold).sum(axis=1)
         covariances = np.stack([(weighted * ranks).sum(axis=1) for ranks in centred])
         variances = np.stack([(counts * ranks * ranks).sum(axis=1) for ranks in centred])
         with np.errstate(invalid="ignore"):  # 0/0: a side is constant in this resample
-            chunks.append(100 * covariances / np.sqrt(variance * variances))
-    return np.concatenate(chunks, axis=1)
+            return 100 * covariances / np.sqrt(variance * variances)
+
+    return redrawn
+
+
+def redrawn_average_precisions(values: np.ndarray, gold: np.ndarray) -> Redrawn:
+    """Return the average precision x 100 of each row of ``values`` ``(K, n)``, as a function of the draws.
+
+    As scikit-learn's: items of the same value are found together. ``gold`` ``(n,)`` is 1 for what is to be found.
+    """
+    orders = [np.argsort(-row, kind="stable") for row in values]
+    starts = [np.flatnonzero(np.diff(-row[order], prepend=-np.inf)) for row, order in zip(values, orders, strict=True)]
+
+    def redrawn(counts: np.ndarray) -> np.ndarray:
+        figures = []
+        for order, start in zip(orders, starts, strict=True):
+            drawn = np.add.reduceat(counts[:, order], start, axis=1)  # of each distinct value, (R, G)
+            right = np.add.reduceat(counts[:, order] * gold[order], start, axis=1)
+            with np.errstate(invalid="ignore"):  # 0/0: nothing drawn so far, or no label 1 in this resample
+                precision = np.cumsum(right, axis=1) / np.cumsum(drawn, axis=1)
+                figures.append(100 * np.nansum(right * precision, axis=1) / right.sum(axis=1))
+        return np.stack(figures)
+
+    return redrawn
 
 
 def _centred_ranks(group: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -6,7 +6,6 @@ import platform
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,9 +13,9 @@ import numpy as np
 from fmicl_text.encoder import load_model
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.embeddings import embed
+from fmicl_text.evaluation.items import Items, Parts
 from fmicl_text.evaluation.statistics import bootstrap_interval, spearman
 from fmicl_text.evaluation.suites import Pairs, Suite, load_pairs, load_suite
-from fmicl_text.files import write_json
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -44,8 +43,8 @@ class StsResult:
         max_seq_length: Tokens after which the model cuts a sentence; None if it never does.
         tasks: Task -> score.
         missing: Task -> why it could not be scored.
-        gold: Task -> gold scores, ``(n,)``; see :meth:`write`.
-        similarities: Task -> cosines of the same pairs, ``(n,)``, for paired tests; see :meth:`write`.
+        gold: Task -> gold scores, ``(n,)``.
+        similarities: Task -> cosines of the same pairs, ``(n,)``.
         precision: Type of the model's weights, such as ``float32``, or ``bfloat16 autocast``.
     """
 
@@ -63,6 +62,11 @@ class StsResult:
     def average(self) -> float | None:
         """Mean over the tasks; None if any is missing, since the rest is not comparable with any suite average."""
         return None if self.missing else float(np.mean([task.spearman for task in self.tasks.values()]))
+
+    @property
+    def items(self) -> dict[str, Parts]:
+        """Task -> its pairs, for paired tests."""
+        return {task: (Items("spearman", self.similarities[task], gold),) for task, gold in self.gold.items()}
 
     def document(self) -> dict[str, Any]:
         """Return the result as plain values, ready for JSON."""
@@ -82,25 +86,6 @@ class StsResult:
             "precision": self.precision,
             "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
         }
-
-    def write(self, file: Path) -> None:
-        """Write the document to ``file``, NAME.json, and gold scores and cosines to NAME.similarities.json beside it.
-
-        The cosines have the digits that tell two float32 apart, so that ranks and ties read back are the same.
-        """
-        pairs = {
-            task: {
-                "gold": self.gold[task].tolist(),
-                "similarities": [float(str(cosine)) for cosine in similarities],
-            }
-            for task, similarities in self.similarities.items()
-        }
-        write_json(
-            file.with_suffix(".similarities.json"),
-            {"model": self.model, "suite": self.suite.name, "data": self.data, "pairs": pairs},
-            indent=None,
-        )
-        write_json(file, self.document())
 
 
 def evaluate(

@@ -20,7 +20,8 @@ import numpy as np
 from fmicl_text.encoder import load_model
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.embeddings import embed
-from fmicl_text.evaluation.statistics import mean_interval, percentile_interval, resampled_means
+from fmicl_text.evaluation.items import Items, Parts, digest, interval, score
+from fmicl_text.evaluation.statistics import percentile_interval, resampled_means
 from fmicl_text.evaluation.transfer_tasks import TASKS, TransferTask, load_tasks
 from fmicl_text.run import versions
 
@@ -81,7 +82,7 @@ class TransferResult:
         max_seq_length: Tokens after which the model cuts a text; None if it never does.
         tasks: Task -> score.
         missing: Task -> why it could not be scored.
-        correct: Task -> whether each test row was classified right, ``(n,)``, for paired tests; not in the document.
+        items: Task -> its test rows, 1 where classified right, for paired tests; not in the document.
     """
 
     model: str
@@ -89,7 +90,7 @@ class TransferResult:
     max_seq_length: int | None
     tasks: dict[str, TaskAccuracy]
     missing: dict[str, str]
-    correct: dict[str, np.ndarray]
+    items: dict[str, Parts]
 
     @property
     def average(self) -> float | None:
@@ -151,18 +152,20 @@ def transfer(
     embedded = embed(model, chain.from_iterable(columns), batch_size, show_progress)
     if not np.isfinite(embedded.rows).all():
         raise InputError(f"{name or 'the model'} gives embeddings that are not finite numbers: nothing can be fitted")
-    scores, correct = {}, {}
+    scores: dict[str, TaskAccuracy] = {}
+    items: dict[str, Parts] = {}
     console = Console(stderr=True)
     for task, parts in track(loaded.items(), "Classifying", console=console, disable=not show_progress):
         x = {part: _features([embedded.of(column) for column in rows.texts]) for part, rows in parts.items()}
         y = {part: rows.labels for part, rows in parts.items()}
         predicted, regularisation = classify(x, y)
-        gold = y["all" if "all" in y else "test"]
-        correct[task] = predicted == gold
+        tested = parts["all" if "all" in parts else "test"]
+        gold = tested.labels
+        items[task] = (Items("mean", 1.0 * (predicted == gold), source=digest(*tested.texts)),)
         scores[task] = TaskAccuracy(
-            accuracy=float(100 * correct[task].mean()),
+            accuracy=score(items[task]),
             n=len(gold),
-            ci95=mean_interval(100.0 * correct[task]),
+            ci95=interval(items[task]),
             chosen=regularisation,
             **(_f1(gold, predicted) if task == "MRPC" else {}),
         )
@@ -172,7 +175,7 @@ def transfer(
         max_seq_length=model.max_seq_length,
         tasks=scores,
         missing=missing,
-        correct=correct,
+        items=items,
     )
 
 

@@ -13,8 +13,8 @@ from fmicl_text.recipe_file import load_recipe
 from fmicl_text.results import Document
 from fmicl_text.run import RunFolder
 
-_SINGLE_PAIRS = ".similarities"
-"""End of the name of a document that has a figure for each pair: what a study needs, and megabytes."""
+_ITEMS = ".items"
+"""End of the name of a document that has a figure for each item: what a study needs, and megabytes."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def _run(root: Path, path: Path) -> Source:
     if unfinished:
         raise InputError(f"the run in {root} is not finished ({unfinished[0]}); finish it by `fmicl train --resume`")
     files = {file.stem: file for folder in (root, run.path) for file in sorted((folder / "results").glob("*.json"))}
-    files = {name: file for name, file in files.items() if not name.endswith(_SINGLE_PAIRS)}
+    files = {name: file for name, file in files.items() if not name.endswith(_ITEMS)}
     return Source(
         model=run.model,
         recipe=recipe,

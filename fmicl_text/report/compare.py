@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from fmicl_text.evaluation.statistics import PairedTest, holm, paired_test
-from fmicl_text.report.runs import PairScores, Run, spread
+from fmicl_text.evaluation.items import Parts
+from fmicl_text.evaluation.paired import PairedTest, paired_test, same_items
+from fmicl_text.evaluation.statistics import holm
+from fmicl_text.report.results import Results
+from fmicl_text.report.runs import Run, spread
 
 _LEVEL = 0.05
+_AVERAGE = "average"
 _FEW = 5  # seeds, of whose variance a bootstrap sees less than 4/5
 
 
@@ -99,15 +102,8 @@ def _compare(run: Run, other: Run, suite: str, seeds: list[tuple[int, int]]) -> 
         {name: [result.tables[suite].scores[name].value for result in of_run] for name in names}
         for of_run in (ours, theirs)
     )
-    tests: dict[str, PairedTest] = {}
-    if all(suite in result.pairs for result in (*ours, *theirs)):
-        a, b = ([result.pairs[suite] for result in of_run] for of_run in (ours, theirs))
-        if _same_pairs([*a, *b]):
-            tests = _tests(a, b, names)
-        else:
-            warnings.append("no paired test: the runs were scored on other pairs")
-    else:
-        warnings.append("no paired test: what each item scored is not among the results")
+    tests, untested = _tests(names, _items(suite, ours), _items(suite, theirs))
+    warnings += untested
     adjusted = dict(zip(tests, holm([test.p_value for test in tests.values()]), strict=True))
     rows = [
         Difference(
@@ -126,22 +122,25 @@ def _compare(run: Run, other: Run, suite: str, seeds: list[tuple[int, int]]) -> 
     return Comparison(run.name, other.name, suite, seeds, rows, warnings)
 
 
-def _tests(a: list[dict[str, PairScores]], b: list[dict[str, PairScores]], names: list[str]) -> dict[str, PairedTest]:
-    """Test every task by itself, and the average of all."""
-    gold = {task: scores.gold for task, scores in a[0].items()}
-    systems = [{task: np.stack([seed[task].similarities for seed in of_run]) for task in gold} for of_run in (a, b)]
+def _tests(
+    names: list[str], a: dict[str, list[Parts]], b: dict[str, list[Parts]]
+) -> tuple[dict[str, PairedTest], list[str]]:
+    """Test every score by itself, and the average if it is that of tasks which all were; say which could not be."""
+    tasks = [name for name in names if name != _AVERAGE]
+    known = [name for name in tasks if name in a and name in b]
+    paired = [name for name in known if same_items([*a[name], *b[name]])]
+    tests = {name: paired_test({name: a[name]}, {name: b[name]}) for name in paired}
+    if _AVERAGE in names and paired == tasks:
+        ours, theirs = ({name: of_run[name] for name in tasks} for of_run in (a, b))
+        tests[_AVERAGE] = paired_test(ours, theirs)
+    why = {
+        "what each item scored is not among the results": [name for name in tasks if name not in known],
+        "the runs were scored on other items": [name for name in known if name not in paired],
+    }
+    return tests, [f"no paired test of {', '.join(scores)}: {reason}" for reason, scores in why.items() if scores]
 
-    def test(tasks: Mapping[str, np.ndarray]) -> PairedTest:
-        ours, theirs = ({task: system[task] for task in tasks} for system in systems)
-        return paired_test(tasks, ours, theirs)
 
-    by_task = {task: test({task: gold[task]}) for task in gold if task in names}
-    return by_task | ({"average": test(gold)} if "average" in names else {})
-
-
-def _same_pairs(seeds: list[dict[str, PairScores]]) -> bool:
-    first = seeds[0]
-    return all(
-        seed.keys() == first.keys() and all(np.array_equal(seed[task].gold, first[task].gold) for task in first)
-        for seed in seeds[1:]
-    )
+def _items(suite: str, seeds: list[Results]) -> dict[str, list[Parts]]:
+    """Return the items of each score, once a seed, of those scores of which every seed has them."""
+    found = [of_seed.items.get(suite, {}) for of_seed in seeds]
+    return {name: [items[name] for items in found] for name in found[0] if all(name in items for items in found)}

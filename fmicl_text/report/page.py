@@ -13,7 +13,8 @@ from fmicl_text.evaluation.geometry import Estimate
 from fmicl_text.report.compare import Comparison
 from fmicl_text.report.pictures import Picture
 from fmicl_text.report.published import SUITE, TASKS, Figure
-from fmicl_text.report.runs import GeometryReport, Run, Table, spread
+from fmicl_text.report.results import GeometryReport, Table
+from fmicl_text.report.runs import Run, spread
 
 Rows = list[tuple[str, list[str]]]
 """Heading of a row, and a cell for each run."""
@@ -147,6 +148,7 @@ class Suite:
     def notes(self) -> list[str]:
         """Missing tasks, and what else differs between runs whose figures stand side by side."""
         notes = [f"{task} is missing: {why}" for table in self._all() for task, why in table.missing.items()]
+        notes += [f"{task} has no interval: {why}" for table in self._all() for task, why in table.no_interval.items()]
         facts = [{"protocol": table.protocol, **table.facts} for table in self._all()]
         for name in dict.fromkeys(name for of_table in facts for name in of_table):
             values = dict.fromkeys(of_table.get(name, "unknown") for of_table in facts)
@@ -221,7 +223,7 @@ def render(page: Page) -> str:
         loader=PackageLoader("fmicl_text.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.lstrip_blocks = True
-    filters = {"mean_sd": mean_sd, "points": _points, "interval": _interval, "p": _p_value}
+    filters = {"mean_sd": mean_sd, "points": _points, "interval": _signed_interval, "p": _p_value}
     environment.filters.update(filters)
     return environment.get_template("report.html").render(page=page, tasks=TASKS, version=__version__)
 
@@ -229,7 +231,7 @@ def render(page: Page) -> str:
 def mean_sd(found: tuple[float, float | None]) -> str:
     """Write a mean with its deviation, if there is one."""
     mean, sd = found
-    return f"{mean:.2f}" + (f" ± {sd:.2f}" if sd is not None else "")
+    return f"{mean:.2f}" + (f" ± {sd:.2f}".replace(" ", "\N{NO-BREAK SPACE}") if sd is not None else "")
 
 
 def table(of_seed: Table, name: str) -> str:
@@ -270,6 +272,10 @@ def _sources(figures: list[Figure]) -> list[tuple[str, str]]:
 
 def _points(difference: float) -> str:
     return f"{difference:+.2f}"
+
+
+def _signed_interval(interval: tuple[float, float] | None) -> str:
+    return _interval(interval, "+.2f")
 
 
 def _interval(interval: tuple[float, float] | None, digits: str = ".2f") -> str:

@@ -51,7 +51,7 @@ def training_pictures(runs: list[Run]) -> Iterator[Picture]:
 def comparison_pictures(comparisons: list[Comparison]) -> Iterator[Picture]:
     """Yield the differences of each comparison that has some."""
     for number, comparison in enumerate(comparisons, 1):
-        rows = {row.score: (row.difference, row.ci95) for row in comparison.rows}
+        rows = {row.score: (row.difference, row.ci95, row.inside_noise) for row in comparison.rows}
         title = f"{comparison.suite}: {comparison.run} less {comparison.other}"
         yield Picture(
             f"difference-{number}", f"differences, {title}", partial(plots.draw_differences, title=title, rows=rows)

@@ -127,15 +127,15 @@ def test_results_are_written_to_a_file_or_into_a_folder(run, tiny_encoder_path, 
     _, printed, _ = run("models/one", *small, "--output", "out/one.json", "--json")
     assert json.loads((tmp_path / "out" / "one.json").read_text()) == json.loads(printed)
     assert run("models/one", "models/two", *small, "--output", "results")[0] == 0
-    results = [path for path in (tmp_path / "results").iterdir() if ".similarities." not in path.name]
+    results = [path for path in (tmp_path / "results").iterdir() if ".items." not in path.name]
     written = {path.name: json.loads(path.read_text()) for path in results}
     assert {name: document["model"] for name, document in written.items()} == {
         "small-models-one.json": "models/one",
         "small-models-two.json": "models/two",
     }
     assert written["small-models-one.json"] == json.loads(printed)
-    pairs = json.loads((tmp_path / "results" / "small-models-one.similarities.json").read_text())["pairs"]
-    assert {task: len(of_task["gold"]) for task, of_task in pairs.items()} == {"A": 30, "B": 20}
+    items = json.loads((tmp_path / "results" / "small-models-one.items.json").read_text())["items"]
+    assert {task: [len(part["gold"]) for part in parts] for task, parts in items.items()} == {"A": [30], "B": [20]}
 
 
 def test_no_result_is_overwritten_unasked(run, tiny_encoder_path, small, tmp_path):

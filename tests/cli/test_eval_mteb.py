@@ -45,6 +45,7 @@ def run(capsys):
 
 def test_plan_then_one_table_of_main_scores(run, tiny_encoder_path, hub, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "140")
     for name in ("one", "two"):
         shutil.copytree(tiny_encoder_path, tmp_path / name)
     arguments = ["one", "two", "--tasks", "STSBenchmark", "--data", hub]
@@ -56,7 +57,12 @@ def test_plan_then_one_table_of_main_scores(run, tiny_encoder_path, hub, tmp_pat
     row = next(line for line in table.splitlines() if "STSBenchmark" in line)
     assert "cosine_spearman" in row
     assert row.count(f"{100 * documents[0]['tasks']['STSBenchmark']['main_score']:.2f}") == 2
+    low, high = (100 * end for end in documents[0]["tasks"]["STSBenchmark"]["ci95"])
+    assert row.count(f"({low:.2f} to {high:.2f})") == 2
     assert "finished" in run(*arguments)[2]
+    shutil.rmtree(tmp_path / "cache" / "items")  # as if mteb itself had made the results
+    table = run(*arguments)[1]
+    assert table.count("(no interval)") == 2 and "two: STSBenchmark has no interval: mteb's result was there" in table
 
 
 def test_a_missing_task_is_in_the_table_and_in_the_status(run, tiny_encoder_path, hub, tmp_path):

@@ -11,24 +11,26 @@ import pytest
 from conftest import WORDS
 from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
+from sklearn.metrics import average_precision_score
 
 from fmicl_text.errors import InputError
+from fmicl_text.evaluation.items import score
+from fmicl_text.evaluation.statistics import bootstrap_interval
 from fmicl_text.evaluation.sts import cosines
 from fmicl_text.evaluation.sts import evaluate as evaluate_sts
 
 mteb = pytest.importorskip("mteb")
 
-from fmicl_text.evaluation.mteb import (  # noqa: E402
-    check_submittable,
-    evaluate,
-    plan,
+from fmicl_text.evaluation.mteb import check_submittable, evaluate, write_submission  # noqa: E402
+from fmicl_text.evaluation.mteb_cache import Kept  # noqa: E402
+from fmicl_text.evaluation.mteb_model import load_for_mteb  # noqa: E402
+from fmicl_text.evaluation.mteb_plan import Load, Speed, Texts, plan, task_load  # noqa: E402
+from fmicl_text.evaluation.mteb_selection import (  # noqa: E402
+    Selection,
     select_benchmark,
     select_suite,
     select_tasks,
-    write_submission,
 )
-from fmicl_text.evaluation.mteb_model import load_for_mteb  # noqa: E402
-from fmicl_text.evaluation.mteb_plan import Load, Speed, Texts, task_load  # noqa: E402
 
 PUBLIC = ["STSBenchmark", "TwitterSemEval2015", "Banking77Classification", "SciFact"]
 FOLDERS = {
@@ -227,6 +229,138 @@ def test_real_tasks_agree_with_the_suite_of_the_same_protocol(model, data_folder
     assert set(ours.tasks) == set(theirs.results)
     for name, task in ours.tasks.items():
         assert theirs.main_score(name) == pytest.approx(task.spearman / 100, abs=1e-4)
+
+
+# Intervals, of what each item scored
+
+
+def test_each_score_has_the_interval_of_its_own_items_or_a_reason(model, own, rows):
+    result = evaluate(model, select_suite(own))
+    embed = model.model.encode
+    assert result.ci95.keys() == {"Pairs", "Duplicates", "Moods", "Search"}
+    firsts, seconds, gold, labels = (list(column) for column in zip(*rows["pairs"], strict=True))
+    similarity = cosines(embed(firsts), embed(seconds))
+    expected = np.array(bootstrap_interval(np.array(gold), similarity)) / 100
+    assert result.ci95["Pairs"] == pytest.approx(tuple(expected), abs=1e-6)
+    (duplicates,) = result.items["Duplicates"]
+    assert duplicates.gold.tolist() == labels
+    assert average_precision_score(labels, duplicates.values) == pytest.approx(
+        result.main_score("Duplicates"), abs=1e-6
+    )
+    (moods,) = result.items["Moods"]
+    assert set(np.round(10 * moods.values, 9)) <= set(range(11)), "of mteb's ten classifiers"
+    corpus, queries = list(rows["corpus"]), list(rows["queries"])
+    unit = {name: embed(list(rows[name].values()), normalize_embeddings=True) for name in ("queries", "corpus")}
+    ranked = np.argsort(-(unit["queries"] @ unit["corpus"].T), axis=1)
+    gains = {}
+    for query, document, _ in rows["relevant"]:  # one for each query
+        rank = list(ranked[queries.index(query)]).index(corpus.index(document))
+        gains[query] = 1 / np.log2(rank + 2) if rank < 10 else 0
+    (search,) = result.items["Search"]
+    assert search.values == pytest.approx([gains[query] for query in sorted(queries)])
+    document = result.document()["tasks"]
+    assert [document[name]["n"] for name in result.results] == [60, 60, 30, None, 10]
+    assert document["Groups"]["ci95"] is None and "clustering is scored as a whole" in document["Groups"]["no_interval"]
+    assert document["Search"]["ci95"][0] < result.main_score("Search") < document["Search"]["ci95"][1]
+
+
+def mock_tasks():
+    """Tasks of mteb's own tests: other types, several languages and splits."""
+    from mteb import mocks
+
+    names = (
+        "MockMultilingualClassificationTask MockMultilingualPairClassificationTask MockMultilingualSTSTask "
+        "MockMultilingualSummarizationTask MockMultilingualRerankingTask MockRetrievalDialogTask "
+        "MockMultilingualBitextMiningTask"
+    )
+    tasks = [getattr(mocks, name)() for name in names.split()]
+    translated = mocks.MockBitextMiningTask()
+    translated.metadata = translated.metadata.model_copy(update={"name": "Translated", "main_score": "f1"})
+    return [*tasks, translated]
+
+
+def test_items_give_mtebs_main_score_whatever_the_type(model):
+    tasks = mock_tasks()
+    result = evaluate(model, Selection("mocks", tuple(tasks), "memory", {}))
+    assert (result.missing, result.no_interval) == ({}, {})
+    for task in tasks:
+        parts = result.items[task.metadata.name]
+        assert len(parts) == len(task.hf_subsets) * len(task.eval_splits)
+        assert score(parts) / 100 == pytest.approx(result.main_score(task.metadata.name), abs=5.6e-6)
+
+
+@pytest.mark.parametrize("option", ["ignore_identical_ids", "skip_first_result"])
+def test_hits_that_mteb_leaves_out_are_left_out(model, own, rows, option):
+    """As in ArguAna and in sets of duplicates, where a query is among the documents and finds itself first."""
+    asked = {key: text for key, text in rows["corpus"].items() if int(key) < 12}
+    write_jsonl(own.parent / "queries.jsonl", [{"id": key, "text": text} for key, text in asked.items()])
+    lines = [f"{key}\t{int(key) + 1}\t1" for key in asked]
+    (own.parent / "relevant.tsv").write_text("query-id\tcorpus-id\tscore\n" + "\n".join(lines))
+    search = select_suite(own).tasks[-1]
+    plain = evaluate(model, Selection("own", (search,), "memory", {})).main_score("Search")
+    other = type("Other", (type(search),), {option: True})()
+    other.metadata = search.metadata.model_copy(update={"name": "Other"})
+    other.dataset, other.data_loaded = search.dataset, True
+    found = evaluate(model, Selection("own", (other,), "memory", {}))
+    assert found.main_score("Other") > plain
+    assert found.no_interval == {} and score(found.items["Other"]) / 100 == pytest.approx(
+        found.main_score("Other"), abs=5.6e-6
+    )
+
+
+def test_types_that_have_no_items_say_so(model):
+    from mteb import mocks
+
+    for task in (mocks.MockMultilabelClassification(), mocks.MockRegressionTask()):
+        result = evaluate(model, Selection("mocks", (task,), "memory", {}))
+        (why,) = result.no_interval.values()
+        assert why.startswith(task.metadata.main_score) and result.ci95 == {}
+
+
+def test_items_that_do_not_give_the_main_score_are_none(model, own, tmp_path):
+    evaluate(model, select_suite(own))
+    (file,) = (tmp_path / "cache" / "items").rglob("Search.json")
+    document = json.loads(file.read_text())
+    document["items"][0]["values"][0] += 0.001
+    file.write_text(json.dumps(document))
+    result = evaluate(model, select_suite(own))
+    assert "Search" not in result.ci95
+    assert "and not its main score" in result.no_interval["Search"]
+
+
+def test_a_result_that_mteb_had_already_has_no_interval_and_says_what_to_do(model, own, tmp_path, encoded):
+    first = evaluate(model, select_suite(own))
+    shutil.rmtree(tmp_path / "cache" / "items")
+    encoded.clear()
+    again = evaluate(model, select_suite(own))
+    assert again.ci95 == {} and not encoded
+    (file,) = (tmp_path / "cache" / "results").rglob("Pairs.json")
+    assert f"remove {file} to score it anew" in again.no_interval["Pairs"]
+    file.unlink()
+    assert evaluate(model, select_suite(own)).ci95 == {"Pairs": first.ci95["Pairs"]}
+
+
+def test_an_interruption_between_mtebs_result_and_the_items_loses_nothing(model, hub, monkeypatch, encoded, tmp_path):
+    selection = select_tasks(["STSBenchmark"], hub)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Kept, "keep_items", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(model, selection)
+    encoded.clear()
+    assert evaluate(model, selection).ci95.keys() == {"STSBenchmark"}
+    assert not encoded and not list((tmp_path / "cache").rglob("*_predictions.json"))
+
+
+def test_predictions_cut_in_two_are_no_obstacle(model, hub, tmp_path):
+    selection = select_tasks(["STSBenchmark"], hub)
+    file = Kept(model.mteb_model_meta, mteb.ResultCache()).predictions(selection.tasks[0])
+    file.parent.mkdir(parents=True)
+    file.write_text('{"default": {"test": {"cosine_scores": [0.1, 0.')
+    assert evaluate(model, selection).ci95.keys() == {"STSBenchmark"}
 
 
 # What is recorded

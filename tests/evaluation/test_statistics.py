@@ -6,12 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from fmicl_text.errors import InputError
 from fmicl_text.evaluation.statistics import (
     bootstrap_interval,
     holm,
     mean_interval,
-    paired_test,
     resampled_pair_means,
     spearman,
 )
@@ -124,86 +122,3 @@ def test_holm_by_hand():
 def test_holm_is_at_least_the_p_value_and_at_most_bonferronis(p_values):
     for p, adjusted in zip(p_values, holm(p_values), strict=True):
         assert p <= adjusted <= min(1.0, len(p_values) * p)
-
-
-def systems(noise_a, noise_b, tasks=(400, 300), seeds=3, seed=0):
-    """Gold scores of some tasks, and two systems that see them through noise of their own in each seed."""
-    rng = np.random.default_rng(seed)
-    gold = {f"task {n}": rng.integers(0, 26, n) / 5 for n in tasks}
-    shared = {task: rng.normal(size=len(scores)) for task, scores in gold.items()}
-
-    def system(noise):
-        return {
-            task: scores + shared[task] + rng.normal(scale=noise, size=(seeds, len(scores)))
-            for task, scores in gold.items()
-        }
-
-    return gold, system(noise_a), system(noise_b)
-
-
-def test_paired_test_is_that_of_a_loop_over_scipy():
-    gold, a, b = systems(1.0, 1.1, tasks=(40, 60), seeds=2)
-    resamples = 50
-    rng = np.random.default_rng(9)
-    draws = {task: rng.integers(len(scores), size=(resamples, len(scores))) for task, scores in gold.items()}
-    seeds = rng.integers(2, size=(2, resamples))
-    slow = []
-    for r in range(resamples):
-        by_seed = [
-            np.mean(
-                [
-                    spearmanr(gold[task][draw[r]], a[task][s][draw[r]]).statistic
-                    - spearmanr(gold[task][draw[r]], b[task][s][draw[r]]).statistic
-                    for task, draw in draws.items()
-                ]
-            )
-            for s in range(2)
-        ]
-        slow.append(100 * np.mean([by_seed[s] for s in seeds[:, r]]))
-    found = paired_test(gold, a, b, resamples=resamples, seed=9)
-    assert found.ci95 == pytest.approx(tuple(np.percentile(slow, [2.5, 97.5])), abs=1e-9)
-    below, above = sum(d <= 0 for d in slow), sum(d >= 0 for d in slow)
-    assert found.p_value == pytest.approx(2 * (min(below, above) + 1) / (resamples + 1))
-    averages = [np.mean([[spearman(gold[task], row) for row in system[task]] for task in gold]) for system in (a, b)]
-    assert found.difference == pytest.approx(averages[0] - averages[1], abs=1e-9)
-
-
-def test_a_system_does_not_differ_from_itself():
-    gold, a, _ = systems(1.0, 1.0)
-    found = paired_test(gold, a, a)
-    assert (found.difference, found.ci95, found.p_value) == (0, (0, 0), 1)
-
-
-def test_a_clear_difference_is_significant_either_way_round():
-    gold, a, b = systems(0.5, 2.0)
-    better, worse = paired_test(gold, a, b), paired_test(gold, b, a)
-    assert better.p_value < 0.01
-    assert better.ci95[0] > 0
-    assert better.difference == pytest.approx(-worse.difference)
-    assert better.ci95 == pytest.approx((-worse.ci95[1], -worse.ci95[0]))
-    assert better.p_value == worse.p_value
-
-
-def test_equal_systems_are_seldom_told_apart():
-    found = [paired_test(*systems(1.0, 1.0, tasks=(150,), seeds=6, seed=s), resamples=200).p_value for s in range(60)]
-    assert sum(p < 0.05 for p in found) <= 7  # 5% of 60 is 3, with a standard deviation of 1.7
-    assert sum(p < 0.5 for p in found) >= 6  # cautious, not blind
-
-
-def test_an_effect_that_hangs_on_one_seed_is_not_significant():
-    gold, a, b = systems(1.0, 1.0, seeds=4)
-    for task, scores in gold.items():
-        a[task][0] = scores  # one lucky seed
-    assert paired_test(gold, a, b).p_value > 0.05
-
-
-def test_what_does_not_match_is_refused():
-    gold, a, b = systems(1.0, 1.0)
-    with pytest.raises(InputError, match="the tasks differ"):
-        paired_test(gold, a, {"task 400": b["task 400"]})
-    with pytest.raises(InputError) as caught:
-        paired_test(gold, a, {"task 400": b["task 400"][:2], "task 300": b["task 300"][:, :7]})
-    assert caught.value.problems == [
-        "task 400: b is of shape (2, 400), must be (3, 400): (seeds, pairs)",
-        "task 300: b is of shape (3, 7), must be (3, 300): (seeds, pairs)",
-    ]

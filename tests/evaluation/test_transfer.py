@@ -127,7 +127,7 @@ def test_every_task_on_the_model_s_own_embeddings(tiny_encoder, small_data):
         predicted = reference(x, y)
         gold = y.get("all", y.get("test"))
         score = result.tasks[task.name]
-        assert score.n == len(gold) == len(result.correct[task.name])
+        assert score.n == len(gold) == len(result.items[task.name][0].values)
         assert score.accuracy == pytest.approx(100 * np.mean(predicted == gold), abs=100 / len(gold) + 1e-9)
         assert score.ci95[0] < score.accuracy < score.ci95[1]
 
@@ -135,7 +135,7 @@ def test_every_task_on_the_model_s_own_embeddings(tiny_encoder, small_data):
 def test_f1_is_scikit_learns_with_its_interval(tiny_encoder, small_data):
     task = transfer(tiny_encoder, [MRPC], small_data)
     score, gold = task.tasks["MRPC"], load_task(MRPC, small_data)["test"].labels
-    predicted = np.where(task.correct["MRPC"], gold, 1 - gold)
+    predicted = np.where(task.items["MRPC"][0].values == 1, gold, 1 - gold)
     assert score.f1 == pytest.approx(100 * f1_score(gold, predicted), abs=1e-9)
     drawn = np.random.default_rng(1).integers(len(gold), size=(500, len(gold)))
     resampled = [100 * f1_score(gold[rows], predicted[rows], zero_division=np.nan) for rows in drawn]

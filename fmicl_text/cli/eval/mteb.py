@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from fmicl_text.evaluation.mteb import MtebResult, PlannedTask, Selection
+    from fmicl_text.evaluation.mteb import MtebResult
+    from fmicl_text.evaluation.mteb_plan import PlannedTask
+    from fmicl_text.evaluation.mteb_selection import Selection
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,9 +43,10 @@ def run(args: argparse.Namespace) -> int:
         raise InputError('mteb is not installed: pip install "fmicl-text[mteb]"')
     from rich.console import Console
 
-    from fmicl_text.evaluation.mteb import check_submittable, evaluate, plan, write_submission
+    from fmicl_text.evaluation.items import write_result
+    from fmicl_text.evaluation.mteb import check_submittable, evaluate, write_submission
     from fmicl_text.evaluation.mteb_model import load_for_mteb
-    from fmicl_text.files import write_json
+    from fmicl_text.evaluation.mteb_plan import plan
 
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library may print
         selection = _selection(args)
@@ -62,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
             result = evaluate(model, selection, args.batch_size, sys.stderr.isatty(), name)
             results.append(result)
             if file is not None:
-                write_json(file, result.document())
+                write_result(result, file)
             if args.submission:
                 write_submission(result, args.submission)
     if args.json:
@@ -77,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _selection(args: argparse.Namespace) -> Selection:
-    from fmicl_text.evaluation.mteb import select_benchmark, select_suite, select_tasks
+    from fmicl_text.evaluation.mteb_selection import select_benchmark, select_suite, select_tasks
 
     if args.suite is not None:
         if args.data is not None:
@@ -123,15 +126,16 @@ def _print(console: Console, selection: Selection, results: list[MtebResult]) ->
     from rich.text import Text
 
     protocol = results[0].document()["protocol"]
-    console.print(Text(f"{selection.name} ({selection.data}), {protocol}"), soft_wrap=True)
+    heading = f"{selection.name} ({selection.data}), {protocol} x 100, with 95% bootstrap intervals over the items"
+    console.print(Text(heading), soft_wrap=True)
     table = Table()
     table.add_column("task")
-    table.add_column("main score x100")
+    table.add_column("main score")
     for result in results:
         table.add_column(Text(result.model), justify="right")
     for task in selection.tasks:
         name = task.metadata.name
-        cells = [f"{100 * result.main_score(name):.2f}" if name in result.results else "missing" for result in results]
+        cells = [_score(result, name) for result in results]
         table.add_row(Text(name), task.metadata.main_score, *cells)
     table.add_section()
     for heading, values in _means(results).items():
@@ -141,6 +145,18 @@ def _print(console: Console, selection: Selection, results: list[MtebResult]) ->
     for result in results:
         for name, reason in result.missing.items():
             console.print(Text(f"{result.model}: {name} is missing: {reason}"), soft_wrap=True)
+        for name, reason in result.no_interval.items():
+            console.print(Text(f"{result.model}: {name} has no interval: {reason}"), soft_wrap=True)
+
+
+def _score(result: MtebResult, task: str) -> str:
+    if task not in result.results:
+        return "missing"
+    score = f"{100 * result.main_score(task):.2f}"
+    if task not in result.ci95:
+        return f"{score} (no interval)"
+    low, high = result.ci95[task]
+    return f"{score} ({100 * low:.2f} to {100 * high:.2f})"
 
 
 def _means(results: list[MtebResult]) -> dict[str, list[float | None]]:

@@ -48,8 +48,8 @@ def run(args: argparse.Namespace) -> int:
     """How well the cosine of two sentences agrees with the scores or labels of your own pairs."""
     from rich.console import Console
 
+    from fmicl_text.evaluation.items import write_result
     from fmicl_text.evaluation.pairs import evaluate
-    from fmicl_text.files import write_json
 
     (file,) = result_files(args.output, [args.model], f"pairs-{Path(args.file).stem}", args.overwrite)
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library may print
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         )
     document = result.document()
     if file is not None:
-        write_json(file, document)
+        write_result(result, file)
     if args.json:
         print(json.dumps(document, indent=2, allow_nan=False))
     else:

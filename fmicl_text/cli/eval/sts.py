@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     """Spearman correlation between the cosine of two sentences and what people say of them."""
     from rich.console import Console
 
+    from fmicl_text.evaluation.items import write_result
     from fmicl_text.evaluation.sts import evaluate
     from fmicl_text.evaluation.suites import load_suite
 
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         if not args.json:
             _print(Console(), result)
         if file is not None:
-            result.write(file)
+            write_result(result, file)
     if args.json:
         print(json.dumps(documents if len(documents) > 1 else documents[0], indent=2, allow_nan=False))
     return 0

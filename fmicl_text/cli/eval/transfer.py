@@ -30,9 +30,9 @@ def run(args: argparse.Namespace) -> int:
     """SentEval's seven classification tasks: logistic regression on frozen embeddings."""
     from rich.console import Console
 
+    from fmicl_text.evaluation.items import write_result
     from fmicl_text.evaluation.transfer import transfer
     from fmicl_text.evaluation.transfer_tasks import TASKS, choose_tasks
-    from fmicl_text.files import write_json
 
     tasks = choose_tasks([name.strip() for name in args.tasks.split(",")] if args.tasks else list(TASKS))
     files = result_files(args.output, args.models, "transfer", args.overwrite)
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         if not args.json:
             _print(Console(), result)
         if file is not None:
-            write_json(file, documents[-1])
+            write_result(result, file)
     if args.json:
         print(json.dumps(documents if len(documents) > 1 else documents[0], indent=2, allow_nan=False))
     return 0

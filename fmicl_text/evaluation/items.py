@@ -1,0 +1,136 @@
+"""What each item of a task scored: from it come the interval of a score, and the paired test of two systems.
+
+A result NAME.json has its items in NAME.items.json beside it, so that neither an encoder nor the data is needed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from fmicl_text.evaluation.statistics import (
+    Redrawn,
+    percentile_interval,
+    redrawn_average_precisions,
+    redrawn_means,
+    redrawn_spearmans,
+    resampled,
+)
+from fmicl_text.files import write_json
+
+Statistic = Literal["mean", "spearman", "average precision"]
+"""How a score comes of items: the mean of what each scored, or how well what is said of each agrees with its gold."""
+
+_STATISTICS: dict[Statistic, Callable[[np.ndarray, Any], Redrawn]] = {
+    "mean": redrawn_means,
+    "spearman": redrawn_spearmans,
+    "average precision": redrawn_average_precisions,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    """The items of a task, or of one split of it, and what a system made of them.
+
+    Attributes:
+        statistic: What the score is, x 100.
+        values: What each item scored, from 0 to 1; or what the system says of it, ``(n,)``.
+        gold: What it should say, ``(n,)``; None for a mean.
+        source: Which items these are: those of two systems can be paired if theirs is the same. See :func:`digest`.
+    """
+
+    statistic: Statistic
+    values: np.ndarray
+    gold: np.ndarray | None = None
+    source: str = ""
+
+    def same(self, other: Items) -> bool:
+        """Whether another system was scored on these very items, in the same way."""
+        alike = (self.statistic, self.source, len(self.values)) == (other.statistic, other.source, len(other.values))
+        if self.gold is None or other.gold is None:
+            return alike and self.gold is other.gold
+        return alike and np.array_equal(self.gold, other.gold)
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Items:
+        """Return what :meth:`document` wrote."""
+        gold = None if document["gold"] is None else np.array(document["gold"])
+        return cls(document["statistic"], np.array(document["values"]), gold, document["source"])
+
+    def document(self) -> dict[str, Any]:
+        """Return plain values, with the digits that tell two float32 apart, so that ranks and ties are kept."""
+        return {
+            "statistic": self.statistic,
+            "source": self.source,
+            "values": [float(str(value)) for value in self.values],
+            "gold": None if self.gold is None else self.gold.tolist(),
+        }
+
+
+Parts = tuple[Items, ...]
+"""A task's items; a task of several splits or languages is the mean of their scores."""
+
+
+class Scored(Protocol):
+    """A result that knows what each item scored."""
+
+    def document(self) -> dict[str, Any]:
+        """Return the result as plain values."""
+
+    @property
+    def items(self) -> Mapping[str, Parts]:
+        """Score -> its items."""
+
+
+def score(parts: Parts) -> float:
+    """Return the score x 100 of a task; NaN if a part of it has none."""
+    once = [np.ones((1, len(part.values))) for part in parts]
+    return float(np.mean([_redrawn([part])(drawn) for part, drawn in zip(parts, once, strict=True)]))
+
+
+def interval(parts: Parts, resamples: int = 1000, seed: int = 0) -> tuple[float, float]:
+    """Return the 95% percentile interval of :func:`score` over resamples of the items of each part."""
+    return percentile_interval(resampled_scores([parts], resamples, np.random.default_rng(seed))[0])
+
+
+def resampled_scores(systems: Sequence[Parts], resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the scores x 100 of ``K`` systems on resamples of the same items: ``(K, R)``."""
+    return np.mean(
+        [
+            resampled(_redrawn(part), len(part[0].values), resamples, rng)
+            for part in zip(*systems, strict=True)  # the same part, of each system
+        ],
+        axis=0,
+    )
+
+
+def digest(*columns: Iterable[str]) -> str:
+    """Return a digest of the texts of items, or of what else tells them from others."""
+    texts = hashlib.sha256()
+    for column in columns:
+        for text in column:
+            texts.update(f"{len(text)}:{text}".encode())
+    return texts.hexdigest()[:16]
+
+
+def items_file(file: Path) -> Path:
+    """Return where the items of a result in ``file`` are."""
+    return file.with_suffix(".items.json")
+
+
+def write_result(result: Scored, file: Path) -> None:
+    """Write what each item scored to ``NAME.items.json``, then the document to ``file``, ``NAME.json``."""
+    document = result.document()
+    items = {name: [part.document() for part in parts] for name, parts in result.items.items()}
+    write_json(items_file(file), {"model": document.get("model"), "items": items}, indent=None)
+    write_json(file, document)
+
+
+def _redrawn(of_systems: Sequence[Items]) -> Redrawn:
+    values = np.stack([items.values for items in of_systems])
+    return _STATISTICS[of_systems[0].statistic](values, of_systems[0].gold)
