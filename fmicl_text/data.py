@@ -6,6 +6,7 @@ training is an hour lost, and one that is skipped in silence changes what was tr
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -79,7 +80,7 @@ def load_rows(
 def _has_splits(source: str) -> bool:
     """Tell a Hub id from everything else."""
     path = Path(source)
-    return not (source.startswith(("sample:", "hf:")) or path.suffix.lower() in READERS or path.exists())
+    return not (source.startswith(("sample:", "hf:")) or path.suffix.lower() in READERS or os.path.exists(path))
 
 
 def _read(source: str, part: Literal["train", "heldout"], wanted: list[str]) -> Rows:

@@ -55,6 +55,11 @@ class RunFolder:
         return self.path / "model"
 
     @property
+    def tensorboard(self) -> Path:
+        """What TensorBoard shows, if the recipe reports to it."""
+        return self.path / "tensorboard"
+
+    @property
     def picture(self) -> Path:
         """Loss terms and development score over the steps."""
         return self.path / "training.png"

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from fmicl_text import hub, losses
 from fmicl_text.callbacks import LastStep, MetricsFile, Progress, SaveAfterEpoch
 from fmicl_text.checkpoints import newest_whole
-from fmicl_text.encoder import load_encoder
+from fmicl_text.encoder import load_encoder, load_model
 from fmicl_text.errors import InputError, RunFailedError, RunInterrupted
 from fmicl_text.evaluation.embeddings import cpu_has_bfloat16
 from fmicl_text.evaluation.geometry import measure_geometry
@@ -42,6 +43,7 @@ from fmicl_text.provenance import changes, provenance
 from fmicl_text.recipe import PublishSection, Recipe
 from fmicl_text.results import Document, SeedResult, TrainResult
 from fmicl_text.run import RunFolder, open_run
+from fmicl_text.trackers import place_tensorboard, require_trackers
 from fmicl_text.trainer import ContrastiveTrainer
 
 logger = logging.getLogger(__name__)
@@ -63,6 +65,7 @@ class Plan:
     steps: int
     device: str
     precision: str
+    remote_code: bool
 
 
 def train(
@@ -199,6 +202,7 @@ def plan(recipe: Recipe) -> Plan:
         steps=steps,
         device=str(arguments.device),
         precision=_precision(arguments),
+        remote_code=recipe.model.trust_remote_code,
     )
 
 
@@ -255,6 +259,7 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
     trainer.remove_callback(PrinterCallback)
     if trainer.pop_callback(ProgressCallback) is not None:
         trainer.add_callback(Progress())
+    place_tensorboard(trainer, folder.tensorboard)
     return trainer
 
 
@@ -272,6 +277,7 @@ def training_arguments(
     every = recipe.evaluate.every_steps
     settings: dict[str, Any] = {
         "report_to": "none",
+        "run_name": recipe.name if len(recipe.seeds) == 1 else f"{recipe.name}-seed-{seed}",
         "save_strategy": "steps",
         "save_steps": every,
         "save_total_limit": 2,
@@ -293,14 +299,17 @@ def training_arguments(
     if settings.get("bf16") and settings["use_cpu"] and not cpu_has_bfloat16():
         settings["bf16"] = False
     try:
-        return SentenceTransformerTrainingArguments(**settings)
+        arguments = SentenceTransformerTrainingArguments(**settings)
     except (ValueError, TypeError, ImportError) as error:
         raise InputError(f"train: {error}") from error
+    require_trackers(arguments.report_to)
+    return arguments
 
 
 def _measure_after(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) -> SeedResult:
     model = str(folder.model)
-    after = _measure(recipe, inputs, folder, "", lambda: SentenceTransformer(model), model)
+    load = partial(load_model, model, trust_remote_code=recipe.model.trust_remote_code)
+    after = _measure(recipe, inputs, folder, "", load, model)
     return SeedResult(seed, folder, after)
 
 
