@@ -37,9 +37,11 @@ def load_model(name: str, revision: str | None = None, trust_remote_code: bool =
 
     place = locate(name)
     with _explained(name, place, revision):
-        return SentenceTransformer(
+        model = SentenceTransformer(
             place, revision=revision, trust_remote_code=trust_remote_code, model_kwargs=dict(_SAFE)
         )
+    model.model_card_data.local_files_only = True  # or each save asks the Hub whether it has a model of this name
+    return model
 
 
 def load_encoder(section: ModelSection) -> SentenceTransformer:
@@ -62,6 +64,7 @@ def load_encoder(section: ModelSection) -> SentenceTransformer:
             transformer = Transformer(place, model_kwargs=_SAFE | hub, config_kwargs=hub, processor_kwargs=hub)
         pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode=section.pooling)
         model = SentenceTransformer(modules=[transformer, pooling], trust_remote_code=section.trust_remote_code)
+        model.model_card_data.local_files_only = True  # as above
     if section.max_seq_length is not None:
         model.max_seq_length = section.max_seq_length
     if section.head == "mlp":

@@ -141,7 +141,7 @@ def _read_parquet(path: Path, wanted: Sequence[str]) -> Rows:
         table = file.read(columns=list(wanted))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (OSError, pyarrow.ArrowException) as error:
+    except (OSError, pyarrow.ArrowException, UnicodeDecodeError) as error:  # the last: of a column's name
         raise InputError(f"{path}: not a whole Parquet file: {error}") from None
     try:
         columns = table.to_pydict()

@@ -26,20 +26,19 @@ def visible(text: str) -> str:
 class VisibleStream:
     """A text stream whose control characters are made visible.
 
-    A progress bar begins its writes by going back to the start of its line, or goes up in a write of its own: on a
-    terminal that is let through.
-
     Args:
         stream: Where text goes.
+        moves: Let a progress bar through, which begins its writes by going back to the start of its line, or goes up
+            in a write of its own.
 
     Attributes:
         rich_proxied_file: The stream itself, on which rich puts its own colours and tables; what these hold is made
             visible by :class:`fmicl_text.cli.console.Console`.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, moves: bool = False) -> None:
         self.rich_proxied_file = stream
-        self._moves = stream.isatty()
+        self._moves = moves
 
     def write(self, text: str) -> int:
         """Write text; return how many characters were asked for."""
@@ -61,7 +60,7 @@ class VisibleStream:
 def visible_output() -> Iterator[None]:
     """Make control characters visible in all that this process prints, by whatever library."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = VisibleStream(sys.stdout), VisibleStream(sys.stderr)
+    sys.stdout, sys.stderr = VisibleStream(sys.stdout), VisibleStream(sys.stderr, moves=sys.stderr.isatty())
     try:
         yield
     finally:

@@ -27,10 +27,11 @@ from fmicl_text.readers import READERS, read_file
 from fmicl_text.recipe import Columns, Recipe
 from fmicl_text.recipe_file import dump_recipe, load_recipe, shipped_recipes
 from fmicl_text.resources import resource_folder
+from fmicl_text.training_arguments import training_arguments_model
 
 EFFORT = int(os.environ.get("FMICL_FUZZ", "1"))
 """How many times as many examples; ``FMICL_FUZZ=100`` takes half an hour."""
-fuzz = settings(deadline=5000, suppress_health_check=list(HealthCheck))
+fuzz = settings(deadline=20_000, suppress_health_check=list(HealthCheck))
 
 RECIPES = [yaml.safe_load(file.read_text()) for file in shipped_recipes().values()]
 SUITES = [yaml.safe_load(file.read_text()) for file in resource_folder("suites").glob("*.yaml")]
@@ -163,6 +164,7 @@ def check_recipe(folder: Path, content: bytes, overrides: tuple[str, ...] = ()) 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    training_arguments_model()  # imports sentence-transformers, which no example is to wait for
     return tmp_path_factory.mktemp("fuzz")
 
 
@@ -262,7 +264,12 @@ DATA_CASES = {
     ".jsonl": [b"[" * 100_000, b'{"anchor": ' * 5000, b'{"anchor": ' + b"9" * 5000 + b"}", b'{"anchor": "\\ud800"}'],
     ".csv": [b'anchor,positive\n"' + b"x" * 200_000, b"anchor,anchor\n1,2\n", b"anchor,positive\na,\0\n", b"\xff"],
     ".tsv": [b"anchor\tpositive\r1\t2\r3\t4", b"\n\n"],
-    ".parquet": [b"PAR1", b"PAR1" + bytes(8) + b"PAR1", *(_parquet(table) for table in TABLES)],
+    ".parquet": [
+        b"PAR1",
+        b"PAR1" + bytes(8) + b"PAR1",
+        _parquet(TABLES[0]).replace(b"anchor", b"anch\x80r"),
+        *(_parquet(table) for table in TABLES),
+    ],
     ".txt": [b"\0", b"\xed\xa0\x80", b"\r\r\n"],
 }
 KINDS = {"anchor": text, "positive": number}
