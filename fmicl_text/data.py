@@ -106,7 +106,7 @@ def _hub_file(source: str) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
 
-    if not (match := _HUB_FILE.fullmatch(source)):
+    if not (match := _HUB_FILE.fullmatch(source)) or {".", ".."} & set(re.split("[/@]", source)):
         raise InputError(f"{source}: write it as hf://datasets/OWNER/NAME/FILE, or hf://datasets/OWNER/NAME@REV/FILE")
     try:
         path = hf_hub_download(match["id"], match["file"], repo_type="dataset", revision=match["revision"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterable
@@ -42,6 +43,6 @@ def convert(place: str) -> str:
     safe = f"{place}-safetensors" if Path(place).is_dir() else f"{place.replace('/', '-')}-safetensors"
     code = (
         "from sentence_transformers import SentenceTransformer; "
-        f"SentenceTransformer({place!r}).save_pretrained({safe!r})"
+        f"SentenceTransformer({json.dumps(place)}).save_pretrained({json.dumps(safe)})"
     )
     return f"python -c {shlex.quote(code)}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, JsonValue, PositiveInt
@@ -119,7 +120,7 @@ class EvaluateSection(Section):
 
     def conflicts(self) -> Iterator[Conflict]:
         """Everything is measured once."""
-        if len(set(self.after)) < len(self.after):
+        if len({Path(name).stem for name in self.after}) < len(self.after):  # which is what the results are called
             yield ("after",), f"has something twice: {', '.join(self.after)}"
 
 
@@ -188,6 +189,12 @@ class Recipe(Section):
     """One run for each; the results are summarised by mean and standard deviation."""
     publish: PublishSection = PublishSection()
     """Where the trained encoder goes."""
+
+    def pinned(self, revision: str | None) -> Recipe:
+        """Return the recipe with its base model at a revision, unless it names one itself."""
+        if revision is None or self.model.revision is not None:
+            return self
+        return self.model_copy(update={"model": self.model.model_copy(update={"revision": revision})})
 
     def conflicts(self) -> Iterator[Conflict]:
         """Seeds differ, and what is asked of the evaluation is there to be evaluated."""

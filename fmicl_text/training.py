@@ -41,6 +41,7 @@ from fmicl_text.memory import keep_memory
 from fmicl_text.plots import plot_training
 from fmicl_text.provenance import changes, provenance
 from fmicl_text.recipe import PublishSection, Recipe
+from fmicl_text.recipe_file import load_recipe
 from fmicl_text.results import Document, SeedResult, TrainResult
 from fmicl_text.run import RunFolder, open_run
 from fmicl_text.trackers import place_tensorboard, require_trackers
@@ -100,11 +101,14 @@ def train(
     if not torch.cuda.is_available():
         keep_memory()
     folder = output or Path("runs") / recipe.name
+    if resume and RunFolder(folder).recipe.is_file():
+        recipe = recipe.pinned(load_recipe(RunFolder(folder).recipe).model.revision)
     inputs = load_inputs(recipe)
     _check(recipe, inputs)
     if recipe.publish.repo is not None:
         hub.check_access(recipe.publish.repo)
     origin = provenance(recipe, inputs)
+    recipe = recipe.pinned(origin["base_model"].get("revision"))  # what a name on the Hub stands for may change
     with ExitStack() as stack:
         _in_first_process(lambda: stack.enter_context(open_run(folder, recipe, resume, overwrite)))
         interruption = stack.enter_context(Interruption(folder))
