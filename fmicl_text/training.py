@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
 from transformers import set_seed
@@ -385,7 +386,11 @@ def _save(model: SentenceTransformer, folder: Path) -> None:
     """Write the encoder beside its place, then move it there whole."""
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    model.save_pretrained(str(unfinished))
+    try:
+        model.save_pretrained(str(unfinished))
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(unfinished, ignore_errors=True)  # makes room
+        raise OSError(f"the model cannot be written to {folder}: {error}") from error
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(unfinished, folder)
 

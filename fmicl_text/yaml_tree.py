@@ -91,8 +91,8 @@ class Tree:
         def locate(line: int) -> Place:
             return Place(line, f"{path}:{line}")
 
-        if path.stat().st_size > _MOST_BYTES:
-            raise InputError(f"{path}: has {path.stat().st_size:,} bytes; more than {_MOST_BYTES:,} are not read")
+        if (size := path.stat().st_size if path.is_file() else 0) > _MOST_BYTES:
+            raise InputError(f"{path}: has {size:,} bytes; more than {_MOST_BYTES:,} are not read")
         node = _compose(read_text(path), locate)
         if not isinstance(node, yaml.MappingNode):
             raise InputError(f"{path}: {'is not a mapping of keys to values' if node else 'is empty'}")
