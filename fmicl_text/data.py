@@ -6,6 +6,7 @@ training is an hour lost, and one that is skipped in silence changes what was tr
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -79,7 +80,7 @@ def load_rows(
 def _has_splits(source: str) -> bool:
     """Tell a Hub id from everything else."""
     path = Path(source)
-    return not (source.startswith(("sample:", "hf:")) or path.suffix.lower() in READERS or path.exists())
+    return not (source.startswith(("sample:", "hf:")) or path.suffix.lower() in READERS or os.path.exists(path))
 
 
 def _read(source: str, part: Literal["train", "heldout"], wanted: list[str]) -> Rows:
@@ -105,7 +106,7 @@ def _hub_file(source: str) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
 
-    if not (match := _HUB_FILE.fullmatch(source)):
+    if not (match := _HUB_FILE.fullmatch(source)) or {".", ".."} & set(re.split("[/@]", source)):
         raise InputError(f"{source}: write it as hf://datasets/OWNER/NAME/FILE, or hf://datasets/OWNER/NAME@REV/FILE")
     try:
         path = hf_hub_download(match["id"], match["file"], repo_type="dataset", revision=match["revision"])

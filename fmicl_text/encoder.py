@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fmicl_text.errors import InputError
+from fmicl_text.pickles import files_of, refuse_pickles
 from fmicl_text.recipe import ModelSection
 from fmicl_text.samples import minilm_path
 
@@ -15,25 +19,29 @@ if TYPE_CHECKING:
 _SAFE = {"use_safetensors": True}  # weights in pickle files could run code
 
 
-def load_model(name: str, revision: str | None = None) -> SentenceTransformer:
+def load_model(name: str, revision: str | None = None, trust_remote_code: bool = False) -> SentenceTransformer:
     """Load a sentence encoder; one without pooling of its own gets mean pooling.
 
-    Weights must be safetensors, and code that comes with a model is not run.
+    Weights must be safetensors.
 
     Args:
         name: A model folder, a run folder (its ``model/`` is taken), a Hub id, or ``sample:minilm``.
         revision: Revision on the Hub.
+        trust_remote_code: Run code that comes with the model.
 
     Raises:
-        InputError: There is no such model, or it does not load.
+        InputError: There is no such model, it does not load, its weights are pickled (with the command that converts
+            them), or it needs code of its own that is not trusted.
     """
     from sentence_transformers import SentenceTransformer
 
     place = locate(name)
-    try:
-        return SentenceTransformer(place, revision=revision, model_kwargs=dict(_SAFE))
-    except Exception as error:  # transformers, safetensors and the Hub client each have their own
-        raise _cannot_load(name, place, error) from error
+    with _explained(name, place, revision):
+        model = SentenceTransformer(
+            place, revision=revision, trust_remote_code=trust_remote_code, model_kwargs=dict(_SAFE)
+        )
+    model.model_card_data.local_files_only = True  # or each save asks the Hub whether it has a model of this name
+    return model
 
 
 def load_encoder(section: ModelSection) -> SentenceTransformer:
@@ -48,15 +56,15 @@ def load_encoder(section: ModelSection) -> SentenceTransformer:
     from torch import nn
 
     if section.pooling is None:
-        model = load_model(section.base, section.revision)
+        model = load_model(section.base, section.revision, section.trust_remote_code)
     else:
-        place, hub = locate(section.base), {"revision": section.revision}
-        try:
+        place = locate(section.base)
+        hub = {"revision": section.revision, "trust_remote_code": section.trust_remote_code}
+        with _explained(section.base, place, section.revision):
             transformer = Transformer(place, model_kwargs=_SAFE | hub, config_kwargs=hub, processor_kwargs=hub)
-        except Exception as error:  # as above
-            raise _cannot_load(section.base, place, error) from error
         pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode=section.pooling)
-        model = SentenceTransformer(modules=[transformer, pooling])
+        model = SentenceTransformer(modules=[transformer, pooling], trust_remote_code=section.trust_remote_code)
+        model.model_card_data.local_files_only = True  # as above
     if section.max_seq_length is not None:
         model.max_seq_length = section.max_seq_length
     if section.head == "mlp":
@@ -74,15 +82,52 @@ def locate(name: str) -> str:
     if name == "sample:minilm":
         return str(minilm_path())
     folder = Path(name).expanduser()
-    if (folder / "model" / "modules.json").is_file():
+    if os.path.isfile(folder / "model" / "modules.json"):
         folder /= "model"
-    if folder.is_dir():
+    if os.path.isdir(folder):
         return str(folder)
     if name.startswith((".", "/", "~")):
         raise InputError(f"no model folder {name!r}")  # or it would be looked for on the Hub
     return name
 
 
-def _cannot_load(name: str, place: str, error: Exception) -> InputError:
-    where = "the folder holds none" if Path(place).is_dir() else "not a folder here, and not found on the Hub"
-    return InputError(f"no model {name!r} ({where}): {str(error).partition(chr(10))[0]}")
+@contextmanager
+def _explained(name: str, place: str, revision: str | None) -> Iterator[None]:
+    """Refuse pickles before they are read, where it can be known, and say why a model does not load."""
+    here = os.path.isdir(place)
+    if here:
+        refuse_pickles(name, place, files_of(Path(place)))
+    # transformers would have a public service convert other people's pickles, and load what anyone proposed there.
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
+    try:
+        yield
+    except Exception as error:  # transformers, safetensors and the Hub client each have their own
+        if not here:
+            refuse_pickles(name, place, _listed(place, revision))
+        if "trust_remote_code" in str(error):
+            raise InputError(
+                f"the model {name!r} brings Python code of its own, which is not run; if you have read it and trust "
+                "it, train from it with model.trust_remote_code: true in the recipe"
+            ) from error
+        where = "the folder holds none" if here else "not a folder here, and not found on the Hub"
+        raise InputError(f"no model {name!r} ({where}): {str(error).partition(chr(10))[0]}") from error
+    if not here:
+        refuse_pickles(name, place, _cached(place, revision))
+
+
+def _listed(repo: str, revision: str | None) -> list[str]:
+    """Return the names of a repository's files, none if it cannot be asked."""
+    from huggingface_hub import list_repo_files
+
+    try:
+        return list_repo_files(repo, revision=revision)
+    except Exception:  # the error there was says more
+        return []
+
+
+def _cached(repo: str, revision: str | None) -> list[str]:
+    """Return the names of the files that loading took from the Hub."""
+    from huggingface_hub import snapshot_download
+
+    cache = os.environ.get("SENTENCE_TRANSFORMERS_HOME")
+    return files_of(Path(snapshot_download(repo, revision=revision, cache_dir=cache, local_files_only=True)))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from fmicl_text.evaluation.density_ratio import binned_log_ratio, gaussian_log_ratio
+from fmicl_text.terminal import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +51,7 @@ def svg(draw: Draw, theme: Theme) -> str:
     file = io.StringIO()
     with _style(theme):
         _figure([draw]).savefig(file, format="svg", transparent=True, metadata={"Date": None})
-    return file.getvalue()
+    return visible(file.getvalue())  # XML has no control characters
 
 
 def save_png(path: Path, *draw: Draw, title: str | None = None) -> None:

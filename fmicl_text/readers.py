@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,7 +52,7 @@ def read_file(path: Path, wanted: Sequence[str]) -> Rows:
     Raises:
         InputError: If the file or a column is missing, the format unknown, or the file broken.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InputError(f"{path}: is a folder; name a file in it")
     if path.suffix.lower() not in READERS:
         raise InputError(f"{path}: unknown format; the name of a file of texts ends in {', '.join(READERS)}")
@@ -86,6 +87,8 @@ def _read_jsonl(path: Path, wanted: Sequence[str]) -> Rows:
         except json.JSONDecodeError as error:
             what = f"{error.msg} at column {error.colno}" if line.strip() else "the line is empty"
             raise InputError(f"{path}, line {number}: not JSON: {what}") from None
+        except (ValueError, RecursionError):  # what Python refuses to read
+            raise InputError(f"{path}, line {number}: thousands of digits, or of brackets in brackets") from None
         if not isinstance(record, dict):
             raise InputError(f'{path}, line {number}: not a JSON object, as {{"text": "..."}} is')
         there.update(dict.fromkeys(record))
@@ -138,9 +141,13 @@ def _read_parquet(path: Path, wanted: Sequence[str]) -> Rows:
         table = file.read(columns=list(wanted))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (OSError, pyarrow.ArrowException) as error:
+    except (OSError, pyarrow.ArrowException, UnicodeDecodeError) as error:  # the last: of a column's name
         raise InputError(f"{path}: not a whole Parquet file: {error}") from None
-    return Rows(table.to_pydict(), range(1, table.num_rows + 1), unit="row")
+    try:
+        columns = table.to_pydict()
+    except (ValueError, OverflowError, KeyError) as error:  # text that is not UTF-8; a time that Python cannot hold
+        raise InputError(f"{path}: has a value that is no text or number: {error}") from None
+    return Rows(columns, range(1, table.num_rows + 1), unit="row")
 
 
 def _lines(path: Path) -> list[str]:

@@ -6,6 +6,7 @@ Nothing heavy is imported here, unless a recipe has a ``train:`` section to chec
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,13 +21,21 @@ from fmicl_text.resources import resource_folder
 from fmicl_text.training_arguments import check_training_arguments
 
 
+def _check_revision(revision: str) -> str:
+    if not re.fullmatch(r"\w[\w./-]*", revision, re.ASCII) or ".." in revision:
+        raise refused(f'must be a branch, a tag or a commit, got "{revision}"')
+    return revision
+
+
 class ModelSection(Section):
     """The encoder to start from."""
 
     base: str
     """Hub id, local folder, or sample:minilm."""
-    revision: str | None = None
+    revision: Annotated[str, AfterValidator(_check_revision)] | None = None
     """Revision of the model on the Hub."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model: only if you have read it."""
     pooling: Literal["cls", "mean", "max"] | None = None
     """How token vectors become a sentence vector; default: what the model's files say, mean if they say nothing."""
     max_seq_length: PositiveInt | None = None
@@ -89,7 +98,7 @@ class DataSection(Section):
 
 def _check_suite(suite: str) -> str:
     known = ["geometry", "heldout", *sorted(path.stem for path in resource_folder("suites").glob("*.yaml"))]
-    if suite in known or (suite.endswith((".yaml", ".yml")) and Path(suite).is_file()):
+    if suite in known or (suite.endswith((".yaml", ".yml")) and os.path.isfile(suite)):
         return suite
     hint = did_you_mean(suite, known)
     raise refused(f'no suite "{suite}"{hint}; there are {", ".join(known)}, or name a YAML file')
@@ -111,7 +120,7 @@ class EvaluateSection(Section):
 
     def conflicts(self) -> Iterator[Conflict]:
         """Everything is measured once."""
-        if len(set(self.after)) < len(self.after):
+        if len({Path(name).stem for name in self.after}) < len(self.after):  # which is what the results are called
             yield ("after",), f"has something twice: {', '.join(self.after)}"
 
 
@@ -180,6 +189,12 @@ class Recipe(Section):
     """One run for each; the results are summarised by mean and standard deviation."""
     publish: PublishSection = PublishSection()
     """Where the trained encoder goes."""
+
+    def pinned(self, revision: str | None) -> Recipe:
+        """Return the recipe with its base model at a revision, unless it names one itself."""
+        if revision is None or self.model.revision is not None:
+            return self
+        return self.model_copy(update={"model": self.model.model_copy(update={"revision": revision})})
 
     def conflicts(self) -> Iterator[Conflict]:
         """Seeds differ, and what is asked of the evaluation is there to be evaluated."""

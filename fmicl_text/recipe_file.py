@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +33,7 @@ def find_recipe(source: str | Path) -> Path:
     Raises:
         InputError: If there is no such recipe, or several.
     """
-    if Path(source).is_file():
+    if os.path.isfile(source):
         return Path(source)
     shipped = shipped_recipes()
     name = str(source)

@@ -12,11 +12,13 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
+from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
 from transformers import set_seed
@@ -26,7 +28,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from fmicl_text import hub, losses
 from fmicl_text.callbacks import LastStep, MetricsFile, Progress, SaveAfterEpoch
 from fmicl_text.checkpoints import newest_whole
-from fmicl_text.encoder import load_encoder
+from fmicl_text.encoder import load_encoder, load_model
 from fmicl_text.errors import InputError, RunFailedError, RunInterrupted
 from fmicl_text.evaluation.embeddings import cpu_has_bfloat16
 from fmicl_text.evaluation.geometry import measure_geometry
@@ -41,8 +43,10 @@ from fmicl_text.memory import keep_memory
 from fmicl_text.plots import plot_training
 from fmicl_text.provenance import changes, provenance
 from fmicl_text.recipe import PublishSection, Recipe
+from fmicl_text.recipe_file import load_recipe
 from fmicl_text.results import Document, SeedResult, TrainResult
 from fmicl_text.run import RunFolder, open_run
+from fmicl_text.trackers import place_tensorboard, require_trackers
 from fmicl_text.trainer import ContrastiveTrainer
 
 logger = logging.getLogger(__name__)
@@ -64,6 +68,7 @@ class Plan:
     steps: int
     device: str
     precision: str
+    remote_code: bool
 
 
 def train(
@@ -98,11 +103,14 @@ def train(
     if not torch.cuda.is_available():
         keep_memory()
     folder = output or Path("runs") / recipe.name
+    if resume and RunFolder(folder).recipe.is_file():
+        recipe = recipe.pinned(load_recipe(RunFolder(folder).recipe).model.revision)
     inputs = load_inputs(recipe)
     _check(recipe, inputs)
     if recipe.publish.repo is not None:
         hub.check_access(recipe.publish.repo)
     origin = provenance(recipe, inputs)
+    recipe = recipe.pinned(origin["base_model"].get("revision"))  # what a name on the Hub stands for may change
     with ExitStack() as stack:
         _in_first_process(lambda: stack.enter_context(open_run(folder, recipe, resume, overwrite)))
         interruption = stack.enter_context(Interruption(folder))
@@ -200,6 +208,7 @@ def plan(recipe: Recipe) -> Plan:
         steps=steps,
         device=str(arguments.device),
         precision=_precision(arguments),
+        remote_code=recipe.model.trust_remote_code,
     )
 
 
@@ -256,6 +265,7 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
     trainer.remove_callback(PrinterCallback)
     if trainer.pop_callback(ProgressCallback) is not None:
         trainer.add_callback(Progress())
+    place_tensorboard(trainer, folder.tensorboard)
     return trainer
 
 
@@ -273,6 +283,7 @@ def training_arguments(
     every = recipe.evaluate.every_steps
     settings: dict[str, Any] = {
         "report_to": "none",
+        "run_name": recipe.name if len(recipe.seeds) == 1 else f"{recipe.name}-seed-{seed}",
         "save_strategy": "steps",
         "save_steps": every,
         "save_total_limit": 2,
@@ -294,14 +305,17 @@ def training_arguments(
     if settings.get("bf16") and settings["use_cpu"] and not cpu_has_bfloat16():
         settings["bf16"] = False
     try:
-        return SentenceTransformerTrainingArguments(**settings)
+        arguments = SentenceTransformerTrainingArguments(**settings)
     except (ValueError, TypeError, ImportError) as error:
         raise InputError(f"train: {error}") from error
+    require_trackers(arguments.report_to)
+    return arguments
 
 
 def _measure_after(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) -> SeedResult:
     model = str(folder.model)
-    after = _measure(recipe, inputs, folder, "", lambda: SentenceTransformer(model), model)
+    load = partial(load_model, model, trust_remote_code=recipe.model.trust_remote_code)
+    after = _measure(recipe, inputs, folder, "", load, model)
     return SeedResult(seed, folder, after)
 
 
@@ -373,7 +387,11 @@ def _save(model: SentenceTransformer, folder: Path) -> None:
     """Write the encoder beside its place, then move it there whole."""
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    model.save_pretrained(str(unfinished))
+    try:
+        model.save_pretrained(str(unfinished))
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(unfinished, ignore_errors=True)  # makes room
+        raise OSError(f"the model cannot be written to {folder}: {error}") from error
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(unfinished, folder)
 

@@ -10,12 +10,17 @@ from enum import Enum
 from inspect import isclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue, create_model
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, JsonValue, create_model
 from pydantic_core import PydanticCustomError
+
+from fmicl_text.trackers import unknown_tracker
 
 _ELSEWHERE = {
     "output_dir": "is not a recipe's to say; give `fmicl train --output FOLDER`",
     "seed": "belongs at the top of the recipe, as `seeds: [42]`",
+    "push_to_hub": "is not how this publishes; set publish.repo and publish.license",
+    "hub_model_id": "is not how this publishes; set publish.repo and publish.license",
+    "hub_token": "is a secret, which no recipe should hold: log in by `hf auth login`, or set HF_TOKEN",
 }
 _PLAIN = {str, int, float, bool, dict, list, types.NoneType}
 
@@ -45,6 +50,7 @@ def training_arguments_model() -> type[BaseModel]:
         field.name: (_refused(field.name) if field.name in _ELSEWHERE else _yaml_type(hints[field.name]), None)
         for field in dataclasses.fields(SentenceTransformerTrainingArguments)
     }
+    fields["report_to"] = (Annotated[_yaml_type(hints["report_to"]), AfterValidator(_check_trackers)], None)
     return create_model("TrainSection", __config__=ConfigDict(extra="forbid", strict=True), **fields)
 
 
@@ -55,6 +61,12 @@ def training_arguments_schema() -> dict[str, Any]:
     for field in properties.values():
         del field["default"]  # the null of a model that is for checking; the library's defaults hold
     return {"properties": properties, "additionalProperties": False, "$defs": schema["$defs"]}
+
+
+def _check_trackers(report_to: str | list[str] | None) -> str | list[str] | None:
+    if wrong := unknown_tracker(report_to):
+        raise PydanticCustomError("refused", "{message}", {"message": wrong})
+    return report_to
 
 
 def _refused(name: str) -> Any:

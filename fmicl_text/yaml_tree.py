@@ -1,7 +1,8 @@
 """YAML as plain values that remember where each of them was written.
 
 YAML is read by the core schema of version 1.2, where ``3e-5`` is a number and ``no`` is text: with it
-``eval_strategy: no`` means what it says. Anchors and aliases are refused.
+``eval_strategy: no`` means what it says. Anchors and aliases are refused, and so is what no person would write: a file
+of more than 100,000 bytes, twenty levels, and whole numbers of more than 64 bits.
 """
 
 from __future__ import annotations
@@ -30,6 +31,11 @@ _CORE_SCHEMA = (
         list("-+.0123456789"),
     ),
 )
+_MOST_BYTES = 100_000
+_DEEPEST = 20
+_LARGEST = 2**63 - 1
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+_SECRET = re.compile("token|secret|password|api_?key", re.IGNORECASE)
 _TAGS = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "seq", "map")}
 
 
@@ -85,9 +91,11 @@ class Tree:
         def locate(line: int) -> Place:
             return Place(line, f"{path}:{line}")
 
+        if (size := path.stat().st_size if path.is_file() else 0) > _MOST_BYTES:
+            raise InputError(f"{path}: has {size:,} bytes; more than {_MOST_BYTES:,} are not read")
         node = _compose(read_text(path), locate)
         if not isinstance(node, yaml.MappingNode):
-            raise InputError(f"{path}: {'a recipe is a mapping of keys to values' if node else 'is empty'}")
+            raise InputError(f"{path}: {'is not a mapping of keys to values' if node else 'is empty'}")
         self.problems: list[tuple[Place, str]] = []
         self._places: dict[KeyPath, Place] = {(): locate(_line(node))}
         self.value: dict[str, Any] = self._plain(node, (), locate)
@@ -98,8 +106,8 @@ class Tree:
         Raises:
             InputError: If it is not of this form, or one of the sections is a value.
         """
-        place = Place(sys.maxsize, f"--set {override}")
         key, equals, text = override.partition("=")
+        place = Place(sys.maxsize, f"--set {f'{key}=[secret]' if _SECRET.search(key) else override}")
         path = tuple(key.split("."))
         if not equals or not all(path):
             raise InputError(f"{place.text}: write it as KEY=VALUE, for example --set loss.divergence=js")
@@ -143,25 +151,40 @@ class Tree:
 
     def _plain(self, node: yaml.Node, path: KeyPath, locate: Locate) -> Any:
         here = locate(_line(node))
-        if node.tag not in _TAGS:
+        if len(path) > _DEEPEST:
+            self.problems.append((here, f"{dotted(path[:1])}: is nested in more than {_DEEPEST} levels"))
+        elif node.tag not in _TAGS:
             self.problems.append((here, f"{dotted(path)}: the YAML tag {node.tag} is not read"))
-            return None
-        if isinstance(node, yaml.SequenceNode):
+        elif isinstance(node, yaml.SequenceNode):
             self._places |= {(*path, index): locate(_line(item)) for index, item in enumerate(node.value)}
             return [self._plain(item, (*path, index), locate) for index, item in enumerate(node.value)]
-        if isinstance(node, yaml.MappingNode):
+        elif isinstance(node, yaml.MappingNode):
             return self._section(node, path, locate)
+        else:
+            return self._scalar(node, path, here)
+        return None
+
+    def _scalar(self, node: yaml.Node, path: KeyPath, here: Place) -> Any:
         try:
-            return yaml.constructor.SafeConstructor().construct_object(node)
-        except (ValueError, KeyError):  # `!!int many`
-            self.problems.append((here, f'{dotted(path)}: "{node.value}" is not of its tag {node.tag}'))
+            value = yaml.constructor.SafeConstructor().construct_object(node)
+        except (ValueError, KeyError, IndexError, yaml.YAMLError):  # `!!int many`
+            self.problems.append((here, f'{dotted(path)}: "{node.value:.60}" is not of its tag {node.tag}'))
             return None
+        if isinstance(value, int) and abs(value) > _LARGEST:
+            self.problems.append((here, f"{dotted(path)}: {node.value:.60} is too large a number"))
+            return None
+        if isinstance(value, str) and _NO_TEXT.search(value):
+            self.problems.append(
+                (here, f"{dotted(path)}: has an escape that stands for no text, such as \\0 or \\ud800")
+            )
+            return None
+        return value
 
     def _section(self, node: yaml.MappingNode, path: KeyPath, locate: Locate) -> dict[str, Any]:
         section: dict[str, Any] = {}
         for key_node, value_node in node.value:
             here, key = locate(_line(key_node)), key_node.value
-            if key_node.tag != "tag:yaml.org,2002:str":
+            if key_node.tag != "tag:yaml.org,2002:str" or not isinstance(key, str) or _NO_TEXT.search(key):
                 self.problems.append((here, f"{dotted(path)}: a key must be text"))
             elif key in section:
                 first = self._places[*path, key].text
@@ -197,3 +220,5 @@ def _compose(text: str, locate: Locate) -> yaml.Node | None:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise InputError(f"{locate(line).text}: not YAML: {error.reason}") from None
+    except RecursionError:
+        raise InputError(f"{locate(1).text}: is nested in more than {_DEEPEST} levels") from None

@@ -1,8 +1,8 @@
 """Real training processes that are killed and resumed: a process with all libraries in it, which forks one a trial.
 
 As a script: ``python fault_trials.py FOLDER RECIPE TRIALS SEED`` prints what came of each trial as a line of JSON.
-Nothing is patched: a trial dies by SIGKILL from outside after a random time, or by its own hand at the n-th time that
-Python's audit hook sees it touch its run folder, wherever that is: in the middle of a checkpoint, too.
+Nothing is patched: a trial dies by SIGKILL from outside after a random time, or by its own hand or a full disk at the
+n-th time that Python's audit hook sees it touch its run folder, wherever that is: in the middle of a checkpoint, too.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import importlib
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import sys
@@ -25,8 +26,11 @@ from typing import NamedTuple
 from fmicl_text.cli import main
 
 TOUCHES = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.listdir"}
-STOPS = [signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, None, signal.SIGKILL, signal.SIGINT]
+FULL = signal.SIGXFSZ
+"""Stands for a full disk: what the system sends, and Python ignores, when a file would grow over a limit."""
+STOPS = [signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, None, FULL, signal.SIGKILL, signal.SIGINT]
 """By which signal a trial stops at a touch; None is SIGKILL after some time."""
+ROOM = 60_000  # bytes that a file may have on a full disk: less than weights or an optimizer's state
 PATIENCE = 300  # seconds that a process may take
 IMPORTED_LATE = (
     "torch",
@@ -95,10 +99,12 @@ def watched(folder: Path, seen: Callable[[int], None], action: Callable[[], int]
 
 
 def die_at(touch: int, number: int) -> Callable[[int], None]:
-    """Send this process a signal at a touch."""
+    """Send this process a signal at a touch, or have its disk full from then on."""
 
     def die(count: int) -> None:
-        if count == touch:
+        if count == touch and number == FULL:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM, resource.RLIM_INFINITY))
+        elif count == touch:
             os.kill(os.getpid(), number)
 
     return die

@@ -300,11 +300,17 @@ class Handler(BaseHTTPRequestHandler):
         return {"id": repo, "modelId": repo, "sha": sha, "private": found.private, "siblings": siblings}
 
     def tree(self, repo: str, revision: str) -> Any:
-        found = self.repo(repo)
+        found, folder = self.repo(repo), ""
+        if revision not in found.heads | found.commits:
+            revision, _, folder = revision.partition("/")
+        files = found.commits[self.commit_of(found, revision)]
+        listed = {name: file for name, file in files.items() if not folder or name.startswith(f"{folder}/")}
+        if not listed:
+            raise Refusal(404, f"{folder} does not exist", "EntryNotFound")
         return [
             {"type": "file", "path": name, "size": len(file.content), "oid": file.blob}
             | ({"lfs": file.lfs} if file.large else {})
-            for name, file in found.commits[self.commit_of(found, revision)].items()
+            for name, file in listed.items()
         ]
 
     def branch(self, repo: str, branch: str) -> Any:

@@ -244,6 +244,12 @@ def test_an_empty_file(write, suffix):
         ("folder.csv", "folder.csv: is a folder; name a file in it"),
         ("sample:wikipedai", 'no sample "wikipedai" to train on (did you mean "wikipedia"?); there is wikipedia'),
         ("hf://owner/name/file.csv", "hf://owner/name/file.csv: write it as hf://datasets/OWNER/NAME/FILE"),
+        ("hf://datasets/a/b/../../x.csv", "hf://datasets/a/b/../../x.csv: write it as hf://datasets/OWNER/NAME/FILE"),
+        ("hf://datasets/a/b@../x.csv", "hf://datasets/a/b@../x.csv: write it as hf://datasets/OWNER/NAME/FILE"),
+        ("hf://datasets/../b/x.csv", "hf://datasets/../b/x.csv: write it as hf://datasets/OWNER/NAME/FILE"),
+        ("sample:../../etc/passwd", 'no sample "../../etc/passwd" to train on'),
+        ("x" * 300, "x" * 300 + ": no such file, and not to be had from the Hub: "),
+        ("x" * 300 + ".csv", "x" * 300 + ".csv: cannot be read: File name too long"),
         ("not a name!", "not a name!: no such file, and not to be had from the Hub: "),
     ],
 )

@@ -30,7 +30,7 @@ HEAVY = (
 
 # Lower layers know nothing of the higher ones; modules of one layer may know each other.
 LAYERS = (
-    ("errors", "files", "hints", "memory", "resources", "terms", "core"),
+    ("errors", "files", "hints", "memory", "resources", "terminal", "terms", "core"),
     (
         "features",
         "losses",
@@ -41,6 +41,7 @@ LAYERS = (
         "readers",
         "samples",
         "yaml_tree",
+        "trackers",
         "training_arguments",
     ),
     ("recipe_section", "recipe_losses", "recipe", "recipe_errors", "recipe_file"),

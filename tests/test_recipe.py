@@ -173,6 +173,13 @@ def test_missing_keys_are_at_their_section(write):
         ("evaluate.after=[st7]", 'evaluate.after[0]: no suite "st7" (did you mean "sts7"?); there are geometry,'),
         ("evaluate.after=[other.yaml]", 'evaluate.after[0]: no suite "other.yaml"'),
         ("evaluate.after=[sts7, sts7]", "evaluate.after: has something twice: sts7, sts7"),
+        ("model.revision=../../../x", 'model.revision: must be a branch, a tag or a commit, got "../../../x"'),
+        (
+            "train={hub_token: x}",
+            "train.hub_token: is a secret, which no recipe should hold: log in by `hf auth",
+        ),
+        ("train={push_to_hub: true}", "train.push_to_hub: is not how this publishes; set publish.repo and publish.l"),
+        ("data.rows=99999999999999999999", "data.rows: 99999999999999999999 is too large a number"),
         ("evaluate.every_steps=0", "evaluate.every_steps: must be greater than 0, got 0"),
         ("evaluate=null", "evaluate: must be a mapping of keys, got null"),
         ("train=[]", "train: must be a mapping of keys, got []"),
@@ -227,6 +234,15 @@ def test_a_suite_may_be_a_file(write, tmp_path):
     suite = tmp_path / "mine.yaml"
     suite.write_text("tasks: []")
     assert load_recipe(write(MINIMAL), [f"evaluate.after=[{suite}]"]).evaluate.after == [str(suite)]
+    (tmp_path / "sts7.yaml").write_text("tasks: []")
+    (found,) = problems(write(MINIMAL), f"evaluate.after=[sts7, {tmp_path}/sts7.yaml]")
+    assert "evaluate.after: has something twice" in found, "their results would be one file"
+
+
+def test_a_secret_on_the_command_line_is_not_repeated(write):
+    found = problems(write(MINIMAL), "publish.token=geheim")
+    assert found == ["--set publish.token=[secret]: publish.token: unknown key; known here are repo, private, license, "
+                     "language"]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -237,9 +253,11 @@ def test_a_suite_may_be_a_file(write, tmp_path):
         ("a: 1\nb: \x07\n", "recipe.yaml:2: not YAML: special characters are not allowed"),
         ("a: &x 1\nb: *x\n", "recipe.yaml:2: not YAML: aliases (*name) are not read; write the value out"),
         ("a: 1\n---\nb: 1\n", "recipe.yaml:2: not YAML: but found another document"),
+        ("#" * 100_001, "recipe.yaml: has 100,001 bytes; more than 100,000 are not read"),
+        ("[" * 3000, "recipe.yaml:1: is nested in more than 20 levels"),
         ("", "recipe.yaml: is empty"),
         ("# nothing\n", "recipe.yaml: is empty"),
-        ("- a\n", "recipe.yaml: a recipe is a mapping of keys to values"),
+        ("- a\n", "recipe.yaml: is not a mapping of keys to values"),
     ],
 )
 def test_what_is_no_recipe_at_all(write, text, problem):
@@ -388,9 +406,10 @@ texts = st.one_of(
         ["no", "null", "~", "3e-5", "010", "0x1", "true", "1:30", "2024-01-31", "", " a", "a: b", "# a", "="]
     ),
     st.text(
-        st.characters(exclude_categories=["Cs"], exclude_characters="\x85"), max_size=20
+        st.characters(exclude_categories=["Cs"], exclude_characters="\x85\0"), max_size=20
     ),  # PyYAML breaks lines at it
 )
+revisions = st.from_regex(r"[a-z0-9][a-z0-9./-]{0,9}", fullmatch=True).filter(lambda text: ".." not in text)
 positive = st.floats(1e-6, 1e6)
 optional = lambda values: st.none() | values  # noqa: E731
 kernels = st.one_of(
@@ -401,7 +420,7 @@ recipes = st.fixed_dictionaries(
     {
         "name": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,9}", fullmatch=True),
         "model": st.fixed_dictionaries(
-            {"base": texts}, optional={"revision": optional(texts), "max_seq_length": optional(st.integers(1, 512))}
+            {"base": texts}, optional={"revision": optional(revisions), "max_seq_length": optional(st.integers(1, 512))}
         ),
         "data": st.fixed_dictionaries(
             {
@@ -445,7 +464,7 @@ def test_resolved_recipe_is_tidy(write):
     text = dump_recipe(load_recipe(write(MINIMAL), ["evaluate.during=null", "seeds=[1, 2]"]))
     assert text == (
         "name: small\n"
-        "model:\n  base: some/encoder\n  head: none\n"
+        "model:\n  base: some/encoder\n  trust_remote_code: false\n  head: none\n"
         "data:\n  train: pairs.csv\n  split: train\n"
         "  columns:\n    anchor: question\n    positive: answer\n    negatives: []\n  views: columns\n"
         "loss:\n  objective: fmicl\n  learn_kernel: false\n"

@@ -140,7 +140,7 @@ def test_runs_are_called_by_what_tells_them_apart(tmp_path: Path) -> None:
         ("manifest.json", "{", "manifest.json: not JSON"),
         ("manifest.json", "[]", "names no seed"),
         ("metrics.jsonl", "nonsense\n", "metrics.jsonl: not the log"),
-        ("recipe.yaml", "a: [", "recipe.yaml: not YAML"),
+        ("recipe.yaml", "a: [", "recipe.yaml:1: not YAML"),
         ("results/sts7.json", '{"suite": "sts7"}', "sts7.json: not a result that fmicl wrote: protocol"),
         ("results/geometry.json", '{"geometry": {}}', "geometry.json: not a result"),
         ("results/again.json", None, "are both results of sts7"),

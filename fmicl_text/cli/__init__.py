@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from fmicl_text.errors import InputError, RunFailedError, RunInterrupted
+from fmicl_text.terminal import visible_output
 
 VERBS = {
     "train": "train a sentence encoder from a recipe",
@@ -22,12 +23,19 @@ VERBS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one ``fmicl`` command.
+    """Run one ``fmicl`` command; nothing it prints can command the terminal.
 
     Returns:
         0 done, 1 the run failed, 2 the user's input is wrong, 128 + its number if a signal ended it.
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when the Hub's client is imported
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries' bars too; read when tqdm is imported
+    with visible_output():
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="fmicl", description="Fine-tune sentence encoders with f-MICL losses.")
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
@@ -44,8 +52,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.verb is None:
         parser.print_help()
         return 2
-    if not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries' bars too; read when tqdm is imported
     try:
         status = importlib.import_module(f"fmicl_text.cli.{args.verb}").run(args)
         sys.stdout.flush()
@@ -58,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for problem in error.problems:
                 print(f"error: {problem}", file=sys.stderr)
         return 2
-    except RunFailedError as error:
+    except (RunFailedError, OSError) as error:  # such as a file that may not be written
         print(f"error: {error}", file=sys.stderr)
         return 1
     except RunInterrupted as error:

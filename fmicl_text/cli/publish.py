@@ -38,8 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Publish, and say where it is."""
-    from rich.console import Console
-    from rich.text import Text
+    from fmicl_text.cli.console import Console
 
     with Console(stderr=True).status("loading libraries"):
         from fmicl_text.hub import publish
@@ -60,8 +59,8 @@ def run(args: argparse.Namespace) -> int:
         overwrite=args.overwrite,
     )
     if published is None:
-        console.print(Text(f"{args.repo} would be {folder}"), soft_wrap=True)
+        console.print(f"{args.repo} would be {folder}", soft_wrap=True)
     else:
-        console.print(Text(f"published and checked: commit {published.commit}"), soft_wrap=True)
-        console.print(Text(published.url), soft_wrap=True)
+        console.print(f"published and checked: commit {published.commit}", soft_wrap=True)
+        console.print(published.url, soft_wrap=True)
     return 0

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from fmicl_text.cli.console import Console
     from fmicl_text.report.compare import Comparison
 
 
@@ -36,9 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the page, and print how the runs compare."""
-    from rich.console import Console
-    from rich.text import Text
-
+    from fmicl_text.cli.console import Console
     from fmicl_text.report import read_report, write_report
 
     report = read_report(args.runs, args.published)
@@ -50,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         console = Console()
         for comparison in report.comparisons:
             _print(console, comparison)
-        console.print(Text(f"page     {page}"), soft_wrap=True)
+        console.print(f"page     {page}", soft_wrap=True)
     if args.open:
         import webbrowser
 
@@ -61,9 +58,8 @@ def run(args: argparse.Namespace) -> int:
 def _print(console: Console, comparison: Comparison) -> None:
     """Print a table of differences, and what keeps them from meaning more."""
     from rich.table import Table
-    from rich.text import Text
 
-    console.print(Text(f"{comparison.suite}: {comparison.run} less {comparison.other}"), soft_wrap=True)
+    console.print(f"{comparison.suite}: {comparison.run} less {comparison.other}", soft_wrap=True)
     table = Table()
     table.add_column("score")
     for heading in ("difference", "95% interval", "p (Holm)"):
@@ -72,7 +68,7 @@ def _print(console: Console, comparison: Comparison) -> None:
     for row in comparison.rows:
         interval = "{:+.2f} to {:+.2f}".format(*row.ci95) if row.ci95 else ""
         p_value = "" if row.p_value is None else f"{row.p_value:.3f}"
-        table.add_row(Text(row.score), f"{row.difference:+.2f}", interval, p_value, row.verdict)
+        table.add_row(row.score, f"{row.difference:+.2f}", interval, p_value, row.verdict)
     console.print(table)
     for warning in comparison.warnings:
-        console.print(Text(f"warning: {warning}"), soft_wrap=True)
+        console.print(f"warning: {warning}", soft_wrap=True)

@@ -13,8 +13,7 @@ from uuid import uuid4
 from fmicl_text.errors import InputError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from fmicl_text.cli.console import Console
     from fmicl_text.results import TrainResult
     from fmicl_text.training import Plan
 
@@ -50,8 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, and print what came out."""
-    from rich.console import Console
-
+    from fmicl_text.cli.console import Console
     from fmicl_text.recipe_file import load_recipe
 
     folder = _run_folder(Path(args.recipe))
@@ -113,28 +111,29 @@ def _launch(args: argparse.Namespace) -> int:
 
 
 def _print_plan(console: Console, name: str, plan: Plan) -> None:
-    console.print(f"[bold]{name}[/bold] would run:", highlight=False)
+    console.print(f"{name} would run:", style="bold")
     lines = {
         "encoder": f"{plan.parameters:,} parameters, {plan.dimensions} dimensions, {plan.max_seq_length} tokens",
         "data": f"{plan.rows:,} rows of {', '.join(plan.columns)}",
         "loss": json.dumps(plan.loss),
         "training": f"{plan.steps:,} steps of {plan.batch} rows on {plan.device}, {plan.precision}",
     }
+    if plan.remote_code:
+        lines["code"] = "Python code that comes with the model is run (model.trust_remote_code)"
     for key, line in lines.items():
-        console.print(f"  {key:<10}{line}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"  {key:<10}{line}", soft_wrap=True)
 
 
 def _print_result(console: Console, result: TrainResult) -> None:
     """Print the table of scores, where things are, and the Python that uses the model."""
     from rich.table import Table
-    from rich.text import Text
 
     from fmicl_text.results import scores
 
     before, summary = scores(result.before), result.summary()
     if summary:
         several = len(result.seeds) > 1
-        console.print(Text(f"{result.folder}, percent"), soft_wrap=True)
+        console.print(f"{result.folder}, percent", soft_wrap=True)
         table = Table()
         table.add_column("score")
         if before:
@@ -148,12 +147,12 @@ def _print_result(console: Console, result: TrainResult) -> None:
             table.add_row(name, *cells)
         console.print(table)
     for seed in result.seeds:
-        console.print(f"model    {seed.folder.model}", highlight=False, soft_wrap=True)
-        console.print(f"picture  {seed.folder.picture}", highlight=False, soft_wrap=True)
+        console.print(f"model    {seed.folder.model}", soft_wrap=True)
+        console.print(f"picture  {seed.folder.picture}", soft_wrap=True)
     if result.published is not None:
-        console.print(f"on the Hub  {result.published.url}", highlight=False, soft_wrap=True)
-    console.print("\nUse it:\n", highlight=False)
+        console.print(f"on the Hub  {result.published.url}", soft_wrap=True)
+    console.print("\nUse it:\n")
     model = result.seeds[0].folder.model
-    console.print("    from sentence_transformers import SentenceTransformer", highlight=False)
-    console.print(f'    model = SentenceTransformer("{model}")', highlight=False, soft_wrap=True)
-    console.print('    embeddings = model.encode(["a sentence", "another one"])', highlight=False)
+    console.print("    from sentence_transformers import SentenceTransformer")
+    console.print(f'    model = SentenceTransformer("{model}")', soft_wrap=True)
+    console.print('    embeddings = model.encode(["a sentence", "another one"])')

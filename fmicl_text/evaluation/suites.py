@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import yaml
 from pydantic import ConfigDict, PositiveInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from fmicl_text.errors import InputError
 from fmicl_text.hints import did_you_mean
-from fmicl_text.readers import read_file, read_text, require_columns
+from fmicl_text.readers import read_file, require_columns
 from fmicl_text.resources import resource_folder
+from fmicl_text.yaml_tree import Tree
 
 _COLUMNS = ("sentence1", "sentence2", "score")
 _SHOWN = 5  # bad rows of one file that are listed
@@ -90,16 +91,17 @@ def load_suite(name: str) -> Suite:
     """
     folder = resource_folder("suites")
     path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
-    if not path.is_file():
+    if not os.path.isfile(path):
         shipped = sorted(file.stem for file in folder.glob("*.yaml"))
         raise InputError(
             f'no suite "{name}"{did_you_mean(name, shipped)}; '
             f"there are {', '.join(shipped)}, or give the path of a YAML file"
         )
+    tree = Tree(path)
+    if tree.problems:
+        raise InputError([f"{place.text}: {problem}" for place, problem in tree.problems])
     try:
-        suite = TypeAdapter(Suite).validate_python(yaml.safe_load(read_text(path)))
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+        suite = TypeAdapter(Suite).validate_python(tree.value)
     except ValidationError as error:
         raise InputError([f"{path}: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]) from error
     names = [task.name for task in suite.tasks]

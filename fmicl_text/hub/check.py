@@ -8,8 +8,8 @@ from pathlib import Path
 
 from fmicl_text.errors import InputError
 from fmicl_text.hub.private import local_paths, secrets
+from fmicl_text.pickles import PICKLES, convert
 
-_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz")
 _WEIGHTS = ".safetensors"
 _SENTENCEPIECE = ".model"
 _TEXTS = (".json", ".txt", ".jinja", ".md", ".yaml")
@@ -29,16 +29,13 @@ def encoder_files(folder: Path) -> list[Path]:
     files = [
         file for file in files if not any(part.startswith(".") for part in file.parts) and file.name != "README.md"
     ]
-    pickles = [file for file in files if file.suffix.lower() in _PICKLES]
+    pickles = [file for file in files if file.suffix.lower() in PICKLES]
     known = (_WEIGHTS, _SENTENCEPIECE, *_TEXTS)
     others = [file for file in files if file.suffix not in known and file.stem not in _LICENCES and file not in pickles]
     problems = [f"{folder / file}: is a pickle, which can run code on the machine that loads it" for file in pickles]
     if pickles:
-        safe = folder.with_name(f"{folder.name}-safetensors")
-        convert = f"SentenceTransformer({str(folder)!r}).save_pretrained({str(safe)!r})"
         problems.append(
-            "convert the weights, if you trust them, and publish what comes out:\n"
-            f'    python -c "from sentence_transformers import SentenceTransformer; {convert}"'
+            f"convert the weights, if you trust them, and publish what comes out:\n    {convert(str(folder))}"
         )
     problems += [f"{folder / file}: is not part of an encoder; move it elsewhere" for file in others]
     if not any(file.suffix == _WEIGHTS for file in files) and not pickles:

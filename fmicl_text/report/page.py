@@ -15,6 +15,7 @@ from fmicl_text.report.pictures import Picture
 from fmicl_text.report.published import SUITE, TASKS, Figure
 from fmicl_text.report.results import GeometryReport, Table
 from fmicl_text.report.runs import Run, spread
+from fmicl_text.terminal import visible
 
 Rows = list[tuple[str, list[str]]]
 """Heading of a row, and a cell for each run."""
@@ -216,7 +217,7 @@ class Published:
 
 
 def render(page: Page) -> str:
-    """Return the page as HTML. Names and texts are escaped, and the page may load and run nothing."""
+    """Return the page as HTML. Names and texts are escaped, none turns the order of others, and nothing is run."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -225,7 +226,7 @@ def render(page: Page) -> str:
     environment.lstrip_blocks = True
     filters = {"mean_sd": mean_sd, "points": _points, "interval": _signed_interval, "p": _p_value}
     environment.filters.update(filters)
-    return environment.get_template("report.html").render(page=page, tasks=TASKS, version=__version__)
+    return visible(environment.get_template("report.html").render(page=page, tasks=TASKS, version=__version__))
 
 
 def mean_sd(found: tuple[float, float | None]) -> str:

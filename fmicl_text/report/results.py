@@ -225,7 +225,7 @@ def read_document(path: Path) -> Any:
     """Read a JSON file; an InputError names one that is none."""
     try:
         return json.loads(read_text(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON: {error}") from None
 
 

@@ -10,13 +10,12 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-import yaml
-
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.geometry import Geometry
 from fmicl_text.readers import read_text
 from fmicl_text.report.results import Results, Table, read_document, read_results
 from fmicl_text.run import RunFolder
+from fmicl_text.yaml_tree import Tree
 
 
 @dataclass(frozen=True)
@@ -122,13 +121,9 @@ def _read_run(path: Path, name: str) -> Run:
         history, results = _read_history(folder.metrics), read_results(folder.path, False)
         seeds[manifest["seed"]] = SeedRun(folder.path, manifest, history, results)
     recipe_file = next((f / "recipe.yaml" for f in (path, *folders) if (f / "recipe.yaml").is_file()), None)
+    recipe = Tree(recipe_file).value if recipe_file else {}
     text = read_text(recipe_file) if recipe_file else ""
-    try:
-        recipe = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise InputError(f"{recipe_file}: not YAML: {' '.join(str(error).split())}") from error
-    before = read_results(path, True)
-    return Run(name, path, recipe if isinstance(recipe, dict) else {}, text, before, seeds)
+    return Run(name, path, recipe, text, read_results(path, True), seeds)
 
 
 def _seed_of(folder: Path) -> int:
@@ -142,5 +137,5 @@ def _read_history(path: Path) -> list[dict[str, Any]]:
     lines = read_text(path).splitlines()
     try:
         return [dict(json.loads(line)) for line in lines]
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: not the log of a training, one JSON object a line: {error}") from None

@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 import torch
 from hub_client import Finished, Fmicl, environment
-from hub_server import Fault, HubServer
+from hub_server import Fault, File, HubServer
 from huggingface_hub import ModelCard
 from run_folders import finished_run, write
+from safetensors.torch import load
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Dense
 
 TOKEN = "hf_" + "Secret" * 5 + "0123"
 READER = "hf_" + "Reader" * 6
@@ -115,7 +117,7 @@ def test_a_dry_run_writes_the_same_files_and_asks_the_hub_nothing(publish, hub, 
     finished = publish(run, "--dry-run", "--private", token="")
     folder = tmp_path / "tiny-run-publish"
     assert finished.status == 0 and str(folder) in finished.out
-    assert [request for request in hub.requests if "agent-harnesses" not in request] == []
+    assert hub.requests == []
     written = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert publish(run, "--private").status == 0
     assert written == hub.repos["me/tiny"].files() and hub.repos["me/tiny"].private
@@ -191,7 +193,7 @@ def spoil(run: Path, how: str) -> None:
         ("running", "is not finished"),
         ("result missing", "is not finished"),
         ("pickle", "pytorch_model.bin: is a pickle"),
-        ("only a pickle", "python -c \"from sentence_transformers import SentenceTransformer; SentenceTransformer('"),
+        ("only a pickle", "python -c 'from sentence_transformers import SentenceTransformer; SentenceTransformer(\""),
         ("pickle in disguise", "notes.txt: is not text"),
         ("code", "modeling.py: is not part of an encoder"),
         ("local path", "notes.txt:2: has the local path /home/alice/private/pairs.csv in it"),
@@ -204,7 +206,7 @@ def test_a_refusal_asks_the_hub_nothing(publish, hub, run: Path, how: str, messa
     finished = publish(run)
     assert finished.status == 2 and message in finished.err, finished.err
     assert TOKEN not in finished.err and READER not in finished.err
-    assert [request for request in hub.requests if "agent-harnesses" not in request] == []
+    assert hub.requests == []
 
 
 def test_the_conversion_command_makes_what_can_be_published(publish, hub, run: Path, tmp_path: Path):
@@ -535,6 +537,59 @@ def test_an_adapter_on_a_base_of_the_hub_stays_one(publish, hub, adapter: Path, 
     files = hub.repos["me/tiny"].files()
     assert "adapter_model.safetensors" in files and "model.safetensors" not in files
     assert "pip install -U sentence-transformers peft" in files["README.md"].decode()
+
+
+# Base models of the Hub
+
+
+@pytest.fixture
+def base(hub: HubServer, tiny_encoder_path: Path) -> dict[str, bytes]:
+    """The files of me/base, an encoder on the Hub."""
+    folder = tiny_encoder_path
+    files = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    hub.make_repo("me/base", files=files)
+    return files
+
+
+def test_a_run_is_pinned_to_the_commit_that_its_base_model_had(command: Fmicl, hub, base, recipe: Path, tmp_path: Path):
+    """Though the Hub's model changes: the run folder repeats, and goes on with, the same one."""
+    options = ["--set", "model.base=me/base", "--set", "publish={}"]
+    repo, run = hub.repos["me/base"], tmp_path / "run"
+    commit = repo.heads["main"]
+    first = command("train", recipe, *options, "--output", run, HF_TOKEN=TOKEN)
+    assert first.status == 0, (first.err, hub.requests)
+    assert json.loads((run / "manifest.json").read_text())["base_model"] == {"revision": commit}
+    assert f"revision: {commit}\n" in (run / "recipe.yaml").read_text()
+    changed = dict(repo.commits[commit])
+    changed["config_sentence_transformers.json"] = File(b'{"similarity_fn_name": "dot"}', large=False)
+    repo.commit("main", changed, "another")
+    again = command("train", run / "recipe.yaml", "--output", tmp_path / "again", HF_TOKEN=TOKEN)
+    assert again.status == 0 and "changed" not in again.err, again.err
+    weights = [(folder / "model" / "model.safetensors").read_bytes() for folder in (run, tmp_path / "again")]
+    assert weights[0] == weights[1]
+    on = command("train", recipe, *options, "--output", run, "--resume", HF_TOKEN=TOKEN)
+    assert on.status == 0, on.err
+    new = command("train", recipe, *options, "--output", tmp_path / "new", HF_TOKEN=TOKEN)
+    assert new.status == 0 and repo.heads["main"] in (tmp_path / "new" / "recipe.yaml").read_text(), new.err
+
+
+@pytest.mark.parametrize("module", ["", "2_Dense/"])
+def test_pickles_of_the_hub_are_refused(
+    command: Fmicl, hub, base, tmp_path: Path, tiny_encoder_path: Path, module: str
+):
+    model = SentenceTransformer(str(tiny_encoder_path), device="cpu")
+    model.append(Dense(32, 32))
+    model.save_pretrained(str(tmp_path / "dense"), create_model_card=False)
+    folder = tmp_path / "dense"
+    files = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    torch.save(load(files.pop(f"{module}model.safetensors")), tmp_path / "weights")
+    name = f"{module}pytorch_model.bin"
+    hub.make_repo("me/old", files=files | {name: (tmp_path / "weights").read_bytes()})
+    (tmp_path / "pairs.csv").write_text("sentence1,sentence2,score\nthe dog,a cat,1\nman,woman,2\n")
+    finished = command("eval", "pairs", "me/old", tmp_path / "pairs.csv", HF_TOKEN=TOKEN)
+    assert finished.status == 2 and "Traceback" not in finished.err
+    assert f"the model 'me/old' has its weights in a pickle ({name})" in finished.err, finished.err
+    assert "save_pretrained(" in finished.err and "me-old-safetensors" in finished.err
 
 
 # At the end of training

@@ -99,10 +99,10 @@ def test_every_problem_of_a_suite_is_told_with_its_key(tmp_path):
     ("text", "message"),
     [
         ("name: [", "not YAML"),
-        ("just words", "dictionary"),
+        ("just words", "not a mapping of keys to values"),
         ("name: x\nprotocol: y\ntasks: []", "one or more"),
         ("name: x\nprotocol: y\ntasks: [{name: T, n: 1}, {name: T, n: 2}]", "name of its own"),
-        ("name: !!python/object/apply:os.getcwd []", "not YAML"),
+        ("name: !!python/object/apply:os.getcwd []", "is not read"),
     ],
 )
 def test_what_is_no_suite_is_refused(tmp_path, text, message):

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from fmicl_text.cli.eval.options import add_output_arguments, result_files
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from fmicl_text.cli.console import Console
     from fmicl_text.evaluation.geometry import Estimate, GeometryResult
 
 
@@ -42,8 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
     Beside each JSON file of --output goes a picture of the density ratio, NAME.png.
     """
-    from rich.console import Console
-
+    from fmicl_text.cli.console import Console
     from fmicl_text.evaluation.geometry import measure_geometry, own_pair_set, stsb_pair_set
     from fmicl_text.files import write_json
     from fmicl_text.plots import draw_density_ratio, save_png
@@ -71,10 +69,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _print(console: Console, result: GeometryResult) -> None:
     from rich.table import Table
-    from rich.text import Text
 
     geometry, ratio = result.geometry, result.geometry.density_ratio
-    console.print(Text(f"{result.model} on {result.data}"), soft_wrap=True)
+    console.print(f"{result.model} on {result.data}", soft_wrap=True)
     console.print(
         f"{geometry.sentences:,} sentences, {geometry.positives:,} positive pairs, {geometry.dimensions} dimensions"
     )

@@ -14,9 +14,9 @@ from fmicl_text.cli.eval.options import add_output_arguments, result_files
 from fmicl_text.errors import InputError
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
+    from fmicl_text.cli.console import Console
     from fmicl_text.evaluation.mteb import MtebResult
     from fmicl_text.evaluation.mteb_plan import PlannedTask
     from fmicl_text.evaluation.mteb_selection import Selection
@@ -41,8 +41,7 @@ def run(args: argparse.Namespace) -> int:
     """Tasks and benchmarks of mteb, and your own tasks, scored by mteb; results are kept in mteb's cache."""
     if importlib.util.find_spec("mteb") is None:
         raise InputError('mteb is not installed: pip install "fmicl-text[mteb]"')
-    from rich.console import Console
-
+    from fmicl_text.cli.console import Console
     from fmicl_text.evaluation.items import write_result
     from fmicl_text.evaluation.mteb import check_submittable, evaluate, write_submission
     from fmicl_text.evaluation.mteb_model import load_for_mteb
@@ -56,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
             check_submittable(models, selection)
         plans = [plan(model, selection, args.batch_size) for model in models]
         console = Console(stderr=True)
-        console.print(f"plan for {selection.name}, with the minutes that encoding may take:", markup=False)
+        console.print(f"plan for {selection.name}, with the minutes that encoding may take:")
         console.print(_plan_table(args.models, selection, plans))
         if args.dry_run:
             return 0
@@ -75,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         _print(Console(), selection, results)
     if args.submission:
         command = f"mteb submit-results --output-folder {args.submission}"
-        Console(stderr=True).print(f"to propose them to the leaderboard: {command}", soft_wrap=True, markup=False)
+        Console(stderr=True).print(f"to propose them to the leaderboard: {command}", soft_wrap=True)
     return 1 if any(result.missing for result in results) else 0
 
 
@@ -93,17 +92,16 @@ def _selection(args: argparse.Namespace) -> Selection:
 
 def _plan_table(models: list[str], selection: Selection, plans: list[list[PlannedTask]]) -> Table:
     from rich.table import Table
-    from rich.text import Text
 
     table = Table()
     table.add_column("task")
     table.add_column("holds")
     for model in models:
-        table.add_column(Text(model), justify="right")
+        table.add_column(model, justify="right")
     for of_task in zip(*plans, strict=True):
         name, load = of_task[0].name, of_task[0].load
         cells = ["no data" if name in selection.absent else _minutes(planned) for planned in of_task]
-        table.add_row(Text(name), load.size if load else "unknown", *cells)
+        table.add_row(name, load.size if load else "unknown", *cells)
     table.add_section()
     table.add_row(
         "total of the known", "", *(_shown(sum(task.minutes or 0 for task in of_model)) for of_model in plans)
@@ -123,20 +121,19 @@ def _shown(minutes: float) -> str:
 
 def _print(console: Console, selection: Selection, results: list[MtebResult]) -> None:
     from rich.table import Table
-    from rich.text import Text
 
     protocol = results[0].document()["protocol"]
     heading = f"{selection.name} ({selection.data}), {protocol} x 100, with 95% bootstrap intervals over the items"
-    console.print(Text(heading), soft_wrap=True)
+    console.print(heading, soft_wrap=True)
     table = Table()
     table.add_column("task")
     table.add_column("main score")
     for result in results:
-        table.add_column(Text(result.model), justify="right")
+        table.add_column(result.model, justify="right")
     for task in selection.tasks:
         name = task.metadata.name
         cells = [_score(result, name) for result in results]
-        table.add_row(Text(name), task.metadata.main_score, *cells)
+        table.add_row(name, task.metadata.main_score, *cells)
     table.add_section()
     for heading, values in _means(results).items():
         cells = ["not shown" if value is None else f"{100 * value:.2f}" for value in values]
@@ -144,9 +141,9 @@ def _print(console: Console, selection: Selection, results: list[MtebResult]) ->
     console.print(table)
     for result in results:
         for name, reason in result.missing.items():
-            console.print(Text(f"{result.model}: {name} is missing: {reason}"), soft_wrap=True)
+            console.print(f"{result.model}: {name} is missing: {reason}", soft_wrap=True)
         for name, reason in result.no_interval.items():
-            console.print(Text(f"{result.model}: {name} has no interval: {reason}"), soft_wrap=True)
+            console.print(f"{result.model}: {name} has no interval: {reason}", soft_wrap=True)
 
 
 def _score(result: MtebResult, task: str) -> str:

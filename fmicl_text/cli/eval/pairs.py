@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from fmicl_text.cli.eval.options import add_output_arguments, result_files
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from fmicl_text.cli.console import Console
     from fmicl_text.evaluation.pairs import PairsResult
 
 _NAMES = {
@@ -46,8 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """How well the cosine of two sentences agrees with the scores or labels of your own pairs."""
-    from rich.console import Console
-
+    from fmicl_text.cli.console import Console
     from fmicl_text.evaluation.items import write_result
     from fmicl_text.evaluation.pairs import evaluate
 
@@ -74,10 +72,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _print(console: Console, result: PairsResult) -> None:
     from rich.table import Table
-    from rich.text import Text
 
     labels = "" if result.positives is None else f", {result.positives:,} of them 1"
-    console.print(Text(f"{result.model} on {result.file} ({result.n:,} pairs{labels})"), soft_wrap=True)
+    console.print(f"{result.model} on {result.file} ({result.n:,} pairs{labels})", soft_wrap=True)
     table = Table()
     table.add_column("")
     for heading in ("value", "95% interval"):

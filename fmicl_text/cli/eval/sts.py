@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from fmicl_text.cli.eval.options import add_output_arguments, result_files
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from fmicl_text.cli.console import Console
     from fmicl_text.evaluation.sts import StsResult
 
 
@@ -36,8 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Spearman correlation between the cosine of two sentences and what people say of them."""
-    from rich.console import Console
-
+    from fmicl_text.cli.console import Console
     from fmicl_text.evaluation.items import write_result
     from fmicl_text.evaluation.sts import evaluate
     from fmicl_text.evaluation.suites import load_suite
@@ -61,10 +59,9 @@ def run(args: argparse.Namespace) -> int:
 def _print(console: Console, result: StsResult) -> None:
     """Print what was measured, soft-wrapped since a path cut in two cannot be copied, and the table of scores."""
     from rich.table import Table
-    from rich.text import Text
 
-    console.print(Text(f"{result.model} on {result.suite.name}"), soft_wrap=True)
-    console.print(Text(result.suite.protocol))
+    console.print(f"{result.model} on {result.suite.name}", soft_wrap=True)
+    console.print(result.suite.protocol)
     table = Table()
     table.add_column("task")
     for heading in ("n", "Spearman x100", "95% interval"):
@@ -72,9 +69,9 @@ def _print(console: Console, result: StsResult) -> None:
     for task in result.suite.tasks:
         if score := result.tasks.get(task.name):
             low, high = score.ci95
-            table.add_row(Text(task.name), f"{score.n:,}", f"{score.spearman:.2f}", f"{low:.2f} to {high:.2f}")
+            table.add_row(task.name, f"{score.n:,}", f"{score.spearman:.2f}", f"{low:.2f} to {high:.2f}")
         else:
-            table.add_row(Text(task.name), "", "missing", "")
+            table.add_row(task.name, "", "missing", "")
     table.add_section()
     if result.average is not None:
         table.add_row("average", "", f"{result.average:.2f}", "")
@@ -82,4 +79,4 @@ def _print(console: Console, result: StsResult) -> None:
         table.add_row("average", "", "not shown", "")
     console.print(table)
     for name, reason in result.missing.items():
-        console.print(Text(f"{name} is missing: {reason}"), soft_wrap=True)
+        console.print(f"{name} is missing: {reason}", soft_wrap=True)

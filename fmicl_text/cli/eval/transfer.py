@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from fmicl_text.cli.eval.options import add_output_arguments, result_files
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from fmicl_text.cli.console import Console
     from fmicl_text.evaluation.transfer import TransferResult
 
 
@@ -28,8 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """SentEval's seven classification tasks: logistic regression on frozen embeddings."""
-    from rich.console import Console
-
+    from fmicl_text.cli.console import Console
     from fmicl_text.evaluation.items import write_result
     from fmicl_text.evaluation.transfer import transfer
     from fmicl_text.evaluation.transfer_tasks import TASKS, choose_tasks
@@ -52,12 +50,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _print(console: Console, result: TransferResult) -> None:
     from rich.table import Table
-    from rich.text import Text
 
     from fmicl_text.evaluation.transfer import PROTOCOL
 
-    console.print(Text(f"{result.model} on transfer"), soft_wrap=True)
-    console.print(PROTOCOL, markup=False, highlight=False)
+    console.print(f"{result.model} on transfer", soft_wrap=True)
+    console.print(PROTOCOL)
     table = Table()
     table.add_column("task")
     with_f1 = any(score.f1 is not None for score in result.tasks.values())
@@ -74,4 +71,4 @@ def _print(console: Console, result: TransferResult) -> None:
     table.add_row("average", "", "not shown" if result.average is None else f"{result.average:.2f}")
     console.print(table)
     for name, reason in result.missing.items():
-        console.print(Text(f"{name} is missing: {reason}"), soft_wrap=True)
+        console.print(f"{name} is missing: {reason}", soft_wrap=True)

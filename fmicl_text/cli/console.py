@@ -1,0 +1,28 @@
+"""The console that tables and sentences are printed on: what it is given is text, never markup or commands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import rich.console
+from rich.console import ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from fmicl_text.terminal import visible
+
+
+class Console(rich.console.Console):
+    """A rich console that shows ``[bold]`` as it stands, and makes control characters visible.
+
+    Args:
+        stderr: Print on standard error.
+        quiet: Print nothing.
+    """
+
+    def __init__(self, stderr: bool = False, quiet: bool = False) -> None:
+        super().__init__(stderr=stderr, quiet=quiet, markup=False, highlight=False, emoji=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Render as rich does, then clean the text; colours and moves of the cursor are no text."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible(segment.text))
