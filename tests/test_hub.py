@@ -276,7 +276,7 @@ HOSTILE = [
     "<img src=x onerror=alert(1)>",
     "[click](javascript:alert(1)) ![x](http://evil.example/x.png)",
     "a | b | c\n\n# Title\n\n---\nlicense: mit\n---\n",
-    "\x1b[31mred\x1b[0m \x00 \u202e",
+    "\x1b[31mred\x1b[0m \x07 \u202e",
     "{{ 7 * 7 }} {% raw %} `code` $x$ ~~y~~",
     "- item\n```\nfence",
 ]
