@@ -40,6 +40,8 @@ LAYERS = (
         "numbered_rows",
         "readers",
         "samples",
+        "stream_batches",
+        "texts",
         "yaml_tree",
         "training_arguments",
     ),
