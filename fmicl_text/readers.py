@@ -73,6 +73,8 @@ def check_head(path: Path, wanted: Sequence[str]) -> None:
         InputError: As :func:`read_file`.
     """
     suffix = path.suffix.lower()
+    if path.is_file() and not path.stat().st_size:
+        raise InputError(f"{path}: the file is empty")
     if suffix == ".parquet":
         _open_parquet(path, wanted)
     elif suffix == ".txt":
@@ -82,7 +84,8 @@ def check_head(path: Path, wanted: Sequence[str]) -> None:
             with path.open(encoding="utf-8-sig", newline="") as file:
                 reader = csv.reader(file, **_DIALECTS[suffix])
                 header = _header(path, wanted, next(reader, []))
-                _check_width(path, reader.line_num, next(reader, header), header)
+                start = reader.line_num + 1
+                _check_width(path, start, next(reader, header), header)
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise InputError(f"{path}: the first lines are broken: {error}") from None
 

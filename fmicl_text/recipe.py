@@ -64,9 +64,7 @@ class DataSection(Section):
     """What to train on. Relative paths start at the current working directory."""
 
     train: str
-    """Hub id, hf://datasets/OWNER/NAME/FILE, csv, tsv, jsonl, parquet or txt file, or sample:wikipedia.
-
-    With `streaming: true` also a pattern of files such as shards/*.parquet, and no sample."""
+    """Hub id, hf://datasets/OWNER/NAME/FILE, csv, tsv, jsonl, parquet or txt file, or sample:wikipedia."""
     split: str = "train"
     """Split of Hub data sets."""
     columns: Columns
@@ -76,7 +74,7 @@ class DataSection(Section):
     rows: Annotated[int, Field(ge=2)] | None = None
     """Train on the first so many rows only."""
     streaming: bool = False
-    """Read the data while training goes on, for data larger than memory; needs train.max_steps."""
+    """Read a Hub id or files, also several such as shards/*.parquet, during training; needs train.max_steps."""
     shuffle_buffer: PositiveInt = 10_000
     """Rows of a stream that are in memory, among which the next is drawn; other data is shuffled as a whole."""
     heldout: str | None = None
@@ -208,10 +206,7 @@ def _not_of_a_stream(train: dict[str, JsonValue]) -> Iterator[Conflict]:
     """Yield what a stream, which has no length and no end, needs or has no use for among training arguments."""
     steps = train.get("max_steps")
     if not isinstance(steps, int) or steps < 1:
-        yield (
-            ("train", "max_steps"),
-            "is needed with data.streaming: a stream has no length, and begins again at its end",
-        )
+        yield ("data", "streaming"), "needs train.max_steps: a stream has no length, and begins again at its end"
     for key in ("eval_strategy", "save_strategy", "logging_strategy"):
         if train.get(key) == "epoch":
             yield ("train", key), 'must be "steps" with data.streaming: a stream has no epochs'
