@@ -1,7 +1,8 @@
 """Training data: from a file, the Hub or a sample to checked columns named by role.
 
 Every value used is text, and is looked at before training starts: an empty or broken row found after an hour of
-training is an hour lost, and one that is skipped in silence changes what was trained on.
+training is an hour lost, and one that is skipped in silence changes what was trained on. What is too large for that is
+read by :mod:`fmicl_text.streams`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from fmicl_text.errors import InputError
 from fmicl_text.hints import did_you_mean
 from fmicl_text.readers import READERS, Rows, read_file, require_columns
 from fmicl_text.recipe import Columns, DataSection
+from fmicl_text.row_cache import kept
 from fmicl_text.samples import wikipedia_rows
 from fmicl_text.texts import check_texts
 
@@ -47,6 +49,8 @@ def load_rows(
 ) -> Dataset:
     """Load texts and check every one of them.
 
+    Those of a file that was checked before and has not changed come from a cache (:mod:`fmicl_text.row_cache`).
+
     Args:
         source: ``sample:NAME``, a file (csv, tsv, jsonl, parquet, or txt with a sentence a line in the column
             ``text``), a file in a data set of the Hub (``hf://datasets/OWNER/NAME/FILE``), or a Hub id. Relative
@@ -67,8 +71,10 @@ def load_rows(
     require_split(source, split)
     if is_hub_id(source):
         dataset = _from_hub(source, columns, split, rows)
+    elif source.startswith("sample:"):
+        dataset = _from_rows(source, columns, _read_sample(source, part, list(columns.roles.values())), rows)
     else:
-        dataset = _from_rows(source, columns, _read(source, part, list(columns.roles.values())), rows)
+        dataset = _from_file(source, columns, rows)
     require_two(source, len(dataset))
     return dataset
 
@@ -90,12 +96,6 @@ def require_two(source: str, rows: int) -> None:
     """Raise an InputError if there is nothing to tell a row apart from."""
     if rows < 2:
         raise InputError(f"{source}: training and retrieval need two rows or more, there are {rows}")
-
-
-def _read(source: str, part: Literal["train", "heldout"], wanted: list[str]) -> Rows:
-    if source.startswith("sample:"):
-        return _read_sample(source, part, wanted)
-    return read_file(_download(source) if source.startswith("hf:") else Path(source), wanted)
 
 
 def _read_sample(source: str, part: Literal["train", "heldout"], wanted: list[str]) -> Rows:
@@ -128,6 +128,13 @@ def _download(source: str) -> Path:
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise InputError(f"{source}: the Hub did not give this file: {error}") from None
     return Path(path)
+
+
+def _from_file(source: str, columns: Columns, rows: int | None) -> Dataset:
+    path = _download(source) if source.startswith("hf:") else Path(source)
+    roles = columns.roles
+    asked = {"roles": list(roles.items()), "rows": rows}
+    return kept(path, asked, lambda: _from_rows(source, columns, read_file(path, list(roles.values())), rows))
 
 
 def _from_rows(source: str, columns: Columns, read: Rows, rows: int | None) -> Dataset:

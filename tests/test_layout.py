@@ -39,6 +39,7 @@ LAYERS = (
         "non_finite",
         "numbered_rows",
         "readers",
+        "row_cache",
         "samples",
         "stream_batches",
         "texts",
