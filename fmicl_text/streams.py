@@ -1,4 +1,8 @@
-"""Training data larger than memory: a stream, read while training goes on and checked as it is read."""
+"""Training data larger than memory: a stream, read while training goes on and checked as it is read.
+
+Files are read by ``datasets``, which is laxer than :mod:`fmicl_text.readers`: an empty line of a jsonl file is no row,
+a carriage return by itself ends a line of a txt file, and text may follow the quotes of a csv field.
+"""
 
 from __future__ import annotations
 
