@@ -81,7 +81,7 @@ class DataSection(Section):
     """Source of pairs never trained on, same columns; retrieval of the positive from the anchor is measured there."""
 
     def conflicts(self) -> Iterator[Conflict]:
-        """Views decide whether there is a positive column; held-out rows need one, and are others; no sample streams."""
+        """Views decide whether there is a positive column; held-out rows need one and are others; no sample streams."""
         if self.views == "columns" and self.columns.positive is None:
             yield ("columns",), "views from columns need a positive column; give one, or set views: dropout"
         if self.views == "dropout" and self.columns.positive is not None:

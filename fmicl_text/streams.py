@@ -29,7 +29,7 @@ CHECKED_ROWS = 10_000
 """How many rows are looked at before training; the others when they are read."""
 _READ_AT_ONCE = 1000
 
-_AS_WRITTEN = {"keep_default_na": False, "na_filter": False, "skip_blank_lines": False, "index_col": False}
+_AS_WRITTEN = {"na_filter": False, "skip_blank_lines": False, "index_col": False}
 _FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     ".csv": ("csv", _AS_WRITTEN),
     ".tsv": ("csv", _AS_WRITTEN | {"sep": "\t", "quoting": csv.QUOTE_NONE}),

@@ -187,7 +187,7 @@ def recipe(here: Path, tiny_encoder_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_bad_row_met_later_stops_training_and_is_named(recipe: Path, here: Path, capsys, workers: int):
+def test_a_bad_row_met_later_stops_training_and_is_named(recipe: Path, here: Path, capsys, caplog, workers: int):
     override = ["--set", f"train.dataloader_num_workers={workers}"]
     assert main(["train", str(recipe), "--output", "run", *override]) == 2
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
@@ -195,6 +195,8 @@ def test_a_bad_row_met_later_stops_training_and_is_named(recipe: Path, here: Pat
         f'error: texts.txt, row {CHECKED_ROWS + 50}: column "text" is empty',
         "error: to go on, when that is mended: fmicl train --resume run",
     ]
+    assert 'texts.txt: a row of which column "text" is empty; looking for it' in caplog.text
+    assert "Traceback" not in caplog.text
     checkpoints = sorted(path.name for path in (here / "run" / "checkpoints").iterdir())
     assert checkpoints == ["checkpoint-10", "checkpoint-15"]
     assert json.loads((here / "run" / "manifest.json").read_text())["state"] == "failed"
