@@ -1,30 +1,31 @@
 """Training data: from a file, the Hub or a sample to checked columns named by role.
 
 Every value used is text, and is looked at before training starts: an empty or broken row found after an hour of
-training is an hour lost, and one that is skipped in silence changes what was trained on.
+training is an hour lost, and one that is skipped in silence changes what was trained on. What is too large for that is
+read by :mod:`fmicl_text.streams`.
 """
 
 from __future__ import annotations
 
+import glob
 import os
 import re
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from fmicl_text.errors import InputError
 from fmicl_text.hints import did_you_mean
 from fmicl_text.readers import READERS, Rows, read_file, require_columns
 from fmicl_text.recipe import Columns, DataSection
+from fmicl_text.row_cache import kept
 from fmicl_text.samples import wikipedia_rows
+from fmicl_text.texts import check_texts
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 _SAMPLES = {"wikipedia": wikipedia_rows}
-_SHOWN = 5
 _HUB_FILE = re.compile(r"hf://datasets/(?P<id>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?/(?P<file>.+)")
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def load_train(section: DataSection) -> Dataset:
@@ -49,6 +50,8 @@ def load_rows(
 ) -> Dataset:
     """Load texts and check every one of them.
 
+    Those of a file that was checked before and has not changed come from a cache (:mod:`fmicl_text.row_cache`).
+
     Args:
         source: ``sample:NAME``, a file (csv, tsv, jsonl, parquet, or txt with a sentence a line in the column
             ``text``), a file in a data set of the Hub (``hf://datasets/OWNER/NAME/FILE``), or a Hub id. Relative
@@ -66,27 +69,34 @@ def load_rows(
         InputError: If the source cannot be had or is broken, a column is missing, a value is not a text with
             something in it, or there are fewer than two rows.
     """
-    if not _has_splits(source) and split != "train":
-        raise InputError(f'{source}: only Hub ids have splits, got data.split "{split}"')
-    if _has_splits(source):
+    require_split(source, split)
+    if is_hub_id(source):
         dataset = _from_hub(source, columns, split, rows)
+    elif source.startswith("sample:"):
+        dataset = _from_rows(source, columns, _read_sample(source, part, list(columns.roles.values())), rows)
     else:
-        dataset = _from_rows(source, columns, _read(source, part, list(columns.roles.values())), rows)
-    if len(dataset) < 2:
-        raise InputError(f"{source}: training and retrieval need two rows or more, there are {len(dataset)}")
+        dataset = _from_file(source, columns, rows)
+    require_two(source, len(dataset))
     return dataset
 
 
-def _has_splits(source: str) -> bool:
+def is_hub_id(source: str) -> bool:
     """Tell a Hub id from everything else."""
     path = Path(source)
-    return not (source.startswith(("sample:", "hf:")) or path.suffix.lower() in READERS or os.path.exists(path))
+    is_file = path.suffix.lower() in READERS or os.path.exists(path) or glob.has_magic(source)
+    return not (source.startswith(("sample:", "hf:")) or is_file)
 
 
-def _read(source: str, part: Literal["train", "heldout"], wanted: list[str]) -> Rows:
-    if source.startswith("sample:"):
-        return _read_sample(source, part, wanted)
-    return read_file(_hub_file(source) if source.startswith("hf:") else Path(source), wanted)
+def require_split(source: str, split: str) -> None:
+    """Raise an InputError if the split of a source is asked for that has none."""
+    if not is_hub_id(source) and split != "train":
+        raise InputError(f'{source}: only Hub ids have splits, got data.split "{split}"')
+
+
+def require_two(source: str, rows: int) -> None:
+    """Raise an InputError if there is nothing to tell a row apart from."""
+    if rows < 2:
+        raise InputError(f"{source}: training and retrieval need two rows or more, there are {rows}")
 
 
 def _read_sample(source: str, part: Literal["train", "heldout"], wanted: list[str]) -> Rows:
@@ -101,13 +111,19 @@ def _read_sample(source: str, part: Literal["train", "heldout"], wanted: list[st
     return Rows(columns, range(1, len(records) + 1), unit="row")
 
 
-def _hub_file(source: str) -> Path:
+def hub_file(source: str) -> re.Match[str]:
+    """Return ``id``, ``revision`` and ``file`` of a file of the Hub; raise an InputError if it is written otherwise."""
+    if not (match := _HUB_FILE.fullmatch(source)) or {".", ".."} & set(re.split("[/@]", source)):
+        raise InputError(f"{source}: write it as hf://datasets/OWNER/NAME/FILE, or hf://datasets/OWNER/NAME@REV/FILE")
+    return match
+
+
+def _download(source: str) -> Path:
     """Download one file of a data set, or find it in the cache."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
 
-    if not (match := _HUB_FILE.fullmatch(source)) or {".", ".."} & set(re.split("[/@]", source)):
-        raise InputError(f"{source}: write it as hf://datasets/OWNER/NAME/FILE, or hf://datasets/OWNER/NAME@REV/FILE")
+    match = hub_file(source)
     try:
         path = hf_hub_download(match["id"], match["file"], repo_type="dataset", revision=match["revision"])
     except (HfHubHTTPError, OSError, ValueError) as error:
@@ -115,11 +131,18 @@ def _hub_file(source: str) -> Path:
     return Path(path)
 
 
+def _from_file(source: str, columns: Columns, rows: int | None) -> Dataset:
+    path = _download(source) if source.startswith("hf:") else Path(source)
+    roles = columns.roles
+    asked = {"roles": list(roles.items()), "rows": rows}
+    return kept(path, asked, lambda: _from_rows(source, columns, read_file(path, list(roles.values())), rows))
+
+
 def _from_rows(source: str, columns: Columns, read: Rows, rows: int | None) -> Dataset:
     from datasets import Dataset
 
     values = {role: read.columns[column][:rows] for role, column in columns.roles.items()}
-    _check([values], columns.roles, read, source)
+    check_texts([values], columns.roles, read, source)
     return Dataset.from_dict(values)
 
 
@@ -137,36 +160,5 @@ def _from_hub(source: str, columns: Columns, split: str, rows: int | None) -> Da
     dataset = dataset.rename_columns({column: role for role, column in columns.roles.items()})
     if rows is not None:
         dataset = dataset.select(range(min(rows, len(dataset))))
-    _check(dataset.iter(10_000), columns.roles, Rows({}, range(1, len(dataset) + 1), unit="row"), source)
+    check_texts(dataset.iter(10_000), columns.roles, Rows({}, range(1, len(dataset) + 1), unit="row"), source)
     return dataset
-
-
-def _check(batches: Iterable[dict[str, list[Any]]], roles: dict[str, str], read: Rows, source: str) -> None:
-    """Raise an InputError that shows the first values that are not text, and counts the rows that have one."""
-    bad: dict[int, str] = {}
-    start = 0
-    for batch in batches:
-        for role, values in batch.items():
-            for index, value in enumerate(values, start):
-                if not _is_text(value):
-                    bad.setdefault(index, f'column "{roles[role]}" {_complaint(value)}')
-        start += len(batch["anchor"])
-    if bad:
-        problems = [f"{source}, {read.unit} {read.numbers[i]}: {bad[i]}" for i in sorted(bad)[:_SHOWN]]
-        if len(bad) > _SHOWN:
-            problems.append(f"{source}: {len(bad):,} of {start:,} rows are like this, the first {_SHOWN} are shown")
-        raise InputError(problems)
-
-
-def _is_text(value: object) -> bool:
-    if not isinstance(value, str) or not value.strip():
-        return False
-    return value.isascii() or not _LONE_SURROGATE.search(value)
-
-
-def _complaint(value: object) -> str:
-    if value is None:
-        return "has no value"
-    if not isinstance(value, str):
-        return f"has {value!r:.40}, which is no text"
-    return "has half of a surrogate pair, which is no text" if value.strip() else "is empty"

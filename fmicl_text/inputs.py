@@ -12,6 +12,7 @@ from fmicl_text.errors import InputError
 from fmicl_text.evaluation.geometry import PairSet, stsb_pair_set
 from fmicl_text.evaluation.suites import Pairs, load_pairs, load_suite, stsb_pairs
 from fmicl_text.recipe import Recipe
+from fmicl_text.streams import Stream, load_stream
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -24,7 +25,7 @@ _NO_SUITES = ("heldout", "geometry")
 class Inputs:
     """Training rows, held-out pairs, the STS-B dev pairs that choose the checkpoint, and those of the geometry."""
 
-    train: Dataset
+    train: Dataset | Stream
     heldout: Dataset | None
     development: Pairs | None
     geometry: PairSet | None
@@ -40,7 +41,7 @@ def load_inputs(recipe: Recipe) -> Inputs:
     problems: list[str] = []
     loaded: dict[str, Any] = {}
     steps: dict[str, Callable[[], Any]] = {
-        "train": lambda: load_train(recipe.data),
+        "train": lambda: load_stream(recipe.data) if recipe.data.streaming else load_train(recipe.data),
         "heldout": lambda: load_heldout(recipe.data),
         "development": lambda: stsb_pairs("dev", section.data) if section.during else None,
         **{name: partial(_complete, name, section.data) for name in section.after if name not in _NO_SUITES},

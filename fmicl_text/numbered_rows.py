@@ -46,8 +46,8 @@ class _NumberedCollator:
 def numbered(loader: DataLoader[Any]) -> DataLoader[Any]:
     """Return the same loader with row numbers in its batches, under :data:`ROWS`.
 
-    Data set, sampler and collator do not notice. A stream, or several data sets in one, has no row numbers: its
-    loader is returned as it is.
+    Data set, sampler and collator do not notice. A stream, whose rows come shuffled, or several data sets in one, has
+    no row numbers: its loader is returned as it is.
     """
     if not isinstance(loader.dataset, Dataset):
         return loader

@@ -16,6 +16,7 @@ from fmicl_text.encoder import locate
 from fmicl_text.hub.private import redact
 from fmicl_text.inputs import Inputs
 from fmicl_text.recipe import ModelSection, Recipe
+from fmicl_text.streams import Stream
 
 _SECRET_OPTION = re.compile(r"(--?[\w-]*(?:token|key|secret|password)[\w-]*)(=.*)?", re.IGNORECASE)
 
@@ -30,7 +31,7 @@ def provenance(recipe: Recipe, inputs: Inputs) -> dict[str, Any]:
     return {
         "command": command_line(),
         "git_commit": _git_commit(),
-        "data": {name: fingerprint(*table) for name, table in _tables(inputs).items()},
+        "data": _stream(inputs) | {name: fingerprint(*table) for name, table in _tables(inputs).items()},
         "base_model": model_fingerprint(recipe.model),
     }
 
@@ -60,6 +61,21 @@ def fingerprint(columns: list[str], rows: Iterable[tuple[Any, ...]]) -> dict[str
     return {"rows": count, "columns": columns, "sha256": digest.hexdigest()}
 
 
+def stream_fingerprint(stream: Stream) -> dict[str, Any]:
+    """Return what a stream is known by without reading its rows: the Hub's commit, or the content of its files.
+
+    ``sha256`` is that of a line for each file, in order: the SHA-256 of its content, as ``sha256sum`` writes it. Every
+    file is read for it.
+    """
+    known: dict[str, Any] = {"rows": None, "columns": list(stream.columns.roles)}
+    if stream.revision is not None:
+        return known | {"revision": stream.revision}
+    files = [Path(file) for file in stream.files]
+    digests = "".join(f"{_digest(file)}\n" for file in files)
+    size = sum(file.stat().st_size for file in files)
+    return known | {"files": len(files), "bytes": size, "sha256": hashlib.sha256(digests.encode()).hexdigest()}
+
+
 def model_fingerprint(section: ModelSection) -> dict[str, Any]:
     """Return the SHA-256 of each file of a base model's folder, or the Hub's commit that a name stands for."""
     place = locate(section.base)
@@ -81,8 +97,8 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     for name, table in now["data"].items():
         then = before.get("data", {}).get(name, table)
         if then != table:
-            rows = f"{then['rows']:,} rows then, {table['rows']:,} now"
-            found.append(f"the {name} data has changed since ({rows}): the results will be others")
+            size = f"{_size(then)} then, {_size(table)} now"
+            found.append(f"the {name} data has changed since ({size}): the results will be others")
     then, base = before.get("base_model", now["base_model"]), now["base_model"]
     if then != base:
         files = {**then.get("sha256", {}), **base.get("sha256", {})}
@@ -92,9 +108,23 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return found
 
 
+def _size(data: dict[str, Any]) -> str:
+    if data["rows"] is not None:
+        return f"{data['rows']:,} rows"
+    return f"{data['bytes']:,} bytes" if "bytes" in data else f"revision {data['revision']}"
+
+
+def _stream(inputs: Inputs) -> dict[str, dict[str, Any]]:
+    return {"training": stream_fingerprint(inputs.train)} if isinstance(inputs.train, Stream) else {}
+
+
 def _tables(inputs: Inputs) -> dict[str, tuple[list[str], Iterator[tuple[Any, ...]]]]:
-    datasets = {"training": inputs.train} | ({"held-out": inputs.heldout} if inputs.heldout is not None else {})
-    tables = {name: (dataset.column_names, _rows(dataset)) for name, dataset in datasets.items()}
+    datasets = {"training": inputs.train, "held-out": inputs.heldout}
+    tables = {
+        name: (dataset.column_names, _rows(dataset))
+        for name, dataset in datasets.items()
+        if dataset is not None and not isinstance(dataset, Stream)
+    }
     if (pairs := inputs.development) is not None:
         rows = zip(pairs.sentences1, pairs.sentences2, pairs.scores.tolist(), strict=True)
         tables["STS-B dev"] = (["sentence1", "sentence2", "score"], rows)

@@ -11,10 +11,13 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fmicl_text.errors import InputError
 from fmicl_text.hints import did_you_mean
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
 
 
 class Rows(NamedTuple):
@@ -52,11 +55,40 @@ def read_file(path: Path, wanted: Sequence[str]) -> Rows:
     Raises:
         InputError: If the file or a column is missing, the format unknown, or the file broken.
     """
+    require_format(path)
+    return READERS[path.suffix.lower()](path, wanted)
+
+
+def require_format(path: Path) -> None:
+    """Raise an InputError if a path is a folder, or its ending says nothing of its format."""
     if os.path.isdir(path):
         raise InputError(f"{path}: is a folder; name a file in it")
     if path.suffix.lower() not in READERS:
         raise InputError(f"{path}: unknown format; the name of a file of texts ends in {', '.join(READERS)}")
-    return READERS[path.suffix.lower()](path, wanted)
+
+
+def check_head(path: Path, wanted: Sequence[str]) -> None:
+    """Check what the head of a file says of its columns, without reading the rest. A jsonl file has no head.
+
+    Raises:
+        InputError: As :func:`read_file`.
+    """
+    suffix = path.suffix.lower()
+    if path.is_file() and not path.stat().st_size:
+        raise InputError(f"{path}: the file is empty")
+    if suffix == ".parquet":
+        _open_parquet(path, wanted)
+    elif suffix == ".txt":
+        require_columns(wanted, ["text"], str(path))
+    elif suffix in _DIALECTS:
+        try:
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                reader = csv.reader(file, **_DIALECTS[suffix])
+                header = _header(path, wanted, next(reader, []))
+                start = reader.line_num + 1
+                _check_width(path, start, next(reader, header), header)
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise InputError(f"{path}: the first lines are broken: {error}") from None
 
 
 def require_columns(wanted: Sequence[str], there: Sequence[str], where: str) -> None:
@@ -98,56 +130,70 @@ def _read_jsonl(path: Path, wanted: Sequence[str]) -> Rows:
     return Rows(columns, range(1, len(lines) + 1))
 
 
-def _read_csv(path: Path, wanted: Sequence[str]) -> Rows:
-    return _read_delimited(path, wanted, csv.reader(io.StringIO(read_text(path), newline=""), strict=True))
+_DIALECTS: dict[str, dict[str, Any]] = {
+    ".csv": {"strict": True},
+    ".tsv": {"delimiter": "\t", "quoting": csv.QUOTE_NONE},
+}
 
 
-def _read_tsv(path: Path, wanted: Sequence[str]) -> Rows:
-    text = io.StringIO(read_text(path), newline="")
-    return _read_delimited(path, wanted, csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE))
-
-
-def _read_delimited(path: Path, wanted: Sequence[str], reader: Any) -> Rows:
-    header: list[str] = []
+def _read_delimited(path: Path, wanted: Sequence[str]) -> Rows:
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), **_DIALECTS[path.suffix.lower()])
     rows: list[list[str]] = []
     lines: list[int] = []
     start = 1
     try:
-        header = next(reader, [])
+        header = _header(path, wanted, next(reader, []))
         start = reader.line_num + 1
         for fields in reader:
-            if len(fields) != len(header):
-                what = f"{len(fields)} fields, the header has {len(header)}" if fields else "the line is empty"
-                raise InputError(f"{path}, line {start}: {what}")
+            _check_width(path, start, fields, header)
             rows.append(fields)
             lines.append(start)
             start = reader.line_num + 1
     except csv.Error as error:
         raise InputError(f"{path}, line {start}: the record that begins here is broken: {error}") from None
-    require_columns(wanted, header, str(path))
-    if len(set(header)) < len(header):
-        raise InputError(f"{path}, line 1: a column's name appears twice in {', '.join(header)}")
     positions = {column: header.index(column) for column in wanted}
     return Rows({column: [row[position] for row in rows] for column, position in positions.items()}, lines)
 
 
+def _header(path: Path, wanted: Sequence[str], header: list[str]) -> list[str]:
+    require_columns(wanted, header, str(path))
+    if len(set(header)) < len(header):
+        raise InputError(f"{path}, line 1: a column's name appears twice in {', '.join(header)}")
+    return header
+
+
+def _check_width(path: Path, line: int, fields: list[str], header: list[str]) -> None:
+    if len(fields) != len(header):
+        what = f"{len(fields)} fields, the header has {len(header)}" if fields else "the line is empty"
+        raise InputError(f"{path}, line {line}: {what}")
+
+
 def _read_parquet(path: Path, wanted: Sequence[str]) -> Rows:
     import pyarrow
-    import pyarrow.parquet
 
     try:
-        file = pyarrow.parquet.ParquetFile(path)
-        require_columns(wanted, file.schema_arrow.names, str(path))
-        table = file.read(columns=list(wanted))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (OSError, pyarrow.ArrowException, UnicodeDecodeError) as error:  # the last: of a column's name
+        table = _open_parquet(path, wanted).read(columns=list(wanted))
+    except (OSError, pyarrow.ArrowException) as error:
         raise InputError(f"{path}: not a whole Parquet file: {error}") from None
     try:
         columns = table.to_pydict()
     except (ValueError, OverflowError, KeyError) as error:  # text that is not UTF-8; a time that Python cannot hold
         raise InputError(f"{path}: has a value that is no text or number: {error}") from None
     return Rows(columns, range(1, table.num_rows + 1), unit="row")
+
+
+def _open_parquet(path: Path, wanted: Sequence[str]) -> ParquetFile:
+    import pyarrow
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        file = ParquetFile(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, pyarrow.ArrowException, UnicodeDecodeError) as error:  # the last: of a column's name
+        raise InputError(f"{path}: not a whole Parquet file: {error}") from None
+    require_columns(wanted, file.schema_arrow.names, str(path))
+    return file
 
 
 def _lines(path: Path) -> list[str]:
@@ -157,8 +203,8 @@ def _lines(path: Path) -> list[str]:
 
 
 READERS: dict[str, Callable[[Path, Sequence[str]], Rows]] = {
-    ".csv": _read_csv,
-    ".tsv": _read_tsv,
+    ".csv": _read_delimited,
+    ".tsv": _read_delimited,
     ".jsonl": _read_jsonl,
     ".parquet": _read_parquet,
     ".txt": _read_txt,

@@ -6,6 +6,7 @@ Nothing heavy is imported here, unless a recipe has a ``train:`` section to chec
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Iterator
@@ -81,11 +82,15 @@ class DataSection(Section):
     """Where pairs come from: two columns, or one text encoded twice with different dropout masks (SimCSE)."""
     rows: Annotated[int, Field(ge=2)] | None = None
     """Train on the first so many rows only."""
+    streaming: bool = False
+    """Read a Hub id or files, also several such as shards/*.parquet, during training; needs train.max_steps."""
+    shuffle_buffer: PositiveInt = 10_000
+    """Rows of a stream that are in memory, among which the next is drawn; other data is shuffled as a whole."""
     heldout: str | None = None
     """Source of pairs never trained on, same columns; retrieval of the positive from the anchor is measured there."""
 
     def conflicts(self) -> Iterator[Conflict]:
-        """Views decide whether there is a positive column; held-out rows need one and are other rows."""
+        """Views decide whether there is a positive column; held-out rows need one and are others; no sample streams."""
         if self.views == "columns" and self.columns.positive is None:
             yield ("columns",), "views from columns need a positive column; give one, or set views: dropout"
         if self.views == "dropout" and self.columns.positive is not None:
@@ -94,6 +99,10 @@ class DataSection(Section):
             yield ("heldout",), "needs columns.positive, which is what is searched for"
         if self.heldout == self.train and not self.train.startswith("sample:"):
             yield ("heldout",), "is the training data; name a source with other rows"
+        if self.streaming and self.train.startswith("sample:"):
+            yield ("streaming",), "is for files and the Hub; a sample is small, leave it out"
+        if not self.streaming and glob.has_magic(self.train) and not os.path.exists(self.train):
+            yield ("train",), "names several files, which need streaming: true"
 
 
 def _check_suite(suite: str) -> str:
@@ -204,3 +213,23 @@ class Recipe(Section):
             yield ("evaluate", "after"), "heldout needs data.heldout, the pairs to hold out"
         if self.evaluate.during is None and self.train.get("load_best_model_at_end"):
             yield ("train", "load_best_model_at_end"), "needs evaluate.during, the score that says which is best"
+        if self.data.streaming:
+            yield from _not_of_a_stream(self.train)
+
+
+def _not_of_a_stream(train: dict[str, JsonValue]) -> Iterator[Conflict]:
+    """Yield what a stream, which has no length and no end, needs or has no use for among training arguments."""
+    steps = train.get("max_steps")
+    if not isinstance(steps, int) or steps < 1:
+        yield ("data", "streaming"), "needs train.max_steps: a stream has no length, and begins again at its end"
+    for key in ("eval_strategy", "save_strategy", "logging_strategy"):
+        if train.get(key) == "epoch":
+            yield ("train", key), 'must be "steps" with data.streaming: a stream has no epochs'
+    if train.get("batch_sampler", "batch_sampler") != "batch_sampler":
+        yield ("train", "batch_sampler"), "cannot choose among rows of a stream (data.streaming); leave it out"
+    config = train.get("accelerator_config")
+    if isinstance(config, dict) and (config.get("split_batches") or config.get("dispatch_batches")):
+        yield (
+            ("train", "accelerator_config"),
+            "cannot say how a stream (data.streaming) is divided: each process has its rows",
+        )

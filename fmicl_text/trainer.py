@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import IterableDataset
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformerTrainer
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 from transformers.trainer_utils import rotate_checkpoints
 
@@ -23,6 +25,7 @@ from fmicl_text.errors import RunFailedError
 from fmicl_text.losses import ContrastiveLoss, NonFiniteEmbeddings
 from fmicl_text.non_finite import NonFiniteError, last_good_checkpoint, texts_of
 from fmicl_text.numbered_rows import ROWS, numbered
+from fmicl_text.stream_batches import StreamBatches, stream_loader
 
 logger = logging.getLogger(__name__)
 
@@ -58,16 +61,22 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
     And it stops where NaN or infinity comes up in embeddings, in a term of the loss or in the gradient, before a weight
     is changed by it; the parent replaces such a loss in its log by the average of others, and goes on.
 
+    A stream (``datasets.IterableDataset``) has no end: it begins again, in another order, until ``max_steps``. Rows and
+    their order are the same for any number of processes and workers, and a training that resumes goes on with the very
+    next row (:mod:`fmicl_text.stream_batches`).
+
     Raises:
         ValueError: On resuming, if the checkpoint's loss has other parts than this one.
         NonFiniteError: At NaN or infinity, naming the step, the rows and the last good checkpoint.
         OSError: If a checkpoint cannot be written; those before it are left as they are.
         RunFailedError: At the end, if the best checkpoint is damaged.
+        StreamError: If a stream cannot be read further.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._unfinished: Path | None = None  # where a checkpoint is being written
         self._resumed: Path | None = None  # the checkpoint gone on from
+        self._stream: StreamBatches | None = None  # what training reads, if that is a stream
         self._started = self._seconds_before = 0.0
         self._batch_rows: list[Tensor] = []  # of the training step in progress
         self._terms: dict[str, Tensor] = {}  # of the newest loss
@@ -133,6 +142,8 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
 
     def _run_epoch(self, *, epoch: int, train_dataloader: Any, **kwargs: Any) -> None:
         if self.state.global_step < self.state.max_steps:
+            if self._stream is not None:  # the parent asks for these batches again, and leaves them out
+                self._stream.skipped = kwargs["steps_trained_in_current_epoch"]
             _set_epoch(train_dataloader, epoch)
             super()._run_epoch(epoch=epoch, train_dataloader=train_dataloader, **kwargs)
         else:  # all steps were done when the run was stopped; the parent would do one more
@@ -198,6 +209,15 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
 
     def _build_dataloader(self, *args: Any, **kwargs: Any) -> Any:
         return numbered(super()._build_dataloader(*args, **kwargs))
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Return the loader of the training batches as the parent does; that of a stream has no end."""
+        if not isinstance(self.train_dataset, IterableDataset):
+            return super().get_train_dataloader()
+        size, args = self.args.train_batch_size, self.args
+        self._stream = StreamBatches(self.train_dataset, size, args.process_index, args.world_size)
+        loader = self._build_dataloader(self.train_dataset, size, dataset_kind="train")
+        return stream_loader(loader, self._stream, self.accelerator.device)
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Compute the loss as the parent does, and stop at NaN or infinity.

@@ -46,6 +46,8 @@ from fmicl_text.recipe import PublishSection, Recipe
 from fmicl_text.recipe_file import load_recipe
 from fmicl_text.results import Document, SeedResult, TrainResult
 from fmicl_text.run import RunFolder, open_run
+from fmicl_text.stream_batches import StreamError
+from fmicl_text.streams import Stream
 from fmicl_text.trackers import place_tensorboard, require_trackers
 from fmicl_text.trainer import ContrastiveTrainer
 
@@ -56,9 +58,10 @@ _ANEW = "starts from the beginning, as there is no whole checkpoint"
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would do."""
+    """What a run would do; ``rows`` is None for a stream, ``buffer`` for all else."""
 
-    rows: int
+    rows: int | None
+    buffer: int | None
     columns: list[str]
     parameters: int
     dimensions: int
@@ -95,7 +98,8 @@ def train(
         The run's results; the folder has the models, the results and the metrics.
 
     Raises:
-        InputError: If the model, the data or the evaluation's data cannot be had, or the folder is taken.
+        InputError: If the model, the data or the evaluation's data cannot be had, or the folder is taken; during
+            training, if a stream has a row that is not text or cannot be read.
         RunFailedError: If the recipe says to publish and the Hub cannot be reached; before training, or at the end,
             when all else is done and ``resume`` tries again. If the disk is full.
         RunInterrupted: On SIGINT or SIGTERM, in training after a checkpoint is written.
@@ -118,6 +122,10 @@ def train(
             result = _run(recipe, inputs, folder, origin, folder if resume else repeats, interruption)
         except OSError as error:
             raise RunFailedError(f"{error}; to go on, when that is mended: {_resume_command(folder)}") from error
+        except StreamError as error:
+            raise InputError(
+                [*_found(inputs, error), f"to go on, when that is mended: {_resume_command(folder)}"]
+            ) from error
     return _publish(recipe.publish, result)
 
 
@@ -152,6 +160,18 @@ def _say_changes(earlier: Path, origin: dict[str, Any]) -> None:
     found = [change for manifest in manifests for change in changes(read_json(manifest), origin)]
     for change in dict.fromkeys(found):
         logger.warning("%s: %s", earlier, change)
+
+
+def _found(inputs: Inputs, error: StreamError) -> list[str]:
+    """Return what is wrong with a stream: its first bad rows, for which it is read again in the order of its files."""
+    assert isinstance(inputs.train, Stream)  # nothing else raises the error
+    said = str(error).rpartition("StreamError: ")[2].strip()  # a worker that loads data puts its traceback before
+    logger.warning("%s: %s; looking for it in the order of the files", inputs.train.source, said)
+    try:
+        inputs.train.check()
+    except InputError as problem:
+        return problem.problems
+    return [f"{inputs.train.source}: {said}"]
 
 
 def _resume_command(folder: Path) -> str:
@@ -197,9 +217,11 @@ def plan(recipe: Recipe) -> Plan:
         trainer = build_trainer(recipe, inputs, recipe.seeds[0], RunFolder(Path(scratch)))
     arguments = trainer.args
     *_, steps = trainer.set_initial_training_values(arguments, trainer.get_train_dataloader())
+    rows = inputs.train
     return Plan(
-        rows=len(inputs.train),
-        columns=inputs.train.column_names,
+        rows=None if isinstance(rows, Stream) else len(rows),
+        buffer=recipe.data.shuffle_buffer if isinstance(rows, Stream) else None,
+        columns=list(recipe.data.columns.roles),
         parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
         dimensions=trainer.model.get_embedding_dimension(),
         max_seq_length=trainer.model.max_seq_length,
@@ -214,6 +236,8 @@ def plan(recipe: Recipe) -> Plan:
 
 def _ends_in_a_lone_row(recipe: Recipe, inputs: Inputs) -> bool:
     """Whether the last batch of an epoch would be one pair, with nothing to be told apart from."""
+    if isinstance(inputs.train, Stream):
+        return False
     default = SentenceTransformerTrainingArguments.per_device_train_batch_size
     batch = recipe.train.get("per_device_train_batch_size", default)
     return not recipe.data.columns.negatives and len(inputs.train) > 1 and len(inputs.train) % batch == 1
@@ -254,10 +278,11 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
     """
     set_seed(seed)  # a head's initial weights
     model = load_encoder(recipe.model)
+    rows = inputs.train
     trainer = ContrastiveTrainer(
         model=model,
         args=training_arguments(recipe, inputs, seed, folder),
-        train_dataset=inputs.train,
+        train_dataset=rows.shuffled(seed, recipe.data.shuffle_buffer) if isinstance(rows, Stream) else rows,
         loss=build_loss(recipe, model),
         evaluator=_development_evaluator(inputs.development),
         callbacks=[MetricsFile(folder.metrics), LastStep()],

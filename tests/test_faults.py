@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 TRIALS = 12  # of each of two processes, of one stop or two
+STREAM_TRIALS = 4  # of a third, which streams
 SENTENCES = [
     f"the {size} {animal} {verb} in the {place}"
     for size in ("big", "small")
@@ -63,10 +64,19 @@ def recipe(tiny_encoder_path: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def test_stopped_at_any_moment_a_run_ends_as_if_it_had_not_been(recipe: Path, tmp_path: Path) -> None:
     script = Path(__file__).with_name("fault_trials.py")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+    streamed = json.loads(recipe.read_text())
+    streamed["data"] |= {"streaming": True, "shuffle_buffer": 10}
+    del streamed["train"]["num_train_epochs"]
+    streamed["train"]["max_steps"] = 12  # three passes
+    (tmp_path / "streamed.yaml").write_text(json.dumps(streamed))
     running = []
-    for seed in ("1", "2"):
+    for seed, what, trials in (
+        ("1", recipe, TRIALS),
+        ("2", recipe, TRIALS),
+        ("3", tmp_path / "streamed.yaml", STREAM_TRIALS),
+    ):
         (tmp_path / seed).mkdir()
-        command = [sys.executable, str(script), str(tmp_path / seed), str(recipe), str(TRIALS), seed]
+        command = [sys.executable, str(script), str(tmp_path / seed), str(what), str(trials), seed]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         running.append(subprocess.Popen(command, env=environment, **pipes))
     told = []
@@ -83,7 +93,7 @@ def test_stopped_at_any_moment_a_run_ends_as_if_it_had_not_been(recipe: Path, tm
             assert len(trial["checkpoints"]) <= 2, trial
     assert "traceback" not in (said := "".join(trial["said"] for trial in told)), said
     stopped = [status for trial in told for status in trial["statuses"][:-1] if status]
-    assert len(told) == 2 * TRIALS and len(stopped) >= 20
+    assert len(told) == 2 * TRIALS + STREAM_TRIALS and len(stopped) >= 20
     assert {1, -9, 128 + 2, 128 + 15} <= set(stopped) <= {1, -9, -15, 128 + 2, 128 + 15}  # 1: of a full disk
     assert sum(trial["unfinished"] for trial in told) >= 3, "some die while they write a checkpoint"
     assert "File too large" in said and "to go on, when that is mended: fmicl train --resume" in said

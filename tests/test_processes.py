@@ -48,13 +48,15 @@ def folder(tiny_encoder_path: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return folder
 
 
-def train(folder: Path, objective: str, processes: int) -> tuple[dict[str, torch.Tensor], list[dict]]:
+def train(folder: Path, objective: str, processes: int, *options: str) -> tuple[dict[str, torch.Tensor], list[dict]]:
     """Train with a global batch of 8, and return the final weights and the log."""
     recipe = folder / f"{objective}.yaml"
     recipe.write_text(RECIPE.replace("BASE", str(folder / "encoder")).replace("OBJECTIVE", objective))
-    output = folder / f"{objective}-{processes}"
+    output = folder / f"{objective}-{processes}-{len(options)}"
     command = [sys.executable, "-m", "fmicl_text", "train", str(recipe), "--output", str(output)]
     command += ["--set", f"train.per_device_train_batch_size={8 // processes}"]
+    for option in options:
+        command += ["--set", option]
     if processes > 1:
         command += ["--num-processes", str(processes)]
     finished = subprocess.run(command, cwd=folder, capture_output=True, text=True)
@@ -64,9 +66,12 @@ def train(folder: Path, objective: str, processes: int) -> tuple[dict[str, torch
     return load_file(output / "model" / "model.safetensors"), log
 
 
-@pytest.mark.parametrize("objective", ["fmicl", "infonce"])
-def test_two_processes_train_as_one(folder: Path, objective: str):
-    (one, log_of_one), (two, log_of_two) = (train(folder, objective, processes) for processes in (1, 2))
+STREAMED = ("data.streaming=true", "data.shuffle_buffer=10")
+
+
+@pytest.mark.parametrize(("objective", "options"), [("fmicl", ()), ("infonce", ()), ("fmicl", STREAMED)])
+def test_two_processes_train_as_one(folder: Path, objective: str, options: tuple[str, ...]):
+    (one, log_of_one), (two, log_of_two) = (train(folder, objective, processes, *options) for processes in (1, 2))
     start = load_file(folder / "encoder" / "model.safetensors")
     moved = max((one[name] - start[name]).abs().max().item() for name in one)
     assert moved > 1e-3

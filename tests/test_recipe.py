@@ -225,6 +225,32 @@ def test_best_model_needs_a_score(write):
     ]
 
 
+STREAMED = ["data.streaming=true", "train.max_steps=10"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        (["data.streaming=true"], "data.streaming: needs train.max_steps: a stream has no length"),
+        (["data.streaming=true", "train.num_train_epochs=3"], "data.streaming: needs train.max_steps"),
+        ([*STREAMED, "data.train=sample:wikipedia"], "data.streaming: is for files and the Hub"),
+        ([*STREAMED, "train.save_strategy=epoch"], 'train.save_strategy: must be "steps" with data.streaming'),
+        ([*STREAMED, "train.batch_sampler=no_duplicates"], "train.batch_sampler: cannot choose among rows of a stream"),
+        ([*STREAMED, "train.accelerator_config={split_batches: true}"], "train.accelerator_config: cannot say how"),
+        ([*STREAMED, "data.shuffle_buffer=0"], "data.shuffle_buffer: must be greater than 0, got 0"),
+        (["data.train=shards/*.parquet"], "data.train: names several files, which need streaming: true"),
+        (["data.streeming=true", "train.max_steps=10"], 'data.streeming: unknown key (did you mean "streaming"?)'),
+    ],
+)
+def test_streams_need_steps_and_refuse_what_needs_all_rows(write, overrides, problem):
+    (found,) = problems(write(MINIMAL), *overrides)
+    assert problem in found
+    recipe = load_recipe(
+        write(MINIMAL), [*STREAMED, "data.train=shards/*.parquet", "train.batch_sampler=batch_sampler"]
+    )
+    assert recipe.data.streaming and recipe.data.shuffle_buffer == 10_000
+
+
 def test_samples_may_hold_out_their_own_rows(write):
     recipe = load_recipe(write(MINIMAL), ["data.train=sample:wikipedia", "data.heldout=sample:wikipedia"])
     assert recipe.data.heldout == "sample:wikipedia"
@@ -429,7 +455,11 @@ recipes = st.fixed_dictionaries(
                     lambda names: {"anchor": names[0], "positive": names[1], "negatives": names[2:]}
                 ),
             },
-            optional={"rows": optional(st.integers(2, 10**9)), "split": texts},
+            optional={
+                "rows": optional(st.integers(2, 10**9)),
+                "split": texts,
+                "shuffle_buffer": st.integers(1, 10**9),
+            },
         ),
         "loss": st.one_of(
             st.fixed_dictionaries({"objective": st.just("infonce")}, optional={"kernel": optional(kernels)}),
@@ -467,6 +497,7 @@ def test_resolved_recipe_is_tidy(write):
         "model:\n  base: some/encoder\n  trust_remote_code: false\n  head: none\n"
         "data:\n  train: pairs.csv\n  split: train\n"
         "  columns:\n    anchor: question\n    positive: answer\n    negatives: []\n  views: columns\n"
+        "  streaming: false\n  shuffle_buffer: 10000\n"
         "loss:\n  objective: fmicl\n  learn_kernel: false\n"
         "train: {}\n"
         "evaluate:\n  during: null\n  every_steps: 125\n  before: false\n  after: []\n"

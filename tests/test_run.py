@@ -148,7 +148,7 @@ def test_a_change_of_data_or_model_is_said(path, tmp_path, at_step, caplog):
     (tmp_path / "rows.txt").write_text("\n".join(ROWS[:-1]) + "\n")
     with pytest.raises(Crash):
         main(["train", "--resume", str(run)])
-    assert f"{run}: the training data has changed since (12 rows then, 11 now)" in caplog.text
+    assert f"{run}: the training data has changed since (12 rows then, 11 rows now)" in caplog.text
     assert "the base model" not in caplog.text and "starts from the beginning" in caplog.text
     caplog.clear()
     (tmp_path / "base" / "README.md").write_text("another")

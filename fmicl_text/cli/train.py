@@ -112,9 +112,11 @@ def _launch(args: argparse.Namespace) -> int:
 
 def _print_plan(console: Console, name: str, plan: Plan) -> None:
     console.print(f"{name} would run:", style="bold")
+    columns = ", ".join(plan.columns)
+    stream = f"a stream of {columns}, shuffled in a buffer of {plan.buffer:,} rows" if plan.buffer else None
     lines = {
         "encoder": f"{plan.parameters:,} parameters, {plan.dimensions} dimensions, {plan.max_seq_length} tokens",
-        "data": f"{plan.rows:,} rows of {', '.join(plan.columns)}",
+        "data": stream or f"{plan.rows:,} rows of {columns}",
         "loss": json.dumps(plan.loss),
         "training": f"{plan.steps:,} steps of {plan.batch} rows on {plan.device}, {plan.precision}",
     }

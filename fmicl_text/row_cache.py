@@ -1,0 +1,95 @@
+"""Checked rows of a large file, kept as Arrow in the cache of ``datasets``: a second run neither reads nor checks them.
+
+An entry is found by what it was made of, so that a changed file has another one. It is mapped into memory, not read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fmicl_text.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+logger = logging.getLogger(__name__)
+
+WORTH = 2**20
+"""Bytes of a file from which on its rows are kept."""
+_VERSION = 1  # of what readers and checks make of a file; another one finds no older entries
+
+
+def kept(path: Path, asked: dict[str, Any], read: Callable[[], Dataset]) -> Dataset:
+    """Return the checked rows of a file: those kept from an earlier time, or read now and kept if the file is large.
+
+    Args:
+        path: The file.
+        asked: What else the rows depend on, JSON-ready.
+        read: Reads and checks them; what it raises is raised, and nothing kept.
+    """
+    if not path.is_file() or path.stat().st_size < WORTH:
+        return read()
+    parts = json.dumps([_VERSION, path.suffix.lower(), _digest(path), asked])
+    entry = entry_of(hashlib.sha256(parts.encode()).hexdigest())
+    if entry.is_file() and (rows := _opened(entry)) is not None:
+        return rows
+    rows = read()
+    try:
+        keep(rows, entry)
+    except OSError as error:
+        logger.warning("%s: its rows cannot be kept for the next run: %s", path, error)
+    return rows
+
+
+def entry_of(key: str) -> Path:
+    """Return the file of an entry; beside it lies its seal."""
+    import datasets.config
+
+    return Path(datasets.config.HF_DATASETS_CACHE) / "fmicl-text" / f"{key}.arrow"
+
+
+def keep(rows: Dataset, entry: Path) -> None:
+    """Write an entry so that it is there whole or not at all, and last its seal."""
+    import pyarrow as pa
+
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    table = rows.data.table
+    handle, temporary = tempfile.mkstemp(dir=entry.parent, prefix=".")
+    try:
+        with os.fdopen(handle, "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+            writer.write_table(table, max_chunksize=10_000)
+        digest = _digest(Path(temporary))
+        os.replace(temporary, entry)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    write_json(_seal(entry), {"sha256": digest})
+
+
+def _opened(entry: Path) -> Dataset | None:
+    """Return the rows of an entry, or None if it is not what was written."""
+    from datasets import Dataset
+
+    try:
+        if read_json(_seal(entry))["sha256"] == _digest(entry):
+            return Dataset.from_file(str(entry))
+    except (OSError, ValueError, KeyError, TypeError):  # no seal, or a broken one
+        pass
+    logger.warning("%s is damaged: it is made again", entry)
+    return None
+
+
+def _seal(entry: Path) -> Path:
+    return entry.with_suffix(".json")
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

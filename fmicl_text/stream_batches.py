@@ -1,0 +1,117 @@
+"""Batches of a stream: without end, the same for any number of processes and workers, and gone on with exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any
+
+import pyarrow as pa
+import torch
+from accelerate.data_loader import prepare_data_loader
+from datasets import IterableDataset
+from torch.utils.data import DataLoader, get_worker_info
+from torch.utils.data import IterableDataset as TorchIterableDataset
+
+Row = dict[str, Any]
+
+_READ_AT_ONCE = 1000  # rows
+
+
+class StreamError(ValueError):
+    """A stream cannot be read further, or has a row that cannot be trained on; the message is one line."""
+
+
+class StreamBatches(TorchIterableDataset[list[Row] | None]):
+    """The batches of one process: the rows of a stream, pass after pass, each pass in another order.
+
+    Rows follow one another without a gap, so a batch is always full, and one may hold the last rows of a pass and the
+    first of the next. Every process and every worker that loads data reads the whole stream and keeps its own batches,
+    which is cheap beside tokenising them: so the order of the rows depends on the stream alone, and so does what is
+    still to come after a number of batches, shuffling buffer and all.
+
+    Args:
+        stream: The rows, shuffled or not; ``set_epoch`` decides the order of a pass, if it is shuffled.
+        size: Rows of a batch.
+        process: Which of the processes this is; their batches lie side by side in the stream.
+        processes: How many train together.
+
+    Attributes:
+        skipped: So many batches are only counted: ``None`` comes in place of each.
+    """
+
+    def __init__(self, stream: IterableDataset, size: int, process: int, processes: int) -> None:
+        self.stream, self.size, self.process, self.processes = stream, size, process, processes
+        self.skipped = 0
+
+    def __iter__(self) -> Iterator[list[Row] | None]:
+        """Yield this worker's part of the batches, which the loader takes from one worker after another.
+
+        Raises:
+            StreamError: If the stream cannot be read, or is empty.
+        """
+        worker = get_worker_info()
+        own, workers = (worker.id, worker.num_workers) if worker is not None else (0, 1)
+        for number, table in enumerate(_cut(_passes(self.stream), self.size * self.processes)):
+            if number % workers == own:
+                yield None if number < self.skipped else table.slice(self.process * self.size, self.size).to_pylist()
+
+
+class _Collator:
+    """Makes a batch of rows as another collator does, and an empty one in place of a skipped one."""
+
+    def __init__(self, collate: Callable[[list[Row]], dict[str, Any]]) -> None:
+        self.collate = collate
+
+    def __call__(self, rows: list[Row] | None) -> dict[str, Any]:
+        return {} if rows is None else self.collate(rows)
+
+
+def stream_loader(loader: DataLoader[Any], batches: StreamBatches, device: torch.device) -> DataLoader[Any]:
+    """Return a loader of a stream's batches, as accelerate would prepare it, with the settings of another loader."""
+    own = DataLoader(
+        batches,
+        batch_size=None,  # they are batches already
+        collate_fn=_Collator(loader.collate_fn),
+        num_workers=loader.num_workers,
+        pin_memory=loader.pin_memory,
+        prefetch_factor=loader.prefetch_factor,
+        persistent_workers=loader.persistent_workers,
+    )
+    # One process, as far as accelerate is concerned: it would have them read different files, or wait for the first.
+    return prepare_data_loader(
+        own, device, num_processes=1, process_index=0, put_on_device=True, dispatch_batches=False
+    )
+
+
+def _passes(stream: IterableDataset) -> Iterator[pa.Table]:
+    for epoch in count():
+        tables = stream.with_format("arrow")  # a copy; the epoch of the original is shared by all workers
+        tables.set_epoch(epoch)
+        rows = 0
+        try:
+            for table in tables.iter(batch_size=_READ_AT_ONCE):
+                rows += len(table)
+                yield table
+        except StreamError:
+            raise
+        except Exception as error:  # readers of several formats and of the network raise anything
+            raise StreamError(f"cannot be read further: {one_line(error)}") from error
+        if not rows:
+            raise StreamError("has no rows")
+
+
+def _cut(tables: Iterator[pa.Table], size: int) -> Iterator[pa.Table]:
+    """Cut tables into ones of so many rows, across their ends."""
+    rest: list[pa.Table] = []
+    for table in tables:
+        joined = pa.concat_tables([*rest, table])
+        whole = len(joined) - len(joined) % size
+        for start in range(0, whole, size):
+            yield joined.slice(start, size)
+        rest = [joined.slice(whole)]
+
+
+def one_line(error: Exception) -> str:
+    """Return the name and the text of an exception without line breaks."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
