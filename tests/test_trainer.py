@@ -15,6 +15,7 @@ from sentence_transformers import (
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
 )
+from sentence_transformers.sentence_transformer.evaluation import BaseEvaluator
 from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from transformers import T5Config, T5EncoderModel, TrainerCallback
@@ -40,6 +41,7 @@ def trainer_of(
     columns: str = "pairs",
     kind: type[SentenceTransformerTrainer] = SentenceTransformerTrainer,
     callbacks: list[TrainerCallback] | None = None,
+    evaluator: BaseEvaluator | None = None,
     **arguments: Any,
 ) -> SentenceTransformerTrainer:
     """A trainer of 16 rows in batches of 4 on the CPU; two steps unless told otherwise."""
@@ -59,6 +61,7 @@ def trainer_of(
         train_dataset=Dataset.from_dict({name: ROWS[name] for name in COLUMNS[columns]}),
         loss=loss,
         callbacks=callbacks,
+        evaluator=evaluator,
     )
 
 
@@ -173,6 +176,34 @@ def test_checkpoints_hold_the_encoder_and_beside_it_the_losss_own_state(tiny_enc
         assert set(file.keys()) == set(trainer.loss.own_state())
     again = SentenceTransformer(str(tmp_path / "checkpoint-2"), device="cpu")
     assert (again.encode(ROWS["anchor"]) == trainer.model.encode(ROWS["anchor"])).all()
+
+
+class Scores(BaseEvaluator):
+    """Gives one score after another, whatever the model."""
+
+    def __init__(self, *scores: float) -> None:
+        super().__init__()
+        self.scores = list(scores)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        return {"score": self.scores.pop(0)}
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+@pytest.mark.parametrize("best", [1, 2, 4])
+def test_the_best_checkpoint_is_never_deleted(tiny_encoder_path: Path, tmp_path: Path, best: int, limit: int):
+    model = SentenceTransformer(str(tiny_encoder_path), device="cpu")
+    scores = Scores(*(1.0 if step == best else 0.5 for step in range(1, 5)))
+    options = {"save_strategy": "steps", "save_steps": 1, "eval_strategy": "steps", "eval_steps": 1}
+    options |= {"load_best_model_at_end": True, "metric_for_best_model": "score", "save_total_limit": limit}
+    trainer = trainer_of(FMICLLoss(model), tmp_path, kind=ContrastiveTrainer, evaluator=scores, max_steps=4, **options)
+    trainer.train()
+    kept = {path.name for path in tmp_path.glob("checkpoint-*")}
+    last = {"checkpoint-4"} if limit > 1 else set()  # of one, the library leaves the best when training is over
+    assert {f"checkpoint-{best}"} | last <= kept and len(kept) <= limit
+    weights = load_file(tmp_path / f"checkpoint-{best}" / "model.safetensors")
+    ends_with = model[0].auto_model.state_dict()
+    assert weights and all(torch.equal(value, ends_with[name]) for name, value in weights.items())
 
 
 @pytest.mark.parametrize(
