@@ -74,6 +74,8 @@ def load_rows(
         dataset = _from_hub(source, columns, split, rows)
     elif source.startswith("sample:"):
         dataset = _from_rows(source, columns, _read_sample(source, part, list(columns.roles.values())), rows)
+    elif glob.has_magic(source) and not os.path.exists(source):
+        raise InputError(f"{source}: no such file; for a pattern that names several, set data.streaming: true")
     else:
         dataset = _from_file(source, columns, rows)
     require_two(source, len(dataset))

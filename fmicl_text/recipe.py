@@ -6,7 +6,6 @@ Nothing heavy is imported here, unless a recipe has a ``train:`` section to chec
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 from collections.abc import Iterator
@@ -101,8 +100,6 @@ class DataSection(Section):
             yield ("heldout",), "is the training data; name a source with other rows"
         if self.streaming and self.train.startswith("sample:"):
             yield ("streaming",), "is for files and the Hub; a sample is small, leave it out"
-        if not self.streaming and glob.has_magic(self.train) and not os.path.exists(self.train):
-            yield ("train",), "names several files, which need streaming: true"
 
 
 def _check_suite(suite: str) -> str:

@@ -34,7 +34,7 @@ def kept(path: Path, asked: dict[str, Any], read: Callable[[], Dataset]) -> Data
         asked: What else the rows depend on, JSON-ready.
         read: Reads and checks them; what it raises is raised, and nothing kept.
     """
-    if not path.is_file() or path.stat().st_size < WORTH:
+    if not os.path.isfile(path) or path.stat().st_size < WORTH:
         return read()
     parts = json.dumps([_VERSION, path.suffix.lower(), _digest(path), asked])
     entry = entry_of(hashlib.sha256(parts.encode()).hexdigest())

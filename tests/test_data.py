@@ -239,6 +239,7 @@ def test_an_empty_file(write, suffix):
     [
         ("b.txt", "b.txt: no such file"),
         ("b.parquet", "b.parquet: no such file"),
+        ("b*.parquet", "b*.parquet: no such file; for a pattern that names several, set data.streaming: true"),
         ("a.json", "a.json: unknown format; the name of a file of texts ends in .csv, .tsv, .jsonl, .parquet, .txt"),
         ("folder", "folder: is a folder; name a file in it"),
         ("folder.csv", "folder.csv: is a folder; name a file in it"),

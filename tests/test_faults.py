@@ -86,7 +86,8 @@ def test_stopped_at_any_moment_a_run_ends_as_if_it_had_not_been(recipe: Path, tm
         whole, *trials = map(json.loads, output.splitlines())
         told += trials
         for outcome in whole["outcomes"]:
-            assert outcome.keys() == {"model/model.safetensors", "metrics.jsonl", "results/heldout.json"}
+            results = {"results/heldout.json", "results/heldout.items.json"}
+            assert outcome.keys() == {"model/model.safetensors", "metrics.jsonl", *results}
             assert outcome == whole["outcomes"][0], "runs that are not stopped are the same"
         for trial in trials:
             assert trial["outcome"] == whole["outcomes"][0], trial

@@ -288,7 +288,7 @@ def test_recipe_and_losses_know_the_same_names() -> None:
     divergences = get_args(FMICLSection.model_fields["divergence"].annotation)[0]
     assert set(get_args(divergences)) == set(DIVERGENCES)
     assert get_args(PairsSection.model_fields["pairs"].annotation) == NEGATIVES
-    assert get_args(AnnealSection.model_fields["schedule"].annotation) == tuple(SCHEDULES)
+    assert get_args(AnnealSection.model_fields["schedule"].annotation) == (*SCHEDULES, "adaptive")
     negatives = get_args(FMICLSection.model_fields["negatives"].annotation)[0]
     assert get_args(negatives) == (*NEGATIVES, "ball", "ring")
 
