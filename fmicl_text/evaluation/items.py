@@ -95,7 +95,13 @@ def score(parts: Parts) -> float:
 
 def interval(parts: Parts, resamples: int = 1000, seed: int = 0) -> tuple[float, float]:
     """Return the 95% percentile interval of :func:`score` over resamples of the items of each part."""
-    return percentile_interval(resampled_scores([parts], resamples, np.random.default_rng(seed))[0])
+    return average_interval([parts], resamples, seed)
+
+
+def average_interval(tasks: Iterable[Parts], resamples: int = 1000, seed: int = 0) -> tuple[float, float]:
+    """Return the 95% percentile interval of the mean of several tasks' scores, each on resamples of its own items."""
+    rng = np.random.default_rng(seed)
+    return percentile_interval(np.mean([resampled_scores([parts], resamples, rng)[0] for parts in tasks], axis=0))
 
 
 def resampled_scores(systems: Sequence[Parts], resamples: int, rng: np.random.Generator) -> np.ndarray:

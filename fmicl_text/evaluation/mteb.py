@@ -27,7 +27,7 @@ from mteb.results import TaskResult
 from mteb.types import PromptType
 
 from fmicl_text.errors import InputError
-from fmicl_text.evaluation.items import Parts, interval
+from fmicl_text.evaluation.items import Parts, average_interval, interval
 from fmicl_text.evaluation.mteb_cache import Kept
 from fmicl_text.evaluation.mteb_items import NoItemsError, require_items
 from fmicl_text.evaluation.mteb_model import LOCAL
@@ -83,6 +83,14 @@ class MtebResult:
         """Mean of the main scores; None if any task is missing, since the rest is not comparable with any other."""
         return None if self.missing else float(np.mean([self.main_score(task) for task in self.results]))
 
+    @cached_property
+    def average_ci95(self) -> tuple[float, float] | None:
+        """95% bootstrap interval of the average, from 0 to 1; None unless the items of every task are known."""
+        if self.average is None or self.items.keys() != self.results.keys():
+            return None
+        low, high = average_interval(self.items.values())
+        return low / 100, high / 100
+
     @property
     def benchmark_scores(self) -> dict[str, float | None]:
         """The benchmark's own means, such as by type of task; empty if it is none or tasks are missing."""
@@ -120,6 +128,7 @@ class MtebResult:
                 for name, result in self.results.items()
             },
             "average": self.average,
+            "average_ci95": self.average_ci95,
             "benchmark_scores": self.benchmark_scores,
             "missing": list(self.missing),
             "missing_reasons": self.missing,

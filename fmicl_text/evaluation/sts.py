@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ import numpy as np
 from fmicl_text.encoder import load_model
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.embeddings import embed
-from fmicl_text.evaluation.items import Items, Parts
+from fmicl_text.evaluation.items import Items, Parts, average_interval
 from fmicl_text.evaluation.statistics import bootstrap_interval, spearman
 from fmicl_text.evaluation.suites import Pairs, Suite, load_pairs, load_suite
 
@@ -63,6 +64,11 @@ class StsResult:
         """Mean over the tasks; None if any is missing, since the rest is not comparable with any suite average."""
         return None if self.missing else float(np.mean([task.spearman for task in self.tasks.values()]))
 
+    @cached_property
+    def average_ci95(self) -> tuple[float, float] | None:
+        """95% bootstrap interval of the average, over the items of each task; None where there is no average."""
+        return None if self.average is None else average_interval(self.items.values())
+
     @property
     def items(self) -> dict[str, Parts]:
         """Task -> its pairs, for paired tests."""
@@ -79,6 +85,7 @@ class StsResult:
                 for name, task in self.tasks.items()
             },
             "average": self.average,
+            "average_ci95": self.average_ci95,
             "missing": list(self.missing),
             "missing_reasons": self.missing,
             "data": self.data,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ import numpy as np
 from fmicl_text.encoder import load_model
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.embeddings import embed
-from fmicl_text.evaluation.items import Items, Parts, digest, interval, score
+from fmicl_text.evaluation.items import Items, Parts, average_interval, digest, interval, score
 from fmicl_text.evaluation.statistics import percentile_interval, resampled_means
 from fmicl_text.evaluation.transfer_tasks import TASKS, TransferTask, load_tasks
 from fmicl_text.run import versions
@@ -101,6 +102,11 @@ class TransferResult:
             else None
         )
 
+    @cached_property
+    def average_ci95(self) -> tuple[float, float] | None:
+        """95% bootstrap interval of the average, over the items of each task; None where there is no average."""
+        return None if self.average is None else average_interval(self.items.values())
+
     def document(self) -> dict[str, Any]:
         """Return the result as plain values, ready for JSON."""
         return {
@@ -109,6 +115,7 @@ class TransferResult:
             "protocol": PROTOCOL,
             "tasks": {name: task.document() for name, task in self.tasks.items()},
             "average": self.average,
+            "average_ci95": self.average_ci95,
             "missing": list(self.missing),
             "missing_reasons": self.missing,
             "data": self.data,

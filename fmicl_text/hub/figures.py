@@ -40,7 +40,8 @@ def figures(evaluation: str, document: Document) -> Iterator[Figure]:
                     evaluation, task, "Spearman", "spearman_cosine", score["spearman"], score.get("n"), _interval(score)
                 )
         if len(document["tasks"]) > 1 and document.get("average") is not None:
-            yield Figure(evaluation, "average", "Spearman", "spearman_cosine", document["average"])
+            interval = _interval({"ci95": document.get("average_ci95")})
+            yield Figure(evaluation, "average", "Spearman", "spearman_cosine", document["average"], None, interval)
     for key, metric in (("accuracy@1", "accuracy@1"), ("mrr@10", "MRR@10")):
         if key in document:
             interval = document.get("ci95", {}).get(key)

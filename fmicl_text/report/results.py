@@ -99,6 +99,7 @@ class _Suite(_Document):
     protocol: str
     tasks: dict[str, _TaskScore]
     average: float | None
+    average_ci95: tuple[float, float] | None = None
     missing_reasons: dict[str, str] = {}
     data: str
     max_seq_length: int | None
@@ -108,7 +109,8 @@ class _Suite(_Document):
     def add_to(self, results: Results) -> str:
         scores = {task: score.times(self.scale) for task, score in self.tasks.items()}
         if self.average is not None and len(scores) > 1:
-            scores["average"] = Score(self.scale * self.average)
+            ci95 = self.average_ci95 and (self.scale * self.average_ci95[0], self.scale * self.average_ci95[1])
+            scores["average"] = Score(self.scale * self.average, ci95=ci95)
         facts = _facts(self.data, self.max_seq_length, self.precision, self.versions)
         bare = {task: score.no_interval for task, score in self.tasks.items() if score.no_interval}
         results.tables[self.suite] = Table(self.suite, self.protocol, scores, self.missing_reasons, bare, facts)

@@ -63,7 +63,9 @@ def test_the_table_names_model_suite_protocol_and_every_figure(run, tiny_encoder
         low, high = task["ci95"]
         for figure in (f" {task['n']} ", f" {task['spearman']:.2f} ", f" {low:.2f} to {high:.2f} "):
             assert figure in row
-    assert f"{document['average']:.2f}" in next(line for line in table.splitlines() if "average" in line)
+    average = next(line for line in table.splitlines() if "average" in line)
+    low, high = document["average_ci95"]
+    assert f" {document['average']:.2f} " in average and f" {low:.2f} to {high:.2f} " in average
 
 
 def test_bf16_is_recorded(run, tiny_encoder_path, small):

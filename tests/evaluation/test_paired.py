@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score
 
 from fmicl_text.errors import InputError
-from fmicl_text.evaluation.items import Items, digest, interval, items_file, score, write_result
+from fmicl_text.evaluation.items import Items, average_interval, digest, interval, items_file, score, write_result
 from fmicl_text.evaluation.paired import paired_test, same_items
 
 
@@ -49,6 +49,19 @@ def test_score_and_interval_are_those_of_a_loop_over_a_library(statistic):
         slow.append([100 * reference(part.values[draw], gold[draw]) for draw in draws])
     found = interval(parts, resamples=60, seed=7)
     assert found == pytest.approx(tuple(np.percentile(np.mean(slow, axis=0), [2.5, 97.5])), abs=1e-9)
+
+
+def test_interval_of_an_average_draws_the_items_of_each_task():
+    """Each task counts the same, whatever the number of its parts."""
+    first, second, third = (some_items("spearman", np.random.default_rng(n), n) for n in (80, 50, 60))
+    rng = np.random.default_rng(7)
+    slow = []
+    for part in (first, second, third):
+        draws = rng.integers(len(part.values), size=(60, len(part.values)))
+        slow.append(np.array([100 * rho(part.values[draw], part.gold[draw]) for draw in draws]))
+    averages = ((slow[0] + slow[1]) / 2 + slow[2]) / 2
+    found = average_interval([(first, second), (third,)], resamples=60, seed=7)
+    assert found == pytest.approx(tuple(np.percentile(averages, [2.5, 97.5])), abs=1e-9)
 
 
 def test_without_anything_to_find_there_is_no_average_precision():

@@ -118,6 +118,9 @@ def test_the_document(tiny_encoder_path, small_data):
     assert document["average"] == pytest.approx(
         (document["tasks"]["A"]["spearman"] + document["tasks"]["B"]["spearman"]) / 2
     )
+    low, high = document["average_ci95"]
+    assert low < document["average"] < high
+    assert high - low < max(task["ci95"][1] - task["ci95"][0] for task in document["tasks"].values())
     assert (document["missing"], document["missing_reasons"]) == ([], {})
     assert {"python", "torch", "sentence-transformers", "fmicl-text"} <= document["versions"].keys()
 
@@ -127,7 +130,7 @@ def test_with_a_task_missing_there_is_no_average(tiny_encoder, small_data, tmp_p
     result = evaluate(tiny_encoder, SUITE, small_data, name="tiny")
     document = result.document()
     assert list(document["tasks"]) == ["A"]
-    assert document["average"] is None
+    assert document["average"] is None and document["average_ci95"] is None
     assert document["missing"] == ["B"]
     assert "no file" in document["missing_reasons"]["B"]
     assert document["model"] == "tiny"

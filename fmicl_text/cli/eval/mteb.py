@@ -132,10 +132,15 @@ def _print(console: Console, selection: Selection, results: list[MtebResult]) ->
         table.add_column(result.model, justify="right")
     for task in selection.tasks:
         name = task.metadata.name
-        cells = [_score(result, name) for result in results]
+        cells = [
+            _score(result.main_score(name), result.ci95.get(name)) if name in result.results else "missing"
+            for result in results
+        ]
         table.add_row(name, task.metadata.main_score, *cells)
     table.add_section()
-    for heading, values in _means(results).items():
+    averages = ((result.average, result.average_ci95) for result in results)
+    table.add_row("average", "", *("not shown" if mean is None else _score(mean, ci95) for mean, ci95 in averages))
+    for heading, values in _benchmark_means(results).items():
         cells = ["not shown" if value is None else f"{100 * value:.2f}" for value in values]
         table.add_row(heading, "", *cells)
     console.print(table)
@@ -146,18 +151,14 @@ def _print(console: Console, selection: Selection, results: list[MtebResult]) ->
             console.print(f"{result.model}: {name} has no interval: {reason}", soft_wrap=True)
 
 
-def _score(result: MtebResult, task: str) -> str:
-    if task not in result.results:
-        return "missing"
-    score = f"{100 * result.main_score(task):.2f}"
-    if task not in result.ci95:
-        return f"{score} (no interval)"
-    low, high = result.ci95[task]
-    return f"{score} ({100 * low:.2f} to {100 * high:.2f})"
+def _score(score: float, ci95: tuple[float, float] | None) -> str:
+    if ci95 is None:
+        return f"{100 * score:.2f} (no interval)"
+    low, high = ci95
+    return f"{100 * score:.2f} ({100 * low:.2f} to {100 * high:.2f})"
 
 
-def _means(results: list[MtebResult]) -> dict[str, list[float | None]]:
-    """Return the last rows of the table: the average, and the means of the benchmark."""
-    means: dict[str, list[float | None]] = {"average": [result.average for result in results]}
+def _benchmark_means(results: list[MtebResult]) -> dict[str, list[float | None]]:
+    """Return the last rows of the table: the means of the benchmark."""
     names = dict.fromkeys(name for result in results for name in result.benchmark_scores)
-    return means | {name: [result.benchmark_scores.get(name) for result in results] for name in names}
+    return {name: [result.benchmark_scores.get(name) for result in results] for name in names}

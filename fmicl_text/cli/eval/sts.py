@@ -73,8 +73,9 @@ def _print(console: Console, result: StsResult) -> None:
         else:
             table.add_row(task.name, "", "missing", "")
     table.add_section()
-    if result.average is not None:
-        table.add_row("average", "", f"{result.average:.2f}", "")
+    if result.average is not None and result.average_ci95 is not None:
+        low, high = result.average_ci95
+        table.add_row("average", "", f"{result.average:.2f}", f"{low:.2f} to {high:.2f}")
     else:
         table.add_row("average", "", "not shown", "")
     console.print(table)

@@ -68,7 +68,10 @@ def _print(console: Console, result: TransferResult) -> None:
     for name in result.missing:
         table.add_row(name, "", "missing")
     table.add_section()
-    table.add_row("average", "", "not shown" if result.average is None else f"{result.average:.2f}")
+    if result.average is not None and result.average_ci95 is not None:
+        table.add_row("average", "", f"{result.average:.2f}", "{:.2f} to {:.2f}".format(*result.average_ci95))
+    else:
+        table.add_row("average", "", "not shown")
     console.print(table)
     for name, reason in result.missing.items():
         console.print(f"{name} is missing: {reason}", soft_wrap=True)
