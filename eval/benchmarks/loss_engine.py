@@ -248,11 +248,12 @@ def _plot(document: dict) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for axis, what, title in zip(axes, ("seconds", "megabytes"), ("time", "memory beyond the embeddings"), strict=True):
+    for axis, what, title in zip(
+        axes, ("seconds", "megabytes"), ("time", "memory beyond the embeddings, from 1 MB on"), strict=True
+    ):
         for case, growth in document["growth"].items():
-            axis.plot(
-                list(growth), [figures[what] for figures in growth.values()], marker="o", markersize=3, label=case
-            )
+            drawn = {size: figures[what] for size, figures in growth.items() if what == "seconds" or figures[what] >= 1}
+            axis.plot(list(drawn), list(drawn.values()), marker="o", markersize=3, label=case)
         axis.set(xscale="log", yscale="log", xlabel="pairs in the batch", ylabel=what, title=title)
         axis.set_xticks(SIZES, [f"{size // 1024}k" for size in SIZES], minor=False)
         axis.minorticks_off()
