@@ -30,7 +30,7 @@ _HUB_FILE = re.compile(r"hf://datasets/(?P<id>[^/@]+/[^/@]+)(@(?P<revision>[^/]+
 
 def load_train(section: DataSection) -> Dataset:
     """Load what to train on: see :func:`load_rows`."""
-    return load_rows(section.train, section.columns, split=section.split, part="train", rows=section.rows)
+    return load_rows(section.train, section.columns, split=section.split, revision=section.revision, rows=section.rows)
 
 
 def load_heldout(section: DataSection) -> Dataset | None:
@@ -45,6 +45,7 @@ def load_rows(
     columns: Columns,
     *,
     split: str = "train",
+    revision: str | None = None,
     part: Literal["train", "heldout"] = "train",
     rows: int | None = None,
 ) -> Dataset:
@@ -58,6 +59,7 @@ def load_rows(
             paths start at the current working directory.
         columns: Which column plays which role.
         split: Split of a Hub id; nothing else has splits.
+        revision: Branch, tag or commit on the Hub; nothing else has revisions.
         part: Which part of a sample.
         rows: How many rows to take from the start; default all.
 
@@ -70,14 +72,15 @@ def load_rows(
             something in it, or there are fewer than two rows.
     """
     require_split(source, split)
+    require_hub(source, revision)
     if is_hub_id(source):
-        dataset = _from_hub(source, columns, split, rows)
+        dataset = _from_hub(source, columns, split, revision, rows)
     elif source.startswith("sample:"):
         dataset = _from_rows(source, columns, _read_sample(source, part, list(columns.roles.values())), rows)
     elif glob.has_magic(source) and not os.path.exists(source):
         raise InputError(f"{source}: no such file; for a pattern that names several, set data.streaming: true")
     else:
-        dataset = _from_file(source, columns, rows)
+        dataset = _from_file(source, columns, revision, rows)
     require_two(source, len(dataset))
     return dataset
 
@@ -93,6 +96,12 @@ def require_split(source: str, split: str) -> None:
     """Raise an InputError if the split of a source is asked for that has none."""
     if not is_hub_id(source) and split != "train":
         raise InputError(f'{source}: only Hub ids have splits, got data.split "{split}"')
+
+
+def require_hub(source: str, revision: str | None) -> None:
+    """Raise an InputError if the revision of a source is asked for that has none."""
+    if revision is not None and not (is_hub_id(source) or source.startswith("hf:")):
+        raise InputError(f'{source}: only the Hub has revisions, got data.revision "{revision}"')
 
 
 def require_two(source: str, rows: int) -> None:
@@ -120,21 +129,22 @@ def hub_file(source: str) -> re.Match[str]:
     return match
 
 
-def _download(source: str) -> Path:
+def _download(source: str, revision: str | None) -> Path:
     """Download one file of a data set, or find it in the cache."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
 
     match = hub_file(source)
+    revision = revision or match["revision"]
     try:
-        path = hf_hub_download(match["id"], match["file"], repo_type="dataset", revision=match["revision"])
+        path = hf_hub_download(match["id"], match["file"], repo_type="dataset", revision=revision)
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise InputError(f"{source}: the Hub did not give this file: {error}") from None
     return Path(path)
 
 
-def _from_file(source: str, columns: Columns, rows: int | None) -> Dataset:
-    path = _download(source) if source.startswith("hf:") else Path(source)
+def _from_file(source: str, columns: Columns, revision: str | None, rows: int | None) -> Dataset:
+    path = _download(source, revision) if source.startswith("hf:") else Path(source)
     roles = columns.roles
     asked = {"roles": list(roles.items()), "rows": rows}
     return kept(path, asked, lambda: _from_rows(source, columns, read_file(path, list(roles.values())), rows))
@@ -148,13 +158,13 @@ def _from_rows(source: str, columns: Columns, read: Rows, rows: int | None) -> D
     return Dataset.from_dict(values)
 
 
-def _from_hub(source: str, columns: Columns, split: str, rows: int | None) -> Dataset:
+def _from_hub(source: str, columns: Columns, split: str, revision: str | None, rows: int | None) -> Dataset:
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        dataset = load_dataset(source, split=split)
+        dataset = load_dataset(source, split=split, revision=revision)
     except (DatasetsError, HfHubHTTPError, OSError, ValueError) as error:
         raise InputError(f"{source}: no such file, and not to be had from the Hub: {error}") from None
     require_columns(list(columns.roles.values()), dataset.column_names, source)

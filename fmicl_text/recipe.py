@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, JsonValue, PositiveInt
 
@@ -75,6 +75,8 @@ class DataSection(Section):
     """Hub id, hf://datasets/OWNER/NAME/FILE, csv, tsv, jsonl, parquet or txt file, or sample:wikipedia."""
     split: str = "train"
     """Split of Hub data sets."""
+    revision: Annotated[str, AfterValidator(_check_revision)] | None = None
+    """Branch, tag or commit of train on the Hub; a streamed run has the commit here."""
     columns: Columns
     """Which column plays which role."""
     views: Literal["columns", "dropout"] = "columns"
@@ -100,6 +102,15 @@ class DataSection(Section):
             yield ("heldout",), "is the training data; name a source with other rows"
         if self.streaming and self.train.startswith("sample:"):
             yield ("streaming",), "is for files and the Hub; a sample is small, leave it out"
+
+
+_OfTheHub = TypeVar("_OfTheHub", ModelSection, DataSection)
+
+
+def _at(section: _OfTheHub, revision: str | None) -> _OfTheHub:
+    if revision is None or section.revision is not None:
+        return section
+    return section.model_copy(update={"revision": revision})
 
 
 def _check_suite(suite: str) -> str:
@@ -196,11 +207,9 @@ class Recipe(Section):
     publish: PublishSection = PublishSection()
     """Where the trained encoder goes."""
 
-    def pinned(self, revision: str | None) -> Recipe:
-        """Return the recipe with its base model at a revision, unless it names one itself."""
-        if revision is None or self.model.revision is not None:
-            return self
-        return self.model_copy(update={"model": self.model.model_copy(update={"revision": revision})})
+    def pinned(self, model: str | None, data: str | None) -> Recipe:
+        """Return the recipe with its base model and its data at revisions, except where it names one itself."""
+        return self.model_copy(update={"model": _at(self.model, model), "data": _at(self.data, data)})
 
     def conflicts(self) -> Iterator[Conflict]:
         """Seeds differ, and what is asked of the evaluation is there to be evaluated."""

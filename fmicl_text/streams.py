@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 from datasets import Features, IterableDataset, Value, load_dataset
 
-from fmicl_text.data import hub_file, is_hub_id, require_split, require_two
+from fmicl_text.data import hub_file, is_hub_id, require_hub, require_split, require_two
 from fmicl_text.errors import InputError
 from fmicl_text.readers import Rows, check_head, require_columns, require_format
 from fmicl_text.recipe import Columns, DataSection
@@ -137,12 +137,13 @@ def load_stream(section: DataSection) -> Stream:
     revision = None
     if source.startswith("hf:"):
         match = hub_file(source)
-        revision = _commit(source, match["id"], match["revision"])
+        revision = _commit(source, match["id"], section.revision or match["revision"])
         files = (f"hf://datasets/{match['id']}@{revision}/{match['file']}",)
     elif is_hub_id(source):
-        revision = _commit(source, source, None)
+        revision = _commit(source, source, section.revision)
     else:
         require_split(source, section.split)
+        require_hub(source, section.revision)
         files = _local_files(source, list(section.columns.roles.values()))
     stream = Stream(source, section.columns, section.split, section.rows, files, revision)
     stream.check(CHECKED_ROWS)

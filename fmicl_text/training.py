@@ -108,13 +108,15 @@ def train(
         keep_memory()
     folder = output or Path("runs") / recipe.name
     if resume and RunFolder(folder).recipe.is_file():
-        recipe = recipe.pinned(load_recipe(RunFolder(folder).recipe).model.revision)
+        begun = load_recipe(RunFolder(folder).recipe)
+        recipe = recipe.pinned(begun.model.revision, begun.data.revision)
     inputs = load_inputs(recipe)
     _check(recipe, inputs)
     if recipe.publish.repo is not None:
         hub.check_access(recipe.publish.repo)
     origin = provenance(recipe, inputs)
-    recipe = recipe.pinned(origin["base_model"].get("revision"))  # what a name on the Hub stands for may change
+    # What a name on the Hub stands for may change.
+    recipe = recipe.pinned(origin["base_model"].get("revision"), origin["data"]["training"].get("revision"))
     with ExitStack() as stack:
         _in_first_process(lambda: stack.enter_context(open_run(folder, recipe, resume, overwrite)))
         interruption = stack.enter_context(Interruption(folder))

@@ -289,9 +289,9 @@ class TestHub:
 
         asked = []
 
-        def give(rows: dict[str, list[Any]]) -> list[tuple[str, str]]:
-            def load_dataset(path: str, split: str) -> datasets.Dataset:
-                asked.append((path, split))
+        def give(rows: dict[str, list[Any]]) -> list[tuple[str, str, str | None]]:
+            def load_dataset(path: str, split: str, revision: str | None) -> datasets.Dataset:
+                asked.append((path, split, revision))
                 return datasets.Dataset.from_dict(rows)
 
             monkeypatch.setattr(datasets, "load_dataset", load_dataset)
@@ -302,8 +302,8 @@ class TestHub:
     def test_columns_become_roles(self, hub):
         asked = hub({"id": [1, 2, 3], "positive": ["a", "b", "c"], "anchor": ["d", "e", "f"]})
         swapped = Columns(anchor="positive", positive="anchor")
-        dataset = load_rows("owner/name", swapped, split="validation", rows=2)
-        assert asked == [("owner/name", "validation")]
+        dataset = load_rows("owner/name", swapped, split="validation", revision="v1", rows=2)
+        assert asked == [("owner/name", "validation", "v1")]
         assert dataset.column_names == ["anchor", "positive"]
         assert dataset.to_list() == [{"anchor": "a", "positive": "d"}, {"anchor": "b", "positive": "e"}]
 

@@ -174,6 +174,7 @@ def test_missing_keys_are_at_their_section(write):
         ("evaluate.after=[other.yaml]", 'evaluate.after[0]: no suite "other.yaml"'),
         ("evaluate.after=[sts7, sts7]", "evaluate.after: has something twice: sts7, sts7"),
         ("model.revision=../../../x", 'model.revision: must be a branch, a tag or a commit, got "../../../x"'),
+        ("data.revision=../x", 'data.revision: must be a branch, a tag or a commit, got "../x"'),
         (
             "train={hub_token: x}",
             "train.hub_token: is a secret, which no recipe should hold: log in by `hf auth",
@@ -457,6 +458,7 @@ recipes = st.fixed_dictionaries(
             optional={
                 "rows": optional(st.integers(2, 10**9)),
                 "split": texts,
+                "revision": optional(revisions),
                 "shuffle_buffer": st.integers(1, 10**9),
             },
         ),

@@ -211,3 +211,52 @@ def test_the_plan_of_a_stream(recipe: Path, capsys):
     assert main(["train", str(recipe), "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert "a stream of anchor, shuffled in a buffer of 600 rows" in said and "25 steps of 512 rows" in said
+
+
+def test_a_run_stays_with_the_commit_it_began_with(recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    """The Hub's part is stood in for: it says which commit a name stands for now, and gives rows."""
+    import datasets
+    import huggingface_hub
+
+    from fmicl_text import streams
+
+    now, asked = {"main": "0" * 40}, []
+
+    class Info:
+        def __init__(self, sha: str) -> None:
+            self.sha = sha
+
+    def load_dataset(path: str, revision: str, **options: Any) -> datasets.IterableDataset:
+        asked.append(revision)
+        return datasets.Dataset.from_dict({"text": ["a dog", "the cat", "a man"]}).to_iterable_dataset()
+
+    monkeypatch.setattr(
+        huggingface_hub.HfApi, "dataset_info", lambda self, repo, revision: Info(now.get(revision or "main", revision))
+    )
+    monkeypatch.setattr(streams, "load_dataset", load_dataset)
+    arguments = [
+        "train",
+        str(recipe),
+        "--output",
+        "run",
+        "--set",
+        "data.train=owner/name",
+        "--set",
+        "train.max_steps=2",
+    ]
+    assert main(arguments) == 0, capsys.readouterr().err
+    assert f"revision: '{'0' * 40}'" in Path("run/recipe.yaml").read_text()
+    now["main"] = "1" * 40
+    for command in ([*arguments, "--resume"], ["train", "run/recipe.yaml", "--output", "again"]):
+        assert main(command) == 0, capsys.readouterr().err
+    assert set(asked) == {"0" * 40}
+    arguments[3] = "new"
+    assert main(arguments) == 0
+    assert set(asked) == {"0" * 40, "1" * 40}
+
+
+def test_only_the_hub_has_revisions(here: Path):
+    (here / "a.txt").write_text("one\ntwo\n")
+    assert problems("a.txt", revision="main") == ['a.txt: only the Hub has revisions, got data.revision "main"']
+    with pytest.raises(InputError, match="only the Hub has revisions"):
+        load_rows("a.txt", Columns(**TEXT), revision="main")
