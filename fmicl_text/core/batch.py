@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -34,7 +35,7 @@ class Batch(NamedTuple):
 
     def own(self, kernel: Kernel) -> Tensor:
         """Return ``r(x_i, y_i)``: ``(B,)``."""
-        return kernel((self.x.vectors * self.y.vectors).sum(dim=1))
+        return kernel(torch.linalg.vecdot(self.x.vectors, self.y.vectors))
 
     def against(self, rows: Rows, *columns: Rows | None) -> Sequence[Block]:
         """Return the negative pairs of ``rows`` with each of the sets of columns that is there."""
@@ -108,7 +109,9 @@ def objective(equation: Callable[..., Terms]) -> Objective:
         region: Region | None = None,
         **settings: Any,
     ) -> Terms:
-        with torch.autocast(x.device.type, enabled=False):
+        # Entering torch.autocast, even to disable it, takes as long as a small batch's kernel.
+        wanted = torch.is_autocast_enabled(x.device.type)
+        with torch.autocast(x.device.type, enabled=False) if wanted else nullcontext():
             return equation(as_batch(x, y, extra, texts, extra_texts, region), **settings)
 
     return on_tensors
@@ -127,21 +130,22 @@ def as_batch(
     Raises:
         ValueError: If shapes do not fit together, rows are not of unit length, or there is no negative.
     """
-    if x.ndim != 2 or x.shape != y.shape or len(x) == 0:
+    if x.ndim != 2 or x.shape != y.shape or x.shape[0] == 0:
         raise ValueError(f"x and y must both be (B, D) with B > 0, got {tuple(x.shape)} and {tuple(y.shape)}")
-    if extra is not None and (extra.ndim != 2 or extra.shape[1] != x.shape[1]):
-        raise ValueError(f"extra must be (M, {x.shape[1]}) like x, got {tuple(extra.shape)}")
+    rows, dimensions = x.shape
+    if extra is not None and (extra.ndim != 2 or extra.shape[1] != dimensions):
+        raise ValueError(f"extra must be (M, {dimensions}) like x, got {tuple(extra.shape)}")
     if extra is not None and len(extra) == 0:
         extra = None
-    if len(x) == 1 and extra is None and world_size() == 1:
+    if rows == 1 and extra is None and world_size() == 1:
         raise ValueError("x must have at least 2 rows where there are no explicit negatives, got 1")
     x, y = _unit("x", x), _unit("y", y)
     extra = None if extra is None else _unit("extra", extra)
     if texts is None:
-        first = rank() * len(x)
-        texts = torch.arange(first, first + len(x), device=x.device).unsqueeze(1)  # (B, 1)
-    if texts.ndim != 2 or len(texts) != len(x):
-        raise ValueError(f"texts must be (B, K) with B = {len(x)}, got {tuple(texts.shape)}")
+        first = rank() * rows
+        texts = torch.arange(first, first + rows, device=x.device).unsqueeze(1)  # (B, 1)
+    if texts.ndim != 2 or texts.shape[0] != rows:
+        raise ValueError(f"texts must be (B, K) with B = {rows}, got {tuple(texts.shape)}")
     if extra is None:
         return Batch(Rows(x, texts), Rows(y, texts), None, region)
     if extra_texts is None:  # negative: no row of the batch has them
@@ -157,8 +161,8 @@ def _unit(name: str, vectors: Tensor) -> Tensor:
     """Return unit vectors in float32 at least; a NaN passes, it is for the trainer to report."""
     precise = vectors.float() if vectors.dtype in (torch.float16, torch.bfloat16) else vectors
     lengths = torch.linalg.vector_norm(precise.detach(), dim=1)  # (B,)
-    shortest, longest = (length.item() for length in lengths.aminmax())
-    if shortest < 0.99 or longest > 1.01:  # normalising in bfloat16 is off by up to 0.008
+    shortest, longest = lengths.aminmax()
+    if shortest.item() < 0.99 or longest.item() > 1.01:  # normalising in bfloat16 is off by up to 0.008
         worst = int((lengths - 1).abs().argmax())
         raise ValueError(f"{name} must have rows of length 1, got {precise[worst].norm().item():.4g} in row {worst}")
     return precise

@@ -50,7 +50,7 @@ def share_text(a: Tensor, b: Tensor) -> Tensor | None:
         a: Text identities ``(B, K)``.
         b: Text identities ``(M, K')``.
     """
-    if len(a) * len(b) <= _FEW:
+    if a.shape[0] * b.shape[0] <= _FEW:
         return _compare(a, b)  # (B, M); asking whether there is any would take as long as using it
     # Sorting B + M identities is far cheaper than comparing B x M.
     common = torch.isin(a.contiguous(), b.contiguous()).any(dim=1)  # (B,)

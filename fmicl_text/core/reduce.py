@@ -31,6 +31,7 @@ from fmicl_text.core.cosines import all_cosines
 from fmicl_text.core.devices import across_devices, total, visit, world_size
 from fmicl_text.core.kernels import Kernel
 from fmicl_text.core.pairs import Block, Rows, share_text
+from fmicl_text.core.products import add_product, product
 
 Score = Callable[[Tensor], Tensor]
 """What the log density ratio ``r`` of a pair is worth, elementwise."""
@@ -182,7 +183,7 @@ def _tiles(block: Block, columns: Rows) -> Iterator[_Tile]:
         for begin in range(start if symmetric else 0, len(columns.vectors), wide):
             j = slice(begin, begin + wide)
             some = columns.vectors[j].detach()  # (m, D)
-            cosines = rows @ some.T  # (b, m)
+            cosines = product(rows, some)  # (b, m)
             out = _left_out(block, columns, cosines, i, j)
             if symmetric and i == j:
                 twin = torch.ones_like(cosines, dtype=torch.bool).tril()
@@ -213,13 +214,13 @@ def _tile_scores(cosines: Tensor, out: Tensor | None, kernel: Kernel, score: Sco
 def _tile_sum(cosines: Tensor, out: Tensor | None, kernel: Kernel, score: Score) -> tuple[Tensor, Tensor]:
     scores = _tile_scores(cosines, out, kernel, score, fill=0.0)
     every = scores.numel()
-    return scores.sum(), torch.full((), every, device=scores.device) if out is None else every - out.sum()
+    return scores.sum(), torch.full((), every, device=scores.device) if out is None else every - out.count_nonzero()
 
 
 def _counts(cosines: Tensor, out: Tensor | None, dim: int) -> Tensor:
     if out is None:
         return torch.full((cosines.shape[1 - dim],), cosines.shape[dim], device=cosines.device)
-    return cosines.shape[dim] - out.sum(dim=dim)
+    return cosines.shape[dim] - out.count_nonzero(dim=dim)
 
 
 def _learned(kernel: Kernel) -> list[Tensor]:
@@ -238,7 +239,7 @@ def tile_area(vectors: Tensor) -> int:
 
 
 def _fits_one_tile(block: Block) -> bool:
-    pairs = len(block.rows.vectors) * len(block.columns.vectors)
+    pairs = block.rows.vectors.shape[0] * block.columns.vectors.shape[0]
     return world_size() == 1 and pairs <= tile_area(block.rows.vectors)
 
 
@@ -255,8 +256,8 @@ class _Gradients:
     def add(self, tile: _Tile, visitors: Tensor, result: Tensor, weight: Tensor | None = None) -> None:
         """Add what ``result``, a function of the tile's cosines, gives; ``visitors`` is its columns' buffer."""
         slope, *slopes = torch.autograd.grad(result, [tile.cosines, *self.parameters], weight)  # (b, m), ...
-        self.rows[tile.i].addmm_(slope, tile.columns)
-        visitors[tile.j].addmm_(slope.T, tile.rows)
+        add_product(self.rows[tile.i], slope, tile.columns)
+        add_product(visitors[tile.j], slope.T, tile.rows)
         for gradient, more in zip(self.learned, slopes, strict=True):
             gradient += more
 
