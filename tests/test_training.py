@@ -17,8 +17,9 @@ from sentence_transformers import SentenceTransformer
 from fmicl_text.cli import main
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.sts import evaluate
+from fmicl_text.plan import plan
 from fmicl_text.recipe_file import load_recipe, shipped_recipes
-from fmicl_text.training import plan, train
+from fmicl_text.training import train
 
 SENTENCES = [
     f"the {size} {animal} {verb} in the {place}"

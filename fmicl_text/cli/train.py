@@ -14,8 +14,8 @@ from fmicl_text.errors import InputError
 
 if TYPE_CHECKING:
     from fmicl_text.cli.console import Console
+    from fmicl_text.plan import Plan
     from fmicl_text.results import TrainResult
-    from fmicl_text.training import Plan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,8 +59,9 @@ def run(args: argparse.Namespace) -> int:
     console = Console(quiet=os.environ.get("RANK", "0") != "0")  # one of several processes speaks
     with Console(stderr=True).status("loading libraries"):
         from fmicl_text import training
+        from fmicl_text.plan import plan
     if args.dry_run:
-        _print_plan(console, recipe.name, training.plan(recipe))
+        _print_plan(console, recipe.name, plan(recipe))
     else:
         output = args.output or (folder if args.resume else None)
         result = training.train(recipe, output, resume=args.resume, overwrite=args.overwrite, repeats=folder)

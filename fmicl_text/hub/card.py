@@ -173,8 +173,8 @@ def _score(value: float | None) -> str:
 
 
 def _training(source: Source, base: BaseModel, model: SentenceTransformer) -> dict[str, Any]:
+    from fmicl_text.building import build_loss
     from fmicl_text.losses import LOSSES
-    from fmicl_text.training import build_loss
 
     recipe = source.recipe
     assert recipe is not None

@@ -1,24 +1,20 @@
-"""The page: what each of its tables says, and how figures are written."""
+"""The page: what each of its tables says."""
 
 from __future__ import annotations
 
-import json
 import shlex
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from fmicl_text import __version__
-from fmicl_text.evaluation.geometry import Estimate
+from fmicl_text.report.cells import mean_sd, measured, p_value, points, signed_interval
 from fmicl_text.report.compare import Comparison
+from fmicl_text.report.facts import Rows, facts, machine, section, side_by_side
 from fmicl_text.report.pictures import Picture
 from fmicl_text.report.published import SUITE, TASKS, Figure
-from fmicl_text.report.results import GeometryReport, Table
+from fmicl_text.report.results import GeometryReport
 from fmicl_text.report.runs import Run, spread
+from fmicl_text.report.suite import Suite
 from fmicl_text.terminal import visible
-
-Rows = list[tuple[str, list[str]]]
-"""Heading of a row, and a cell for each run."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +35,11 @@ class Page:
 
     def facts(self) -> Rows:
         """Say what was run."""
-        return _side_by_side([_facts(run) for run in self.runs])
+        return side_by_side([facts(run) for run in self.runs])
 
     def machines(self) -> Rows:
         """Say with what, and on what."""
-        return _side_by_side([_machine(run) for run in self.runs])
+        return side_by_side([machine(run) for run in self.runs])
 
     def suites(self) -> list[Suite]:
         """Return the table of each suite that any run has."""
@@ -54,14 +50,14 @@ class Page:
         """Return mean and deviation of every measure over the seeds; one seed has its interval instead."""
         found = [run.geometries() for run in self.runs]
         rows = [
-            (name, [_measure([measure(of_seed) for of_seed in of_run]) for of_run in found])
+            (name, [measured([measure(of_seed) for of_seed in of_run]) for of_run in found])
             for name, measure in _MEASURES.items()
         ]
         bounds = dict.fromkeys(name for of_run in found for seed in of_run for name in seed.mutual_information)
         rows += [
             (
                 f"f-MI lower bound, {name}",
-                [_measure([g.mutual_information.get(name) for g in of_run]) for of_run in found],
+                [measured([g.mutual_information.get(name) for g in of_run]) for of_run in found],
             )
             for name in bounds
         ]
@@ -109,75 +105,6 @@ class Page:
 
 
 @dataclass(frozen=True)
-class Suite:
-    """The scores of all runs on one suite.
-
-    Attributes:
-        name: Of the suite.
-        runs: All runs of the page.
-        tables: Of each run, suite -> its table for each seed.
-    """
-
-    name: str
-    runs: list[Run]
-    tables: list[dict[str, list[Table]]]
-
-    @property
-    def protocol(self) -> str:
-        """What is scored."""
-        return self._all()[0].protocol
-
-    @property
-    def columns(self) -> list[str]:
-        """Headings: each run that has scores, with a column before it if there are scores from before training."""
-        return [
-            heading
-            for run, _ in self._having()
-            for heading in ([f"{run.name}, before"] * self._begun(run) + [run.name])
-        ]
-
-    @property
-    def rows(self) -> Rows:
-        """A row a score."""
-        names = dict.fromkeys(name for table in self._all() for name in table.scores)
-        return [
-            (name, [cell for run, tables in self._having() for cell in self._cells(run, tables, name)])
-            for name in names
-        ]
-
-    @property
-    def notes(self) -> list[str]:
-        """Missing tasks, and what else differs between runs whose figures stand side by side."""
-        notes = [f"{task} is missing: {why}" for table in self._all() for task, why in table.missing.items()]
-        notes += [f"{task} has no interval: {why}" for table in self._all() for task, why in table.no_interval.items()]
-        facts = [{"protocol": table.protocol, **table.facts} for table in self._all()]
-        for name in dict.fromkeys(name for of_table in facts for name in of_table):
-            values = dict.fromkeys(of_table.get(name, "unknown") for of_table in facts)
-            if len(values) > 1:
-                notes.append(f"not measured alike: {name} was {' and '.join(values)}")
-        return list(dict.fromkeys(notes))
-
-    def _having(self) -> list[tuple[Run, list[Table]]]:
-        return [
-            (run, of_run[self.name]) for run, of_run in zip(self.runs, self.tables, strict=True) if self.name in of_run
-        ]
-
-    def _all(self) -> list[Table]:
-        return [table for _, tables in self._having() for table in tables]
-
-    def _begun(self, run: Run) -> bool:
-        return self.name in run.before.tables
-
-    def _cells(self, run: Run, tables: list[Table], name: str) -> list[str]:
-        before = [table(run.before.tables[self.name], name)] if self._begun(run) else []
-        if len(tables) == 1:
-            return [*before, table(tables[0], name)]
-        if not all(name in of_seed.scores for of_seed in tables):
-            return [*before, ""]
-        return [*before, mean_sd(spread(of_seed.scores[name].value for of_seed in tables))]
-
-
-@dataclass(frozen=True)
 class Published:
     """A row of the table of published figures, as text."""
 
@@ -206,7 +133,7 @@ class Published:
         mean = {name: spread(of_seed.scores[name].value for of_seed in tables) for name in (*TASKS, "average")}
         return cls(
             run.name,
-            str(_section(run, "model").get("base", "")),
+            str(section(run, "model").get("base", "")),
             "this run",
             [f"{mean[task][0]:.2f}" for task in TASKS],
             mean_sd(mean["average"]),
@@ -224,23 +151,9 @@ def render(page: Page) -> str:
         loader=PackageLoader("fmicl_text.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.lstrip_blocks = True
-    filters = {"mean_sd": mean_sd, "points": _points, "interval": _signed_interval, "p": _p_value}
+    filters = {"mean_sd": mean_sd, "points": points, "interval": signed_interval, "p": p_value}
     environment.filters.update(filters)
     return visible(environment.get_template("report.html").render(page=page, tasks=TASKS, version=__version__))
-
-
-def mean_sd(found: tuple[float, float | None]) -> str:
-    """Write a mean with its deviation, if there is one."""
-    mean, sd = found
-    return f"{mean:.2f}" + (f" ± {sd:.2f}".replace(" ", "\N{NO-BREAK SPACE}") if sd is not None else "")
-
-
-def table(of_seed: Table, name: str) -> str:
-    """Write a score with its interval."""
-    score = of_seed.scores.get(name)
-    if score is None:
-        return ""
-    return f"{score.value:.2f}" + (f" ({_interval(score.ci95)})" if score.ci95 else "")
 
 
 _MEASURES = {
@@ -257,94 +170,8 @@ _MEASURES = {
 """Name -> what it is of a :class:`Geometry`."""
 
 
-def _measure(of_seeds: list[Estimate | float | None]) -> str:
-    values = [found.value if isinstance(found, Estimate) else found for found in of_seeds if found is not None]
-    if not values:
-        return "none" if of_seeds else ""
-    if len(of_seeds) == 1 and isinstance(of_seeds[0], Estimate):
-        return f"{values[0]:.4g} ({_interval(of_seeds[0].ci95, '.4g')})"
-    mean, sd = spread(values)
-    return f"{mean:.4g}" + (f" ± {sd:.2g}" if sd else "")
-
-
 def _sources(figures: list[Figure]) -> list[tuple[str, str]]:
     return list(dict.fromkeys((figure.source, figure.caveat) for figure in figures))
-
-
-def _points(difference: float) -> str:
-    return f"{difference:+.2f}"
-
-
-def _signed_interval(interval: tuple[float, float] | None) -> str:
-    return _interval(interval, "+.2f")
-
-
-def _interval(interval: tuple[float, float] | None, digits: str = ".2f") -> str:
-    """Write an interval, unbreakable: a line that is too long breaks before it."""
-    return f"{interval[0]:{digits}} to {interval[1]:{digits}}".replace(" ", "\N{NO-BREAK SPACE}") if interval else ""
-
-
-def _p_value(p: float | None) -> str:
-    return "" if p is None else f"{p:.3f}"
-
-
-def _section(run: Run, name: str) -> dict[str, Any]:
-    section = run.recipe.get(name)
-    return section if isinstance(section, dict) else {}
-
-
-def _facts(run: Run) -> dict[str, str]:
-    """What was run; a row without a value is left out."""
-    manifest, model, data, train = run.first.manifest, *(_section(run, key) for key in ("model", "data", "train"))
-    facts = {
-        "state": ", ".join(dict.fromkeys(str(seed.manifest.get("state", "")) for seed in run.seeds.values())),
-        "encoder": model.get("base"),
-        "pooling, tokens, head": _joined(model.get(key) for key in ("pooling", "max_seq_length", "head")),
-        "data": data.get("train"),
-        "rows": data.get("rows"),
-        "views": data.get("views"),
-        "loss": _plain(_section(run, "loss")),
-        "training": _plain(train),
-        "steps": manifest.get("steps"),
-        "seeds": _joined(run.seeds),
-        "best STS-B dev": _joined(_best(seed.manifest.get("best")) for seed in run.seeds.values()),
-        "device": _joined([manifest.get("device"), manifest.get("precision")]),
-        "minutes": _joined(f"{seed.minutes:.1f}" for seed in run.seeds.values() if seed.minutes is not None),
-    }
-    return {name: str(value) for name, value in facts.items() if value not in (None, "")}
-
-
-def _machine(run: Run) -> dict[str, str]:
-    manifest = run.first.manifest
-    versions = manifest.get("versions")
-    facts = {
-        "machine": manifest.get("platform"),
-        "threads": manifest.get("threads"),
-        **(versions if isinstance(versions, dict) else {}),
-    }
-    return {name: str(value) for name, value in facts.items() if value is not None}
-
-
-def _side_by_side(columns: list[dict[str, str]]) -> Rows:
-    names = dict.fromkeys(name for column in columns for name in column)
-    return [(name, [column.get(name, "") for column in columns]) for name in names]
-
-
-def _best(best: Any) -> str | None:
-    if not isinstance(best, dict) or "stsb-dev spearman" not in best:
-        return None
-    return f"{best['stsb-dev spearman']:.2f} at step {best.get('step')}"
-
-
-def _plain(section: Any) -> str:
-    """Write a mapping as ``key value, key value``."""
-    if not isinstance(section, dict):
-        return str(section)
-    return ", ".join(f"{key} {v if isinstance(v, str) else json.dumps(v)}" for key, v in section.items())
-
-
-def _joined(values: Iterable[Any]) -> str:
-    return ", ".join(str(value) for value in values if value is not None)
 
 
 def _is_complete(run: Run) -> bool:
