@@ -112,7 +112,7 @@ def _explained(name: str, place: str, revision: str | None) -> Iterator[None]:
         where = "the folder holds none" if here else "not a folder here, and not found on the Hub"
         raise InputError(f"no model {name!r} ({where}): {str(error).partition(chr(10))[0]}") from error
     if not here:
-        refuse_pickles(name, place, _cached(place, revision))
+        refuse_pickles(name, place, files_of(cached_snapshot(place, revision)))
 
 
 def _listed(repo: str, revision: str | None) -> list[str]:
@@ -125,9 +125,9 @@ def _listed(repo: str, revision: str | None) -> list[str]:
         return []
 
 
-def _cached(repo: str, revision: str | None) -> list[str]:
-    """Return the names of the files that loading took from the Hub."""
+def cached_snapshot(repo: str, revision: str | None = None) -> Path:
+    """Return the folder of what loading took from the Hub; it is called as the commit."""
     from huggingface_hub import snapshot_download
 
     cache = os.environ.get("SENTENCE_TRANSFORMERS_HOME")
-    return files_of(Path(snapshot_download(repo, revision=revision, cache_dir=cache, local_files_only=True)))
+    return Path(snapshot_download(repo, revision=revision, cache_dir=cache, local_files_only=True))

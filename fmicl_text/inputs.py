@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fmicl_text.data import load_heldout, load_train
 from fmicl_text.errors import InputError
-from fmicl_text.evaluation.geometry import PairSet, stsb_pair_set
+from fmicl_text.evaluation.pair_sets import PairSet, stsb_pair_set
 from fmicl_text.evaluation.suites import Pairs, load_pairs, load_suite, stsb_pairs
 from fmicl_text.recipe import Recipe
 from fmicl_text.streams import Stream, load_stream

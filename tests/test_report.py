@@ -42,6 +42,7 @@ def sts_result(noise: float, seed: int, tasks: tuple[str, ...] = TASKS) -> StsRe
     missing = {task: "no file" for task in TASKS if task not in tasks}
     return StsResult(
         model="model",
+        revision=None,
         suite=load_suite("sts7"),
         data="Hub",
         max_seq_length=32,
@@ -58,7 +59,9 @@ def geometry_result(seed: int, sentence: str = "a dog") -> GeometryResult:
     embeddings = rng.normal(size=(60, 12))
     positives = np.arange(40).reshape(20, 2)
     embeddings[1:40:2] = embeddings[0:40:2] + rng.normal(scale=0.8, size=(20, 12))
-    return GeometryResult("m", "STS-B", 32, geometry(embeddings, positives), [Neighbours(sentence, {"a cat": 0.5})])
+    return GeometryResult(
+        "m", None, "STS-B", 32, geometry(embeddings, positives), [Neighbours(sentence, {"a cat": 0.5})]
+    )
 
 
 def make_run(folder: Path, noise: float = 0.3, seeds: tuple[int, ...] = (1,), name: str = "tiny", **parts) -> Path:
@@ -224,7 +227,7 @@ def test_right_and_wrong_and_ranks_are_tested_as_similarities_are(tmp_path: Path
     def transfer(accuracy: float) -> TransferResult:
         items = {task: (Items("mean", 1.0 * (rng.random(400) < accuracy), source="rows"),) for task in ("MR", "TREC")}
         scores = {task: TaskAccuracy(score(parts), 400, (0, 100), [1.0]) for task, parts in items.items()}
-        return TransferResult("m", "Hub", 32, scores, {}, items)
+        return TransferResult("m", None, "Hub", 32, scores, {}, items)
 
     def heldout(accuracy: float, source: str) -> RetrievalResult:
         first = (Items("mean", 1.0 * (rng.random(300) < accuracy), source=source),)

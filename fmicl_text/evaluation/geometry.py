@@ -6,48 +6,24 @@ All of it is about unit vectors, whether or not the encoder normalises; ``s`` is
 
 from __future__ import annotations
 
-import platform
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fmicl_text.encoder import load_model
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.density_ratio import EDGES, DensityRatio, divergence_bounds, fit_density_ratio
+from fmicl_text.evaluation.pair_sets import PairSet
+from fmicl_text.evaluation.scored_model import scored_model
 from fmicl_text.evaluation.statistics import mean_interval, percentile_interval, resampled_pair_means
-from fmicl_text.evaluation.suites import stsb_pairs
+from fmicl_text.run import versions
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from fmicl_text.recipe import Columns
-
-_PACKAGES = ("fmicl-text", "sentence-transformers", "transformers", "torch", "numpy", "scipy", "scikit-learn")
-_SAME = 4.0
-"""STS-B's score from which a pair counts as positive, as SimCSE's plots of alignment have it."""
-_MOST_PAIRS = 2000
-"""Positive pairs looked at; the cosines of all their sentences fit in memory."""
 _HUB_NEIGHBOURS = 10
 _T = 2.0
 _PROBES, _SHOWN_NEIGHBOURS = 6, 3
-
-
-@dataclass(frozen=True)
-class PairSet:
-    """Sentences, and which of them mean the same.
-
-    Attributes:
-        source: Where they come from, in words.
-        sentences: Distinct texts, ``N`` of them.
-        positives: Rows of ``sentences``, ``(P, 2)``.
-    """
-
-    source: str
-    sentences: list[str]
-    positives: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -128,6 +104,7 @@ class GeometryResult:
 
     Attributes:
         model: Name of the model.
+        revision: The Hub's commit or a digest of the folder, of a model that was given by name; None of a loaded one.
         data: Where the pairs came from.
         max_seq_length: Tokens after which the model cuts a sentence; None if it never does.
         geometry: The figures.
@@ -135,6 +112,7 @@ class GeometryResult:
     """
 
     model: str
+    revision: str | None
     data: str
     max_seq_length: int | None
     geometry: Geometry
@@ -144,52 +122,13 @@ class GeometryResult:
         """Return the result as plain values, ready for JSON."""
         return {
             "model": self.model,
+            "revision": self.revision,
             "data": self.data,
             "max_seq_length": self.max_seq_length,
             "geometry": asdict(self.geometry),
             "neighbours": [asdict(found) for found in self.neighbours],
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+            "versions": versions(),
         }
-
-
-def stsb_pair_set(data: str | None = None) -> PairSet:
-    """Load all sentences of STS-B dev; its pairs with a score of 4 or more are the positive ones.
-
-    Args:
-        data: None for the Hugging Face Hub, ``sample:stsb``, or a folder of Parquet files.
-
-    Raises:
-        InputError: The data cannot be had.
-    """
-    pairs = stsb_pairs("dev", data)
-    same = pairs.scores >= _SAME
-    return _pair_set(f"STS-B dev, score {_SAME:g} or more ({data or 'Hub'})", pairs.sentences1, pairs.sentences2, same)
-
-
-def own_pair_set(source: str, columns: Columns) -> PairSet:
-    """Load pairs whose two texts mean the same; of more than 2,000 as many are drawn, always the same ones.
-
-    Args:
-        source: What :func:`fmicl_text.data.load_rows` takes.
-        columns: Which column is ``anchor``, and which ``positive``.
-
-    Raises:
-        InputError: The data cannot be had, or is not text.
-    """
-    from fmicl_text.data import load_rows
-
-    rows = load_rows(source, columns)
-    described = f"{source}, {columns.anchor} and {columns.positive}"
-    if len(rows) > _MOST_PAIRS:
-        described += f", {_MOST_PAIRS:,} of {len(rows):,} pairs"
-        rows = rows.select(np.sort(np.random.default_rng(0).choice(len(rows), _MOST_PAIRS, replace=False)))
-    return _pair_set(described, rows["anchor"][:], rows["positive"][:], np.ones(len(rows), bool))
-
-
-def _pair_set(source: str, firsts: list[str], seconds: list[str], same: np.ndarray) -> PairSet:
-    row = {sentence: index for index, sentence in enumerate(dict.fromkeys(chain(firsts, seconds)))}
-    pairs = np.array([(row[first], row[second]) for first, second in zip(firsts, seconds, strict=True)])
-    return PairSet(source, list(row), pairs[same])
 
 
 def measure_geometry(
@@ -203,7 +142,7 @@ def measure_geometry(
 
     Args:
         model: A loaded model, or what :func:`fmicl_text.encoder.load_model` takes.
-        pairs: From :func:`stsb_pair_set` or :func:`own_pair_set`.
+        pairs: From :mod:`fmicl_text.evaluation.pair_sets`.
         batch_size: Sentences encoded at a time.
         show_progress: Draw a progress bar on standard error.
         name: What to call the model in the result; by default what ``model`` says, if it is a string.
@@ -211,14 +150,13 @@ def measure_geometry(
     Raises:
         InputError: No such model, or as :func:`geometry`.
     """
-    if isinstance(model, str):
-        name = name or model
-        model = load_model(model)
-    embeddings = model.encode(pairs.sentences, batch_size=batch_size, show_progress_bar=show_progress)
+    encoder, name, revision = scored_model(model, name)
+    embeddings = encoder.encode(pairs.sentences, batch_size=batch_size, show_progress_bar=show_progress)
     return GeometryResult(
-        model=name or "SentenceTransformer",
+        model=name,
+        revision=revision,
         data=pairs.source,
-        max_seq_length=model.max_seq_length,
+        max_seq_length=encoder.max_seq_length,
         geometry=geometry(embeddings, pairs.positives),
         neighbours=_neighbours(pairs.sentences, _cosines(_unit(embeddings))),
     )

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from fmicl_text.encoder import load_model
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.columns import binary, number, read_columns, text
 from fmicl_text.evaluation.items import Items, Parts
+from fmicl_text.evaluation.scored_model import scored_model
 from fmicl_text.evaluation.statistics import percentile_interval, resampled_statistics
 from fmicl_text.evaluation.sts import encode_pairs
 from fmicl_text.evaluation.suites import Pairs
@@ -45,6 +45,7 @@ class PairsResult:
 
     Attributes:
         model: Name of the model.
+        revision: The Hub's commit or a digest of the folder, of a model that was given by name; None of a loaded one.
         file: Where the pairs came from.
         gold: Whether they have scores or labels.
         n: How many pairs there are.
@@ -58,6 +59,7 @@ class PairsResult:
     """
 
     model: str
+    revision: str | None
     file: str
     gold: Gold
     n: int
@@ -72,6 +74,7 @@ class PairsResult:
         """Return the result as plain values, ready for JSON."""
         return {
             "model": self.model,
+            "revision": self.revision,
             "task": "pairs",
             "file": self.file,
             "gold": self.gold,
@@ -115,12 +118,10 @@ def evaluate(
             tell apart, in the file or to the model.
     """
     pairs = _read(Path(file), gold, column or gold, sentences)
-    if isinstance(model, str):
-        name = name or model
-        model = load_model(model)
-    similarities = encode_pairs(model, {"pairs": pairs}, batch_size, show_progress)["pairs"]
+    encoder, name, revision = scored_model(model, name)
+    similarities = encode_pairs(encoder, {"pairs": pairs}, batch_size, show_progress)["pairs"]
     if not np.ptp(similarities) > 0:  # NaN too
-        raise InputError(f"{name or 'the model'} gives all pairs the same similarity, or none at all (NaN)")
+        raise InputError(f"{name} gives all pairs the same similarity, or none at all (NaN)")
     statistic = {"score": correlations, "label": detection}[gold]
     values = statistic(pairs.scores, similarities)
     items: dict[str, Parts] = (
@@ -130,7 +131,8 @@ def evaluate(
     )
     resampled = resampled_statistics(statistic, pairs.scores, similarities)  # (R, K)
     return PairsResult(
-        model=name or "SentenceTransformer",
+        model=name,
+        revision=revision,
         file=str(file),
         gold=gold,
         n=len(pairs.scores),
@@ -139,8 +141,8 @@ def evaluate(
             metric: Score(value, percentile_interval(column))
             for metric, value, column in zip(METRICS[gold], values, resampled.T, strict=True)
         },
-        max_seq_length=model.max_seq_length,
-        precision=str(model.dtype).removeprefix("torch."),
+        max_seq_length=encoder.max_seq_length,
+        precision=str(encoder.dtype).removeprefix("torch."),
         similarities=similarities,
         items=items,
     )

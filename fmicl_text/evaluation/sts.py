@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fmicl_text.encoder import load_model
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.embeddings import embed
 from fmicl_text.evaluation.items import Items, Parts, average_interval
+from fmicl_text.evaluation.scored_model import scored_model
 from fmicl_text.evaluation.statistics import bootstrap_interval, spearman
 from fmicl_text.evaluation.suites import Pairs, Suite, load_pairs, load_suite
+from fmicl_text.run import versions
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-
-_PACKAGES = ("fmicl-text", "sentence-transformers", "transformers", "torch", "numpy", "scipy")
 
 
 @dataclass(frozen=True)
@@ -39,6 +36,7 @@ class StsResult:
 
     Attributes:
         model: Name of the model.
+        revision: The Hub's commit or a digest of the folder, of a model that was given by name; None of a loaded one.
         suite: The suite it was scored on.
         data: Where the pairs came from: ``Hub``, ``sample:stsb`` or a folder.
         max_seq_length: Tokens after which the model cuts a sentence; None if it never does.
@@ -50,6 +48,7 @@ class StsResult:
     """
 
     model: str
+    revision: str | None
     suite: Suite
     data: str
     max_seq_length: int | None
@@ -78,6 +77,7 @@ class StsResult:
         """Return the result as plain values, ready for JSON."""
         return {
             "model": self.model,
+            "revision": self.revision,
             "suite": self.suite.name,
             "protocol": self.suite.protocol,
             "tasks": {
@@ -91,7 +91,7 @@ class StsResult:
             "data": self.data,
             "max_seq_length": self.max_seq_length,
             "precision": self.precision,
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+            "versions": versions(),
         }
 
 
@@ -126,23 +126,22 @@ def evaluate(
     if isinstance(suite, str):
         suite = load_suite(suite)
     pairs, missing = load_pairs(suite, data)
-    if isinstance(model, str):
-        name = name or model
-        model = load_model(model)
-    similarities = encode_pairs(model, pairs, batch_size, show_progress, bf16)
+    encoder, name, revision = scored_model(model, name)
+    similarities = encode_pairs(encoder, pairs, batch_size, show_progress, bf16)
     flat = [task for task, values in similarities.items() if not np.ptp(values) > 0]  # NaN too
     if flat:
         raise InputError(
-            f"{name or 'the model'} gives all pairs of {', '.join(flat)} the same similarity, or none at all (NaN): "
+            f"{name} gives all pairs of {', '.join(flat)} the same similarity, or none at all (NaN): "
             "it cannot rank them"
         )
     gold = {task: of_task.scores for task, of_task in pairs.items()}
     return StsResult(
-        model=name or "SentenceTransformer",
+        model=name,
+        revision=revision,
         suite=suite,
         data=data or "Hub",
-        max_seq_length=model.max_seq_length,
-        precision="bfloat16 autocast" if bf16 else str(model.dtype).removeprefix("torch."),
+        max_seq_length=encoder.max_seq_length,
+        precision="bfloat16 autocast" if bf16 else str(encoder.dtype).removeprefix("torch."),
         tasks={
             task: TaskScore(
                 spearman=spearman(scores, similarities[task]),

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fmicl_text.encoder import load_model
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.embeddings import embed
 from fmicl_text.evaluation.items import Items, Parts, average_interval, digest, interval, score
+from fmicl_text.evaluation.scored_model import scored_model
 from fmicl_text.evaluation.statistics import percentile_interval, resampled_means
 from fmicl_text.evaluation.transfer_tasks import TASKS, TransferTask, load_tasks
 from fmicl_text.run import versions
@@ -79,6 +79,7 @@ class TransferResult:
 
     Attributes:
         model: Name of the model.
+        revision: The Hub's commit or a digest of the folder, of a model that was given by name; None of a loaded one.
         data: Where the texts came from: ``Hub`` or a folder.
         max_seq_length: Tokens after which the model cuts a text; None if it never does.
         tasks: Task -> score.
@@ -87,6 +88,7 @@ class TransferResult:
     """
 
     model: str
+    revision: str | None
     data: str
     max_seq_length: int | None
     tasks: dict[str, TaskAccuracy]
@@ -111,6 +113,7 @@ class TransferResult:
         """Return the result as plain values, ready for JSON."""
         return {
             "model": self.model,
+            "revision": self.revision,
             "suite": "transfer",
             "protocol": PROTOCOL,
             "tasks": {name: task.document() for name, task in self.tasks.items()},
@@ -152,13 +155,11 @@ def transfer(
     from rich.progress import track
 
     loaded, missing = load_tasks(tasks, data)
-    if isinstance(model, str):
-        name = name or model
-        model = load_model(model)
+    encoder, name, revision = scored_model(model, name)
     columns = (column for parts in loaded.values() for part in parts.values() for column in part.texts)
-    embedded = embed(model, chain.from_iterable(columns), batch_size, show_progress)
+    embedded = embed(encoder, chain.from_iterable(columns), batch_size, show_progress)
     if not np.isfinite(embedded.rows).all():
-        raise InputError(f"{name or 'the model'} gives embeddings that are not finite numbers: nothing can be fitted")
+        raise InputError(f"{name} gives embeddings that are not finite numbers: nothing can be fitted")
     scores: dict[str, TaskAccuracy] = {}
     items: dict[str, Parts] = {}
     console = Console(stderr=True)
@@ -177,9 +178,10 @@ def transfer(
             **(_f1(gold, predicted) if task == "MRPC" else {}),
         )
     return TransferResult(
-        model=name or "SentenceTransformer",
+        model=name,
+        revision=revision,
         data=data or "Hub",
-        max_seq_length=model.max_seq_length,
+        max_seq_length=encoder.max_seq_length,
         tasks=scores,
         missing=missing,
         items=items,

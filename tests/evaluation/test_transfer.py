@@ -16,6 +16,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.embeddings import embed
+from fmicl_text.evaluation.scored_model import model_revision
 from fmicl_text.evaluation.transfer import PROTOCOL, classify, transfer
 from fmicl_text.evaluation.transfer_tasks import TASKS, HubPart, Part, TransferTask, choose_tasks, load_task
 
@@ -170,6 +171,7 @@ def test_the_document(tiny_encoder_path, small_data):
     assert {name: len(task["C"]) for name, task in document["tasks"].items()} == {"WHOLE": 10, "SPLIT": 1, "MRPC": 1}
     assert [name for name, task in document["tasks"].items() if "f1" in task] == ["MRPC"]
     assert (document["data"], document["max_seq_length"]) == (small_data, 32)
+    assert document["revision"] == model_revision(str(tiny_encoder_path))
     assert "scikit-learn" in document["versions"]
     assert document["average"] is None  # not the seven
 

@@ -1,0 +1,47 @@
+"""The encoder that is evaluated, its name in results, and the state of its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from fmicl_text.encoder import cached_snapshot, load_model, locate
+from fmicl_text.evaluation.local_revision import folder_revision
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+
+class ScoredModel(NamedTuple):
+    """An encoder, its name in results and messages, and its revision if it was loaded by name."""
+
+    encoder: SentenceTransformer
+    name: str
+    revision: str | None
+
+
+def scored_model(model: SentenceTransformer | str, name: str | None = None) -> ScoredModel:
+    """Load an encoder given by name; one that is loaded already has no revision that could be known.
+
+    Args:
+        model: An encoder, or what :func:`fmicl_text.encoder.load_model` takes.
+        name: Its name in results, if not that by which it is loaded.
+
+    Raises:
+        InputError: There is no such model, or it does not load.
+    """
+    if not isinstance(model, str):
+        return ScoredModel(model, name or "SentenceTransformer", None)
+    return ScoredModel(load_model(model), name or model, model_revision(model))
+
+
+def model_revision(name: str) -> str:
+    """Return what tells this state of a model from every other: the Hub's commit, or for a folder a digest.
+
+    Digested are the files that decide an embedding: weights, tokeniser, prompts, maximum length; not the card. The
+    model has been loaded: nothing more is asked of the Hub.
+    """
+    place = locate(name)
+    if (folder := Path(place)).is_dir():
+        return folder_revision(folder, ignored={".md"})
+    return cached_snapshot(place).name
