@@ -16,7 +16,6 @@ Shapes: ``B`` rows, ``M`` columns, ``D`` dimensions; ``(b, m)`` is a tile.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -130,8 +129,11 @@ def finite(logs: Tensor) -> Tensor:
 
 def _sum_and_count(blocks: Sequence[Block], kernel: Kernel, score: Score) -> tuple[Tensor, Tensor]:
     """Sum of the scores of all blocks' pairs on all processes that share the batch, and their number."""
-    values, counts = zip(*(_pair_sum(block, kernel, score) for block in blocks), strict=True)
-    return total(functools.reduce(torch.add, values)), total(functools.reduce(torch.add, counts))
+    value, count = _pair_sum(blocks[0], kernel, score)
+    for block in blocks[1:]:
+        more = _pair_sum(block, kernel, score)
+        value, count = value + more[0], count + more[1]
+    return total(value), total(count)
 
 
 def _pair_sum(block: Block, kernel: Kernel, score: Score) -> tuple[Tensor, Tensor]:
@@ -142,7 +144,7 @@ def _pair_sum(block: Block, kernel: Kernel, score: Score) -> tuple[Tensor, Tenso
             block, kernel, score, wanted, block.rows.vectors, block.columns.vectors, *_learned(kernel)
         )
     cosines = all_cosines(block)  # (B, M)
-    return _tile_sum(cosines, _left_out(block, block.columns, cosines), kernel, score)
+    return _tile_sum(cosines, _left_out(block, cosines), kernel, score)
 
 
 def _row_log_sum_exp(block: Block, kernel: Kernel, score: Score, paired: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -152,7 +154,7 @@ def _row_log_sum_exp(block: Block, kernel: Kernel, score: Score, paired: bool) -
             block, kernel, score, paired, block.rows.vectors, block.columns.vectors, *_learned(kernel)
         )
     cosines = all_cosines(block)  # (B, M)
-    out = _left_out(block, block.columns, cosines)
+    out = _left_out(block, cosines)
     log = _tile_scores(cosines, out, kernel, score).logsumexp(dim=1)
     return log, _counts(cosines, out, dim=1), cosines.diagonal()
 
@@ -162,8 +164,7 @@ class _Tile(NamedTuple):
 
     i: slice
     j: slice
-    rows: Tensor  # (b, D)
-    columns: Tensor  # (m, D)
+    pairs: Block  # (b, m)
     cosines: Tensor  # (b, m), a leaf of autograd
     out: Tensor | None  # (b, m)
 
@@ -179,28 +180,34 @@ def _tiles(block: Block, columns: Rows) -> Iterator[_Tile]:
     wide = high if symmetric else area // high
     for start in range(0, len(vectors), high):
         i = slice(start, start + high)
-        rows = vectors[i].detach()  # (b, D)
         for begin in range(start if symmetric else 0, len(columns.vectors), wide):
             j = slice(begin, begin + wide)
-            some = columns.vectors[j].detach()  # (m, D)
-            cosines = product(rows, some)  # (b, m)
-            out = _left_out(block, columns, cosines, i, j)
+            pairs = _part(block, columns, i, j)
+            cosines = product(pairs.rows.vectors, pairs.columns.vectors)  # (b, m)
+            out = _left_out(pairs, cosines)
             if symmetric and i == j:
                 twin = torch.ones_like(cosines, dtype=torch.bool).tril()
                 out = twin if out is None else out | twin
-            yield _Tile(i, j, rows, some, cosines.requires_grad_(), out)
+            yield _Tile(i, j, pairs, cosines.requires_grad_(), out)
 
 
-_ALL = slice(None)
+def _part(block: Block, columns: Rows, i: slice, j: slice) -> Block:
+    """Return the pairs ``(b, m)`` of some rows of a block with some of a process's columns, apart from autograd."""
+    return Block(
+        Rows(block.rows.vectors[i].detach(), block.rows.texts[i]),
+        Rows(columns.vectors[j].detach(), columns.texts[j]),
+        None if block.bounds is None else block.bounds[i],
+        None if block.offered is None else block.offered[i, j],
+    )
 
 
-def _left_out(block: Block, columns: Rows, cosines: Tensor, i: slice = _ALL, j: slice = _ALL) -> Tensor | None:
-    """Say which pairs of a tile do not count: bool ``(b, m)``, or ``None`` if all do."""
-    out = share_text(block.rows.texts[i], columns.texts[j])
+def _left_out(block: Block, cosines: Tensor) -> Tensor | None:
+    """Say which pairs of a block do not count: bool ``(B, M)``, or ``None`` if all do."""
+    out = share_text(block.rows.texts, block.columns.texts)
     if block.offered is not None:
-        out = ~block.offered[i, j] if out is None else out | ~block.offered[i, j]
+        out = ~block.offered if out is None else out | ~block.offered
     if block.bounds is not None:
-        low, high = block.bounds[i, :1], block.bounds[i, 1:]
+        low, high = block.bounds[:, :1], block.bounds[:, 1:]
         outside = (cosines < low) | (cosines > high)
         out = outside if out is None else out | outside
     return out
@@ -213,8 +220,9 @@ def _tile_scores(cosines: Tensor, out: Tensor | None, kernel: Kernel, score: Sco
 
 def _tile_sum(cosines: Tensor, out: Tensor | None, kernel: Kernel, score: Score) -> tuple[Tensor, Tensor]:
     scores = _tile_scores(cosines, out, kernel, score, fill=0.0)
-    every = scores.numel()
-    return scores.sum(), torch.full((), every, device=scores.device) if out is None else every - out.count_nonzero()
+    if out is None:
+        return scores.sum(), torch.full((), scores.numel(), device=scores.device)
+    return scores.sum(), out.logical_not().count_nonzero()
 
 
 def _counts(cosines: Tensor, out: Tensor | None, dim: int) -> Tensor:
@@ -256,8 +264,8 @@ class _Gradients:
     def add(self, tile: _Tile, visitors: Tensor, result: Tensor, weight: Tensor | None = None) -> None:
         """Add what ``result``, a function of the tile's cosines, gives; ``visitors`` is its columns' buffer."""
         slope, *slopes = torch.autograd.grad(result, [tile.cosines, *self.parameters], weight)  # (b, m), ...
-        add_product(self.rows[tile.i], slope, tile.columns)
-        add_product(visitors[tile.j], slope.T, tile.rows)
+        add_product(self.rows[tile.i], slope, tile.pairs.columns.vectors)
+        add_product(visitors[tile.j], slope.T, tile.pairs.rows.vectors)
         for gradient, more in zip(self.learned, slopes, strict=True):
             gradient += more
 
