@@ -6,6 +6,7 @@ import copy
 import csv
 import io
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,15 +18,19 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from test_report import TASKS, make_run
 
 from fmicl_text.data import load_rows
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.columns import binary, grade, label, number, read_columns, text
 from fmicl_text.evaluation.own_suite import load_own_suite
 from fmicl_text.evaluation.suites import load_suite
+from fmicl_text.plots import training_curves
 from fmicl_text.readers import READERS, read_file
 from fmicl_text.recipe import Columns, Recipe
 from fmicl_text.recipe_file import dump_recipe, load_recipe, shipped_recipes
+from fmicl_text.report import Report, read_report
+from fmicl_text.report.page import Page, render
 from fmicl_text.resources import resource_folder
 from fmicl_text.training_arguments import training_arguments_model
 
@@ -305,3 +310,35 @@ def test_data_that_was_found_or_thought_of(folder: Path, suffix: str, content: b
 def test_any_bytes_as_data(folder: Path, suffix: str, data: st.DataObject):
     contents = st.binary(max_size=60) | CONTENTS[suffix] | damaged(CONTENTS[suffix])
     check_data(folder / f"fuzzed{suffix}", data.draw(contents))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, Any]]:
+    """A run, another, and the documents of the other."""
+    folder = tmp_path_factory.mktemp("runs")
+    first, other = (make_run(folder / name, noise, tasks=TASKS[:1]) for name, noise in (("first", 0.3), ("other", 0.4)))
+    files = ["manifest.json", "recipe.yaml", *(f"results/{n}.json" for n in ("sts7", "sts7.items", "geometry"))]
+    documents = {name: json.loads((other / name).read_text()) for name in files}
+    documents["metrics.jsonl"] = [json.loads(line) for line in (other / "metrics.jsonl").read_text().splitlines()]
+    return first, other, documents
+
+
+@settings(fuzz, max_examples=60 * EFFORT)
+@given(data=st.data())
+def test_run_folders_with_hostile_values(runs: tuple[Path, Path, dict[str, Any]], data: st.DataObject):
+    first, other, documents = runs
+    name = data.draw(st.sampled_from(sorted(documents)))
+    whole = (other / name).read_bytes()
+    document = data.draw(mutated([documents[name]]))
+    lines = document if name == "metrics.jsonl" else [document]
+    text = "".join(f"{json.dumps(line)}\n" for line in lines)
+    (other / name).write_bytes(text.encode("utf-8", "surrogatepass"))
+    try:
+        report = outcome(lambda: read_report([first, other]))
+        if isinstance(report, Report):  # what is accepted can be shown, and runs nothing
+            page = Page(report.runs, report.comparisons, [], training=[], differences=[], geometry=[])
+            assert "<script>" not in render(page)
+            for curve in training_curves(report.runs[1].first.history).values():
+                assert all(map(math.isfinite, curve[0])) and len(curve[0]) == len(curve[1])
+    finally:
+        (other / name).write_bytes(whole)

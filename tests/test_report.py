@@ -141,8 +141,13 @@ def test_runs_are_called_by_what_tells_them_apart(tmp_path: Path) -> None:
     ("file", "content", "message"),
     [
         ("manifest.json", "{", "manifest.json: not JSON"),
-        ("manifest.json", "[]", "names no seed"),
+        ("manifest.json", "[]", "manifest of a run"),
+        ("manifest.json", '{"state": "done"}', "manifest.json: not the manifest of a run: seed: Field required"),
+        ("manifest.json", '{"seed": 1, "ended": "soon"}', "manifest.json: not the manifest of a run: ended"),
+        ("manifest.json", '{"seed": 1, "best": {"stsb-dev spearman": "high"}}', "best.stsb-dev spearman"),
         ("metrics.jsonl", "nonsense\n", "metrics.jsonl: not the log"),
+        ("metrics.jsonl", '{"step": 1}\n{"positive": 1}\n', "metrics.jsonl:2: not an entry of the log"),
+        ("metrics.jsonl", '{"step": 1, "negative": null}\n', "metrics.jsonl:1: not an entry of the log"),
         ("recipe.yaml", "a: [", "recipe.yaml:1: not YAML"),
         ("results/sts7.json", '{"suite": "sts7"}', "sts7.json: not a result that fmicl wrote: protocol"),
         ("results/geometry.json", '{"geometry": {}}', "geometry.json: not a result"),
@@ -154,6 +159,29 @@ def test_a_broken_file_is_named(tmp_path: Path, file: str, content: str | None, 
     (run / file).write_text(content or (run / "results" / "sts7.json").read_text())
     with pytest.raises(InputError, match=re.escape(message)):
         read_runs([run])
+
+
+@pytest.mark.parametrize(
+    ("positive", "message"),
+    [([1] * 49, "must have a count between each two edges"), ([0] * 50, "must count positive pairs")],
+)
+def test_histograms_that_cannot_be_drawn_are_refused(tmp_path: Path, positive: list[int], message: str) -> None:
+    run = make_run(tmp_path / "run")
+    file = run / "results" / "geometry.json"
+    document = json.loads(file.read_text())
+    document["geometry"]["histograms"]["positive"] = positive
+    file.write_text(json.dumps(document))
+    with pytest.raises(InputError, match=f"geometry.json: not a result that fmicl wrote: geometry: .*{message}"):
+        read_runs([run])
+
+
+def test_a_run_without_its_start_or_end_has_no_minutes(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    (run,) = read_runs([folder])
+    assert run.first.minutes == 3
+    write_json(folder / "manifest.json", {"seed": 1, "ended": "2026-01-01T10:03:00+00:00"})
+    (run,) = read_runs([folder])
+    assert run.first.minutes is None
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.geometry import Geometry, Neighbours
@@ -77,7 +77,7 @@ class _Document(BaseModel):
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
 
-_D = TypeVar("_D", bound=_Document)
+_M = TypeVar("_M", bound=BaseModel)
 
 
 class _TaskScore(_Document):
@@ -177,6 +177,17 @@ class _Geometry(_Document):
     geometry: Geometry
     neighbours: list[Neighbours]
 
+    @field_validator("geometry")
+    @classmethod
+    def _counted_between_edges(cls, geometry: Geometry) -> Geometry:
+        histograms = geometry.histograms
+        for counts in (histograms.positive, histograms.random, histograms.hard):
+            if len(counts) + 1 != len(histograms.edges):
+                raise ValueError("histograms must have a count between each two edges")
+        if not any(histograms.positive):
+            raise ValueError("histograms must count positive pairs")
+        return geometry
+
     def add_to(self, results: Results) -> str:
         results.geometry = GeometryReport(self.data, self.geometry, self.neighbours)
         return "geometry"
@@ -211,12 +222,12 @@ def read_results(folder: Path, before: bool) -> Results:
         if kind is None:
             results.unknown.append(path.name)
             continue
-        name = _validated(kind, path, document).add_to(results)
+        name = validated(kind, path, document).add_to(results)
         if name in seen:
             raise InputError(f"{path} and {seen[name]} are both results of {name}: which is meant? Move one away")
         seen[name] = path
         if items_file(path) in items:
-            found = _validated(_Items, items_file(path), read_document(items_file(path))).items
+            found = validated(_Items, items_file(path), read_document(items_file(path))).items
             results.items[name] = {
                 score: tuple(Items.of(part.model_dump()) for part in parts) for score, parts in found.items()
             }
@@ -231,9 +242,10 @@ def read_document(path: Path) -> Any:
         raise InputError(f"{path}: not JSON: {error}") from None
 
 
-def _validated(kind: type[_D], path: Path, document: Any) -> _D:
+def validated(kind: type[_M], place: Path | str, document: Any, name: str = "a result that fmicl wrote") -> _M:
+    """Return a document as a model of its kind; an InputError says at which place it is not what ``name`` says."""
     try:
         return kind.model_validate(document)
     except ValidationError as error:
-        where = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:3])
-        raise InputError(f"{path}: not a result that fmicl wrote: {where}") from None
+        where = "; ".join(": ".join(filter(None, (".".join(map(str, e["loc"])), e["msg"]))) for e in error.errors()[:3])
+        raise InputError(f"{place}: not {name}: {where}") from None

@@ -5,35 +5,62 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictInt
 
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.geometry import Geometry
 from fmicl_text.readers import read_text
-from fmicl_text.report.results import Results, Table, read_document, read_results
+from fmicl_text.report.results import Results, Table, read_document, read_results, validated
 from fmicl_text.run import RunFolder
 from fmicl_text.yaml_tree import Tree
 
 
 @dataclass(frozen=True)
 class SeedRun:
-    """One seed's run: its folder, its manifest, the trainer's log, and its results."""
+    """One seed's run: its folder, its manifest, its minutes if it has ended, the trainer's log, and its results."""
 
     path: Path
     manifest: dict[str, Any]
+    minutes: float | None
     history: list[dict[str, Any]]
     results: Results
 
+
+class _Best(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    spearman: float = Field(0, alias="stsb-dev spearman")
+
+
+class _Manifest(BaseModel):
+    """What a report reckons with of a manifest; the rest of it is only shown."""
+
+    seed: StrictInt
+    started: AwareDatetime | None = None
+    ended: AwareDatetime | None = None
+    best: _Best | None = None
+
     @property
     def minutes(self) -> float | None:
-        """How long it took; None if it has not ended."""
-        if "ended" not in self.manifest:
+        if self.started is None or self.ended is None:
             return None
-        started, ended = (datetime.fromisoformat(self.manifest[key]) for key in ("started", "ended"))
-        return (ended - started).total_seconds() / 60
+        return (self.ended - self.started).total_seconds() / 60
+
+
+class _Logged(BaseModel):
+    """What a report draws of an entry of the trainer's log; any of it may be missing but the step."""
+
+    model_config = ConfigDict(strict=True)
+
+    step: Annotated[int, Field(ge=0, lt=2**53)]
+    positive: float = 0
+    negative: float = 0
+    learning_rate: float = 0
+    development: float = Field(0, alias="eval_stsb-dev_spearman_cosine")
 
 
 @dataclass(frozen=True)
@@ -116,10 +143,9 @@ def _read_run(path: Path, name: str) -> Run:
     seeds: dict[int, SeedRun] = {}
     for folder in map(RunFolder, folders):
         manifest = read_document(folder.manifest)
-        if not isinstance(manifest, dict) or not isinstance(manifest.get("seed"), int):
-            raise InputError(f"{folder.manifest}: not the manifest of a run: it names no seed")
+        checked = validated(_Manifest, folder.manifest, manifest, "the manifest of a run")
         history, results = _read_history(folder.metrics), read_results(folder.path, False)
-        seeds[manifest["seed"]] = SeedRun(folder.path, manifest, history, results)
+        seeds[checked.seed] = SeedRun(folder.path, manifest, checked.minutes, history, results)
     recipe_file = next((f / "recipe.yaml" for f in (path, *folders) if (f / "recipe.yaml").is_file()), None)
     recipe = Tree(recipe_file).value if recipe_file else {}
     text = read_text(recipe_file) if recipe_file else ""
@@ -136,6 +162,9 @@ def _read_history(path: Path) -> list[dict[str, Any]]:
         return []
     lines = read_text(path).splitlines()
     try:
-        return [dict(json.loads(line)) for line in lines]
-    except (ValueError, TypeError, RecursionError) as error:
+        entries = [json.loads(line) for line in lines]
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not the log of a training, one JSON object a line: {error}") from None
+    for number, entry in enumerate(entries, start=1):
+        validated(_Logged, f"{path}:{number}", entry, "an entry of the log of a training")
+    return entries
