@@ -25,8 +25,8 @@ _EXPORTS = {
     "Region": "fmicl_text.core",
     "Annealing": "fmicl_text.core",
     "Adaptation": "fmicl_text.core",
-    "ContrastiveTrainer": "fmicl_text.trainer",
-    "train": "fmicl_text.training",
+    "ContrastiveTrainer": "fmicl_text.training.trainer",
+    "train": "fmicl_text.training.train",
     "evaluate": "fmicl_text.evaluation.sts",
     "publish": "fmicl_text.hub",
 }

@@ -1,4 +1,4 @@
-"""Atomic writes: a file is there whole or not at all."""
+"""Files: written whole or not at all, and where the shipped ones lie."""
 
 from __future__ import annotations
 
@@ -7,6 +7,19 @@ import os
 import tempfile
 from pathlib import Path
 from typing import Any
+
+_PACKAGE = Path(__file__).parent
+_CHECKOUT = {"recipes": "recipes", "suites": "eval/suites", "published": "eval/published"}
+
+
+def resource_folder(name: str) -> Path:
+    """Return the folder of shipped ``recipes``, ``suites`` or ``published`` tables.
+
+    A wheel carries them as ``fmicl_text/_recipes`` and so on (see ``pyproject.toml``);
+    an editable install reads them from the checkout.
+    """
+    packaged = _PACKAGE / f"_{name}"
+    return packaged if packaged.is_dir() else _PACKAGE.parent / _CHECKOUT[name]
 
 
 def write_text(path: Path, text: str) -> None:

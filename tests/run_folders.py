@@ -7,9 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from fmicl_text.recipe import Recipe
-from fmicl_text.recipe_file import dump_recipe
-from fmicl_text.run import RunFolder, versions
+from fmicl_text.recipe.file import dump_recipe
+from fmicl_text.recipe.schema import Recipe
+from fmicl_text.runs.folder import RunFolder
+from fmicl_text.versions import versions
 
 STSB = {
     "model": "a model",

@@ -20,19 +20,20 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from test_report import TASKS, make_run
 
-from fmicl_text.data import load_rows
+from fmicl_text.data.readers import READERS, read_file
+from fmicl_text.data.section import Columns
+from fmicl_text.data.sources import load_rows
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.columns import binary, grade, label, number, read_columns, text
-from fmicl_text.evaluation.own_suite import load_own_suite
+from fmicl_text.evaluation.mteb.own_suite import load_own_suite
 from fmicl_text.evaluation.suites import load_suite
-from fmicl_text.plots import training_curves
-from fmicl_text.readers import READERS, read_file
-from fmicl_text.recipe import Columns, Recipe
-from fmicl_text.recipe_file import dump_recipe, load_recipe, shipped_recipes
+from fmicl_text.files import resource_folder
+from fmicl_text.recipe.file import dump_recipe, load_recipe, shipped_recipes
+from fmicl_text.recipe.schema import Recipe
+from fmicl_text.recipe.training_arguments import training_arguments_model
 from fmicl_text.report import Report, read_report
 from fmicl_text.report.page import Page, render
-from fmicl_text.resources import resource_folder
-from fmicl_text.training_arguments import training_arguments_model
+from fmicl_text.runs.plots import training_curves
 
 EFFORT = int(os.environ.get("FMICL_FUZZ", "1"))
 """How many times as many examples; ``FMICL_FUZZ=100`` takes half an hour."""

@@ -24,9 +24,9 @@ from fmicl_text.evaluation.items import Items
 from fmicl_text.evaluation.paired import paired_test
 from fmicl_text.evaluation.sts import evaluate
 from fmicl_text.files import read_json, write_json, write_text
-from fmicl_text.recipe_file import load_recipe
-from fmicl_text.run import RunFolder
-from fmicl_text.training import train
+from fmicl_text.recipe.file import load_recipe
+from fmicl_text.runs.folder import RunFolder
+from fmicl_text.training.train import train
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results" / "dropout_pairs"

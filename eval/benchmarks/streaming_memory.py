@@ -88,11 +88,11 @@ def measure(case: str, folder: Path) -> dict[str, Any]:
         Resident megabytes by rows, the seconds until the first batch and of all of them, and, streamed, of counting
         them off.
     """
-    from fmicl_text.building import build_trainer
-    from fmicl_text.inputs import load_inputs
-    from fmicl_text.memory import keep_memory
-    from fmicl_text.recipe import Recipe
-    from fmicl_text.run import RunFolder
+    from fmicl_text.recipe.schema import Recipe
+    from fmicl_text.runs.folder import RunFolder
+    from fmicl_text.training.build import build_trainer
+    from fmicl_text.training.inputs import load_inputs
+    from fmicl_text.training.memory import keep_memory
 
     keep_memory()
     recipe = Recipe.model_validate(

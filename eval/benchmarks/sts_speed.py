@@ -21,10 +21,10 @@ import time
 from pathlib import Path
 from statistics import median
 
-from fmicl_text.encoder import locate
+from fmicl_text.encoders.text import locate
 from fmicl_text.evaluation.suites import load_pairs, load_suite
 from fmicl_text.files import read_json, write_json, write_text
-from fmicl_text.run import versions
+from fmicl_text.versions import versions
 
 RESULTS = Path(__file__).parent.parent / "results"
 SUITE = "sts7-mteb"

@@ -9,8 +9,8 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from fmicl_text.cli.terminal import visible_output
 from fmicl_text.errors import InputError, RunFailedError, RunInterrupted
-from fmicl_text.terminal import visible_output
 
 VERBS = {
     "train": "train a sentence encoder from a recipe",

@@ -8,7 +8,7 @@ import rich.console
 from rich.console import ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from fmicl_text.terminal import visible
+from fmicl_text.text import visible
 
 
 class Console(rich.console.Console):

@@ -7,10 +7,10 @@ import json
 import sys
 from pathlib import Path
 
+from fmicl_text.data.readers import read_text
 from fmicl_text.errors import InputError
 from fmicl_text.files import write_text
-from fmicl_text.readers import read_text
-from fmicl_text.recipe_file import find_recipe, load_recipe, shipped_recipes
+from fmicl_text.recipe.file import find_recipe, load_recipe, shipped_recipes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,8 +75,8 @@ def _validate(files: list[str]) -> None:
 
 def _schema() -> dict[str, object]:
     """Return the schema of a recipe with the training arguments' in it."""
-    from fmicl_text.recipe import Recipe
-    from fmicl_text.training_arguments import training_arguments_schema
+    from fmicl_text.recipe.schema import Recipe
+    from fmicl_text.recipe.training_arguments import training_arguments_schema
 
     schema, train = Recipe.model_json_schema(), training_arguments_schema()
     schema["$defs"] |= train.pop("$defs")

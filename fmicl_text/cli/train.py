@@ -14,8 +14,8 @@ from fmicl_text.errors import InputError
 
 if TYPE_CHECKING:
     from fmicl_text.cli.console import Console
-    from fmicl_text.plan import Plan
-    from fmicl_text.results import TrainResult
+    from fmicl_text.training.plan import Plan
+    from fmicl_text.training.results import TrainResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train, and print what came out."""
     from fmicl_text.cli.console import Console
-    from fmicl_text.recipe_file import load_recipe
+    from fmicl_text.recipe.file import load_recipe
 
     folder = _run_folder(Path(args.recipe))
     recipe = load_recipe(args.recipe if folder is None else folder / "recipe.yaml", args.overrides)
@@ -58,8 +58,8 @@ def run(args: argparse.Namespace) -> int:
         return _launch(args)
     console = Console(quiet=os.environ.get("RANK", "0") != "0")  # one of several processes speaks
     with Console(stderr=True).status("loading libraries"):
-        from fmicl_text import training
-        from fmicl_text.plan import plan
+        from fmicl_text.training import train as training
+        from fmicl_text.training.plan import plan
     if args.dry_run:
         _print_plan(console, recipe.name, plan(recipe))
     else:
@@ -131,7 +131,7 @@ def _print_result(console: Console, result: TrainResult) -> None:
     """Print the table of scores, where things are, and the Python that uses the model."""
     from rich.table import Table
 
-    from fmicl_text.results import scores
+    from fmicl_text.training.results import scores
 
     before, summary = scores(result.before), result.summary()
     if summary:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fmicl_text.data.readers import Rows, read_file
 from fmicl_text.errors import InputError
-from fmicl_text.readers import Rows, read_file
 
 _SHOWN = 5  # bad rows of one file that are listed
 _BINARY = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}

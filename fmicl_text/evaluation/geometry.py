@@ -16,7 +16,7 @@ from fmicl_text.evaluation.density_ratio import EDGES, DensityRatio, divergence_
 from fmicl_text.evaluation.pair_sets import PairSet
 from fmicl_text.evaluation.scored_model import scored_model
 from fmicl_text.evaluation.statistics import mean_interval, percentile_interval, resampled_pair_means
-from fmicl_text.run import versions
+from fmicl_text.versions import versions
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -141,7 +141,7 @@ def measure_geometry(
     """Embed the sentences of ``pairs`` and measure how they lie.
 
     Args:
-        model: A loaded model, or what :func:`fmicl_text.encoder.load_model` takes.
+        model: A loaded model, or what :func:`fmicl_text.encoders.text.load_model` takes.
         pairs: From :mod:`fmicl_text.evaluation.pair_sets`.
         batch_size: Sentences encoded at a time.
         show_progress: Draw a progress bar on standard error.

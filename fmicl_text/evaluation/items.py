@@ -23,6 +23,9 @@ from fmicl_text.evaluation.statistics import (
 )
 from fmicl_text.files import write_json
 
+Document = dict[str, Any]
+"""The JSON document of one evaluation."""
+
 Statistic = Literal["mean", "spearman", "average precision"]
 """How a score comes of items: the mean of what each scored, or how well what is said of each agrees with its gold."""
 

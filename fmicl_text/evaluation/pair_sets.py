@@ -11,7 +11,7 @@ import numpy as np
 from fmicl_text.evaluation.suites import stsb_pairs
 
 if TYPE_CHECKING:
-    from fmicl_text.recipe import Columns
+    from fmicl_text.data.section import Columns
 
 _SAME = 4.0
 """STS-B's score from which a pair counts as positive, as SimCSE's plots of alignment have it."""
@@ -52,13 +52,13 @@ def own_pair_set(source: str, columns: Columns) -> PairSet:
     """Load pairs whose two texts mean the same; of more than 2,000 as many are drawn, always the same ones.
 
     Args:
-        source: What :func:`fmicl_text.data.load_rows` takes.
+        source: What :func:`fmicl_text.data.sources.load_rows` takes.
         columns: Which column is ``anchor``, and which ``positive``.
 
     Raises:
         InputError: The data cannot be had, or is not text.
     """
-    from fmicl_text.data import load_rows
+    from fmicl_text.data.sources import load_rows
 
     rows = load_rows(source, columns)
     described = f"{source}, {columns.anchor} and {columns.positive}"

@@ -16,7 +16,7 @@ from fmicl_text.evaluation.scored_model import scored_model
 from fmicl_text.evaluation.statistics import percentile_interval, resampled_statistics
 from fmicl_text.evaluation.sts import encode_pairs
 from fmicl_text.evaluation.suites import Pairs
-from fmicl_text.run import versions
+from fmicl_text.versions import versions
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -104,7 +104,7 @@ def evaluate(
     pairs that F1 is measured on, in each resample anew: on other pairs, F1 from there on is a little less.
 
     Args:
-        model: A loaded model, or what :func:`fmicl_text.encoder.load_model` takes.
+        model: A loaded model, or what :func:`fmicl_text.encoders.text.load_model` takes.
         file: A csv, tsv, jsonl or Parquet file.
         gold: Whether the pairs have scores or labels (0 and 1).
         column: Which column has them; by default the one called ``score`` or ``label``.

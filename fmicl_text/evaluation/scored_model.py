@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from fmicl_text.encoder import cached_snapshot, load_model, locate
-from fmicl_text.evaluation.local_revision import folder_revision
+from fmicl_text.encoders.local_revision import folder_revision
+from fmicl_text.encoders.text import cached_snapshot, load_model, locate
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -24,7 +24,7 @@ def scored_model(model: SentenceTransformer | str, name: str | None = None) -> S
     """Load an encoder given by name; one that is loaded already has no revision that could be known.
 
     Args:
-        model: An encoder, or what :func:`fmicl_text.encoder.load_model` takes.
+        model: An encoder, or what :func:`fmicl_text.encoders.text.load_model` takes.
         name: Its name in results, if not that by which it is loaded.
 
     Raises:

@@ -15,7 +15,7 @@ from fmicl_text.evaluation.items import Items, Parts, average_interval
 from fmicl_text.evaluation.scored_model import scored_model
 from fmicl_text.evaluation.statistics import bootstrap_interval, spearman
 from fmicl_text.evaluation.suites import Pairs, Suite, load_pairs, load_suite
-from fmicl_text.run import versions
+from fmicl_text.versions import versions
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -110,7 +110,7 @@ def evaluate(
     set, in its own precision.
 
     Args:
-        model: A loaded model, or what :func:`fmicl_text.encoder.load_model` takes.
+        model: A loaded model, or what :func:`fmicl_text.encoders.text.load_model` takes.
         suite: A suite, the name of a shipped one, or the path of a YAML file.
         data: None for the Hugging Face Hub, ``sample:stsb``, or a folder of Parquet files.
         batch_size: Sentences encoded at a time.

@@ -13,11 +13,11 @@ import numpy as np
 from pydantic import ConfigDict, PositiveInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from fmicl_text.data.readers import read_file, require_columns
+from fmicl_text.data.yaml_tree import Tree
 from fmicl_text.errors import InputError
-from fmicl_text.hints import did_you_mean
-from fmicl_text.readers import read_file, require_columns
-from fmicl_text.resources import resource_folder
-from fmicl_text.yaml_tree import Tree
+from fmicl_text.files import resource_folder
+from fmicl_text.text import did_you_mean
 
 _COLUMNS = ("sentence1", "sentence2", "score")
 _SHOWN = 5  # bad rows of one file that are listed
@@ -178,7 +178,7 @@ def _from_hub(task: Task) -> Pairs:
 
 
 def _from_sample(task: Task, data: str) -> Pairs:
-    from fmicl_text.samples import stsb_rows
+    from fmicl_text.data.samples import stsb_rows
 
     if data != "sample:stsb":
         raise InputError(f"no STS data in {data!r}: the sample that has some is sample:stsb")

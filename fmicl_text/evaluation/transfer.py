@@ -24,7 +24,7 @@ from fmicl_text.evaluation.items import Items, Parts, average_interval, digest, 
 from fmicl_text.evaluation.scored_model import scored_model
 from fmicl_text.evaluation.statistics import percentile_interval, resampled_means
 from fmicl_text.evaluation.transfer_tasks import TASKS, TransferTask, load_tasks
-from fmicl_text.run import versions
+from fmicl_text.versions import versions
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -140,7 +140,7 @@ def transfer(
     Every distinct text of all tasks is encoded once. Cross-validation uses all cores.
 
     Args:
-        model: A loaded model, or what :func:`fmicl_text.encoder.load_model` takes.
+        model: A loaded model, or what :func:`fmicl_text.encoders.text.load_model` takes.
         tasks: What to score; default all seven.
         data: None for the Hugging Face Hub, or a folder with ``transfer/*.parquet``.
         batch_size: Texts encoded at a time.

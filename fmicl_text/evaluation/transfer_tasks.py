@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from fmicl_text.data.readers import read_file, require_columns
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.suites import MissingTask
-from fmicl_text.hints import did_you_mean
-from fmicl_text.readers import read_file, require_columns
+from fmicl_text.text import did_you_mean
 
 _SHOWN = 5  # bad rows of one part that are listed
 

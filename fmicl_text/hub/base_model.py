@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from fmicl_text.encoders.section import ModelSection
 from fmicl_text.hub.private import is_local, last_part
-from fmicl_text.recipe import LANGUAGE, ModelSection
+from fmicl_text.recipe.schema import LANGUAGE
 
 _SAMPLES = {"sample:minilm": "sentence-transformers/all-MiniLM-L6-v2"}
 
@@ -37,7 +38,7 @@ def describe_base(section: ModelSection) -> BaseModel:
     """Describe a recipe's base model from its folder or the Hub's cache; nothing is downloaded."""
     from huggingface_hub import ModelCard, try_to_load_from_cache
 
-    from fmicl_text.samples import minilm_path
+    from fmicl_text.data.samples import minilm_path
 
     base = section.base
     here = is_local(base) or Path(base).is_dir()

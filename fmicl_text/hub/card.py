@@ -14,14 +14,14 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from fmicl_text import __version__
+from fmicl_text.data.readers import READERS
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.suites import load_suite
 from fmicl_text.hub.base_model import BaseModel, as_hub_id, describe_base
 from fmicl_text.hub.figures import Figure, figures
 from fmicl_text.hub.private import is_local, last_part, one_line, shorten
 from fmicl_text.hub.source import Source
-from fmicl_text.readers import READERS
-from fmicl_text.recipe import PublishSection, Recipe
+from fmicl_text.recipe.schema import PublishSection, Recipe
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCard
@@ -173,8 +173,8 @@ def _score(value: float | None) -> str:
 
 
 def _training(source: Source, base: BaseModel, model: SentenceTransformer) -> dict[str, Any]:
-    from fmicl_text.building import build_loss
     from fmicl_text.losses import LOSSES
+    from fmicl_text.recipe.build import build_loss
 
     recipe = source.recipe
     assert recipe is not None

@@ -6,9 +6,9 @@ import mmap
 import re
 from pathlib import Path
 
+from fmicl_text.encoders.pickles import PICKLES, convert
 from fmicl_text.errors import InputError
 from fmicl_text.hub.private import local_paths, secrets
-from fmicl_text.pickles import PICKLES, convert
 
 _WEIGHTS = ".safetensors"
 _SENTENCEPIECE = ".model"

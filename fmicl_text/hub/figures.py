@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from fmicl_text.results import Document
+from fmicl_text.evaluation.items import Document
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from fmicl_text.encoder import load_model
+from fmicl_text.encoders.text import load_model
 from fmicl_text.errors import InputError, RunFailedError
 from fmicl_text.hub.base_model import describe_base
 from fmicl_text.hub.card import model_card
@@ -19,7 +19,7 @@ from fmicl_text.hub.check import check_contents, encoder_files
 from fmicl_text.hub.remote import Published, check_download, check_place, commit, download
 from fmicl_text.hub.source import Source, find_source
 from fmicl_text.hub.stage import stage
-from fmicl_text.recipe import PublishSection
+from fmicl_text.recipe.schema import PublishSection
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from fmicl_text.errors import InputError
+from fmicl_text.evaluation.items import Document
 from fmicl_text.files import read_json
-from fmicl_text.recipe import Recipe
-from fmicl_text.recipe_file import load_recipe
-from fmicl_text.results import Document
-from fmicl_text.run import RunFolder
+from fmicl_text.recipe.file import load_recipe
+from fmicl_text.recipe.schema import Recipe
+from fmicl_text.runs.folder import RunFolder
 
 _ITEMS = ".items"
 """End of the name of a document that has a figure for each item: what a study needs, and megabytes."""

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from fmicl_text import yaml_tree
+from fmicl_text.data import yaml_tree
 from fmicl_text.errors import InputError
 from fmicl_text.files import read_json, write_json, write_text
 from fmicl_text.hub.private import is_local, shorten
 from fmicl_text.hub.source import Source
-from fmicl_text.recipe import Recipe
+from fmicl_text.recipe.schema import Recipe
 
 _MACHINE_KEYS = ("_name_or_path", "name_or_path", "is_local", "local_files_only")
 """What transformers notes in its configurations about the machine it ran on."""
@@ -100,7 +100,7 @@ def _save_merged(model: Path, folder: Path) -> None:
         raise InputError("--merge-adapter needs peft: pip install 'fmicl-text[peft]'") from None
     from transformers import AutoModel
 
-    from fmicl_text.encoder import load_model
+    from fmicl_text.encoders.text import load_model
 
     encoder = load_model(str(model))
     config = PeftConfig.from_pretrained(str(model))

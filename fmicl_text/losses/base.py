@@ -21,12 +21,12 @@ from sentence_transformers.base.losses import CachedLossMixin
 from torch import Tensor, nn
 
 from fmicl_text.core import Adaptation, Annealing, GaussianKernel, Kernel, Region, across_devices
-from fmicl_text.features import Features, text_ids, twice
+from fmicl_text.losses.features import Features, text_ids, twice
 from fmicl_text.losses.moving_region import MovingRegion
 from fmicl_text.losses.queue import MomentumQueue
 from fmicl_text.losses.steps import optimiser_steps
+from fmicl_text.losses.terms import Terms
 from fmicl_text.losses.vectors import unit_vectors
-from fmicl_text.terms import Terms
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from fmicl_text.features import Features
+from fmicl_text.losses.features import Features
 from fmicl_text.losses.vectors import unit_vectors
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from fmicl_text.errors import InputError
 from fmicl_text.files import write_text
-from fmicl_text.plots import save_png
 from fmicl_text.report.compare import Comparison, compare
 from fmicl_text.report.page import Page, render
 from fmicl_text.report.pictures import comparison_pictures, geometry_pictures, training_pictures
 from fmicl_text.report.published import Figure, load_published
 from fmicl_text.report.runs import Run, read_runs
+from fmicl_text.runs.plots import save_png
 
 
 @dataclass(frozen=True)

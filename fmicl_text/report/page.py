@@ -14,7 +14,7 @@ from fmicl_text.report.published import SUITE, TASKS, Figure
 from fmicl_text.report.results import GeometryReport
 from fmicl_text.report.runs import Run, spread
 from fmicl_text.report.suite import Suite
-from fmicl_text.terminal import visible
+from fmicl_text.text import visible
 
 
 @dataclass(frozen=True)

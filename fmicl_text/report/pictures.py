@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from fmicl_text import plots
 from fmicl_text.report.compare import Comparison
 from fmicl_text.report.runs import Run
+from fmicl_text.runs import plots
 
 
 @dataclass(frozen=True)

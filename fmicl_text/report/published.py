@@ -7,10 +7,10 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
+from fmicl_text.data.readers import read_text
 from fmicl_text.errors import InputError
-from fmicl_text.hints import did_you_mean
-from fmicl_text.readers import read_text
-from fmicl_text.resources import resource_folder
+from fmicl_text.files import resource_folder
+from fmicl_text.text import did_you_mean
 
 SUITE = "sts7"
 """Whose protocol the tables follow: SimCSE's."""

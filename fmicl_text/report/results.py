@@ -9,10 +9,10 @@ from typing import Any, ClassVar, TypeVar
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from fmicl_text.data.readers import read_text
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.geometry import Geometry, Neighbours
 from fmicl_text.evaluation.items import Items, Parts, Statistic, items_file
-from fmicl_text.readers import read_text
 
 _BEFORE = "before-"
 

@@ -11,12 +11,12 @@ from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictInt
 
+from fmicl_text.data.readers import read_text
+from fmicl_text.data.yaml_tree import Tree
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.geometry import Geometry
-from fmicl_text.readers import read_text
 from fmicl_text.report.results import Results, Table, read_document, read_results, validated
-from fmicl_text.run import RunFolder
-from fmicl_text.yaml_tree import Tree
+from fmicl_text.runs.folder import RunFolder
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fmicl_text.cli import main
-from fmicl_text.recipe_file import find_recipe, shipped_recipes
+from fmicl_text.recipe.file import find_recipe, shipped_recipes
 
 GOOD = """\
 name: good

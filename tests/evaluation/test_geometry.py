@@ -8,11 +8,11 @@ from scipy.stats import beta, skew, vonmises_fisher
 from sklearn.neighbors import NearestNeighbors
 
 from fmicl_text.core import DIVERGENCES, KL
+from fmicl_text.data.section import Columns
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.density_ratio import DensityRatio, binned_log_ratio, divergence_bounds, fit_density_ratio
 from fmicl_text.evaluation.geometry import GeometryResult, geometry, measure_geometry
 from fmicl_text.evaluation.pair_sets import own_pair_set, stsb_pair_set
-from fmicl_text.recipe import Columns
 
 FIRST = np.array([[0, 1], [2, 3]])
 

@@ -21,11 +21,11 @@ from fmicl_text.evaluation.sts import evaluate as evaluate_sts
 
 mteb = pytest.importorskip("mteb")
 
-from fmicl_text.evaluation.mteb import check_submittable, evaluate, write_submission  # noqa: E402
-from fmicl_text.evaluation.mteb_cache import Kept  # noqa: E402
-from fmicl_text.evaluation.mteb_model import load_for_mteb  # noqa: E402
-from fmicl_text.evaluation.mteb_plan import Load, Speed, Texts, plan, task_load  # noqa: E402
-from fmicl_text.evaluation.mteb_selection import (  # noqa: E402
+from fmicl_text.evaluation.mteb.cache import Kept  # noqa: E402
+from fmicl_text.evaluation.mteb.model import load_for_mteb  # noqa: E402
+from fmicl_text.evaluation.mteb.plan import Load, Speed, Texts, plan, task_load  # noqa: E402
+from fmicl_text.evaluation.mteb.run import check_submittable, evaluate, write_submission  # noqa: E402
+from fmicl_text.evaluation.mteb.selection import (  # noqa: E402
     Selection,
     select_benchmark,
     select_suite,

@@ -9,11 +9,11 @@ import pytest
 from conftest import WORDS
 from sentence_transformers import SentenceTransformer
 
+from fmicl_text.data.section import Columns
 from fmicl_text.evaluation import pairs, sts
 from fmicl_text.evaluation.geometry import measure_geometry
 from fmicl_text.evaluation.pair_sets import own_pair_set
 from fmicl_text.evaluation.scored_model import model_revision, scored_model
-from fmicl_text.recipe import Columns
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from fmicl_text.evaluation.suites import (
     load_task,
     stsb_pairs,
 )
-from fmicl_text.resources import resource_folder
+from fmicl_text.files import resource_folder
 
 SEVEN = ["STS12", "STS13", "STS14", "STS15", "STS16", "STSBenchmark", "SICK-R"]
 TASK = Task("T", 3, file=FileSource("t.parquet", ("test",)))

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run ``fmicl eval``."""
-    from fmicl_text.memory import keep_memory
+    from fmicl_text.training.memory import keep_memory
 
     keep_memory()
     return args.evaluate(args)

@@ -42,11 +42,11 @@ def run(args: argparse.Namespace) -> int:
     Beside each JSON file of --output goes a picture of the density ratio, NAME.png.
     """
     from fmicl_text.cli.console import Console
+    from fmicl_text.data.section import Columns
     from fmicl_text.evaluation.geometry import measure_geometry
     from fmicl_text.evaluation.pair_sets import own_pair_set, stsb_pair_set
     from fmicl_text.files import write_json
-    from fmicl_text.plots import draw_density_ratio, save_png
-    from fmicl_text.recipe import Columns
+    from fmicl_text.runs.plots import draw_density_ratio, save_png
 
     files = result_files(args.output, args.models, "geometry", args.overwrite)
     if args.pairs:

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from fmicl_text.cli.console import Console
-    from fmicl_text.evaluation.mteb import MtebResult
-    from fmicl_text.evaluation.mteb_plan import PlannedTask
-    from fmicl_text.evaluation.mteb_selection import Selection
+    from fmicl_text.evaluation.mteb.plan import PlannedTask
+    from fmicl_text.evaluation.mteb.run import MtebResult
+    from fmicl_text.evaluation.mteb.selection import Selection
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,9 +43,9 @@ def run(args: argparse.Namespace) -> int:
         raise InputError('mteb is not installed: pip install "fmicl-text[mteb]"')
     from fmicl_text.cli.console import Console
     from fmicl_text.evaluation.items import write_result
-    from fmicl_text.evaluation.mteb import check_submittable, evaluate, write_submission
-    from fmicl_text.evaluation.mteb_model import load_for_mteb
-    from fmicl_text.evaluation.mteb_plan import plan
+    from fmicl_text.evaluation.mteb.model import load_for_mteb
+    from fmicl_text.evaluation.mteb.plan import plan
+    from fmicl_text.evaluation.mteb.run import check_submittable, evaluate, write_submission
 
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library may print
         selection = _selection(args)
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _selection(args: argparse.Namespace) -> Selection:
-    from fmicl_text.evaluation.mteb_selection import select_benchmark, select_suite, select_tasks
+    from fmicl_text.evaluation.mteb.selection import select_benchmark, select_suite, select_tasks
 
     if args.suite is not None:
         if args.data is not None:

@@ -1,0 +1,176 @@
+"""Training data: from a file, the Hub or a sample to checked columns named by role.
+
+Every value used is text, and is looked at before training starts: an empty or broken row found after an hour of
+training is an hour lost, and one that is skipped in silence changes what was trained on. What is too large for that is
+read by :mod:`fmicl_text.data.streams`.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from fmicl_text.data.readers import READERS, Rows, read_file, require_columns
+from fmicl_text.data.row_cache import kept
+from fmicl_text.data.samples import wikipedia_rows
+from fmicl_text.data.section import Columns, DataSection
+from fmicl_text.data.texts import check_texts
+from fmicl_text.errors import InputError
+from fmicl_text.text import did_you_mean
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_SAMPLES = {"wikipedia": wikipedia_rows}
+_HUB_FILE = re.compile(r"hf://datasets/(?P<id>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?/(?P<file>.+)")
+
+
+def load_train(section: DataSection) -> Dataset:
+    """Load what to train on: see :func:`load_rows`."""
+    return load_rows(section.train, section.columns, split=section.split, revision=section.revision, rows=section.rows)
+
+
+def load_heldout(section: DataSection) -> Dataset | None:
+    """Load the pairs held out from training, if the recipe names any: see :func:`load_rows`."""
+    if section.heldout is None:
+        return None
+    return load_rows(section.heldout, section.columns, split=section.split, part="heldout")
+
+
+def load_rows(
+    source: str,
+    columns: Columns,
+    *,
+    split: str = "train",
+    revision: str | None = None,
+    part: Literal["train", "heldout"] = "train",
+    rows: int | None = None,
+) -> Dataset:
+    """Load texts and check every one of them.
+
+    Those of a file that was checked before and has not changed come from a cache (:mod:`fmicl_text.data.row_cache`).
+
+    Args:
+        source: ``sample:NAME``, a file (csv, tsv, jsonl, parquet, or txt with a sentence a line in the column
+            ``text``), a file in a data set of the Hub (``hf://datasets/OWNER/NAME/FILE``), or a Hub id. Relative
+            paths start at the current working directory.
+        columns: Which column plays which role.
+        split: Split of a Hub id; nothing else has splits.
+        revision: Branch, tag or commit on the Hub; nothing else has revisions.
+        part: Which part of a sample.
+        rows: How many rows to take from the start; default all.
+
+    Returns:
+        A data set with the columns ``anchor``, ``positive``, ``negative_1`` to ``negative_k``, as many as there
+        are roles, in this order.
+
+    Raises:
+        InputError: If the source cannot be had or is broken, a column is missing, a value is not a text with
+            something in it, or there are fewer than two rows.
+    """
+    require_split(source, split)
+    require_hub(source, revision)
+    if is_hub_id(source):
+        dataset = _from_hub(source, columns, split, revision, rows)
+    elif source.startswith("sample:"):
+        dataset = _from_rows(source, columns, _read_sample(source, part, list(columns.roles.values())), rows)
+    elif glob.has_magic(source) and not os.path.exists(source):
+        raise InputError(f"{source}: no such file; for a pattern that names several, set data.streaming: true")
+    else:
+        dataset = _from_file(source, columns, revision, rows)
+    require_two(source, len(dataset))
+    return dataset
+
+
+def is_hub_id(source: str) -> bool:
+    """Tell a Hub id from everything else."""
+    path = Path(source)
+    is_file = path.suffix.lower() in READERS or os.path.exists(path) or glob.has_magic(source)
+    return not (source.startswith(("sample:", "hf:")) or is_file)
+
+
+def require_split(source: str, split: str) -> None:
+    """Raise an InputError if the split of a source is asked for that has none."""
+    if not is_hub_id(source) and split != "train":
+        raise InputError(f'{source}: only Hub ids have splits, got data.split "{split}"')
+
+
+def require_hub(source: str, revision: str | None) -> None:
+    """Raise an InputError if the revision of a source is asked for that has none."""
+    if revision is not None and not (is_hub_id(source) or source.startswith("hf:")):
+        raise InputError(f'{source}: only the Hub has revisions, got data.revision "{revision}"')
+
+
+def require_two(source: str, rows: int) -> None:
+    """Raise an InputError if there is nothing to tell a row apart from."""
+    if rows < 2:
+        raise InputError(f"{source}: training and retrieval need two rows or more, there are {rows}")
+
+
+def _read_sample(source: str, part: Literal["train", "heldout"], wanted: list[str]) -> Rows:
+    name = source.removeprefix("sample:")
+    if name not in _SAMPLES:
+        raise InputError(
+            f'no sample "{name}" to train on{did_you_mean(name, _SAMPLES)}; there is {", ".join(_SAMPLES)}'
+        )
+    records = _SAMPLES[name](part)
+    require_columns(wanted, list(records[0]), source)
+    columns = {column: [record[column] for record in records] for column in wanted}
+    return Rows(columns, range(1, len(records) + 1), unit="row")
+
+
+def hub_file(source: str) -> re.Match[str]:
+    """Return ``id``, ``revision`` and ``file`` of a file of the Hub; raise an InputError if it is written otherwise."""
+    if not (match := _HUB_FILE.fullmatch(source)) or {".", ".."} & set(re.split("[/@]", source)):
+        raise InputError(f"{source}: write it as hf://datasets/OWNER/NAME/FILE, or hf://datasets/OWNER/NAME@REV/FILE")
+    return match
+
+
+def _download(source: str, revision: str | None) -> Path:
+    """Download one file of a data set, or find it in the cache."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    match = hub_file(source)
+    revision = revision or match["revision"]
+    try:
+        path = hf_hub_download(match["id"], match["file"], repo_type="dataset", revision=revision)
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise InputError(f"{source}: the Hub did not give this file: {error}") from None
+    return Path(path)
+
+
+def _from_file(source: str, columns: Columns, revision: str | None, rows: int | None) -> Dataset:
+    path = _download(source, revision) if source.startswith("hf:") else Path(source)
+    roles = columns.roles
+    asked = {"roles": list(roles.items()), "rows": rows}
+    return kept(path, asked, lambda: _from_rows(source, columns, read_file(path, list(roles.values())), rows))
+
+
+def _from_rows(source: str, columns: Columns, read: Rows, rows: int | None) -> Dataset:
+    from datasets import Dataset
+
+    values = {role: read.columns[column][:rows] for role, column in columns.roles.items()}
+    check_texts([values], columns.roles, read, source)
+    return Dataset.from_dict(values)
+
+
+def _from_hub(source: str, columns: Columns, split: str, revision: str | None, rows: int | None) -> Dataset:
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        dataset = load_dataset(source, split=split, revision=revision)
+    except (DatasetsError, HfHubHTTPError, OSError, ValueError) as error:
+        raise InputError(f"{source}: no such file, and not to be had from the Hub: {error}") from None
+    require_columns(list(columns.roles.values()), dataset.column_names, source)
+    dataset = dataset.select_columns(list(columns.roles.values()))
+    dataset = dataset.rename_columns({column: role for role, column in columns.roles.items()})
+    if rows is not None:
+        dataset = dataset.select(range(min(rows, len(dataset))))
+    check_texts(dataset.iter(10_000), columns.roles, Rows({}, range(1, len(dataset) + 1), unit="row"), source)
+    return dataset

@@ -1,0 +1,133 @@
+"""Loading a sentence encoder: by name, or as a recipe describes it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fmicl_text.data.samples import minilm_path
+from fmicl_text.encoders.pickles import files_of, refuse_pickles
+from fmicl_text.encoders.section import ModelSection
+from fmicl_text.errors import InputError
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+_SAFE = {"use_safetensors": True}  # weights in pickle files could run code
+
+
+def load_model(name: str, revision: str | None = None, trust_remote_code: bool = False) -> SentenceTransformer:
+    """Load a sentence encoder; one without pooling of its own gets mean pooling.
+
+    Weights must be safetensors.
+
+    Args:
+        name: A model folder, a run folder (its ``model/`` is taken), a Hub id, or ``sample:minilm``.
+        revision: Revision on the Hub.
+        trust_remote_code: Run code that comes with the model.
+
+    Raises:
+        InputError: There is no such model, it does not load, its weights are pickled (with the command that converts
+            them), or it needs code of its own that is not trusted.
+    """
+    from sentence_transformers import SentenceTransformer
+
+    place = locate(name)
+    with _explained(name, place, revision):
+        model = SentenceTransformer(
+            place, revision=revision, trust_remote_code=trust_remote_code, model_kwargs=dict(_SAFE)
+        )
+    model.model_card_data.local_files_only = True  # or each save asks the Hub whether it has a model of this name
+    return model
+
+
+def load_encoder(section: ModelSection) -> SentenceTransformer:
+    """Load the encoder of a recipe with the pooling, length and head it asks for.
+
+    Raises:
+        InputError: As :func:`load_model`.
+    """
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Dense, Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+    from torch import nn
+
+    if section.pooling is None:
+        model = load_model(section.base, section.revision, section.trust_remote_code)
+    else:
+        place = locate(section.base)
+        hub = {"revision": section.revision, "trust_remote_code": section.trust_remote_code}
+        with _explained(section.base, place, section.revision):
+            transformer = Transformer(place, model_kwargs=_SAFE | hub, config_kwargs=hub, processor_kwargs=hub)
+        pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode=section.pooling)
+        model = SentenceTransformer(modules=[transformer, pooling], trust_remote_code=section.trust_remote_code)
+        model.model_card_data.local_files_only = True  # as above
+    if section.max_seq_length is not None:
+        model.max_seq_length = section.max_seq_length
+    if section.head == "mlp":
+        width = model.get_embedding_dimension()
+        model.append(Dense(width, width, activation_function=nn.Tanh()))
+    return model
+
+
+def locate(name: str) -> str:
+    """Return the folder or Hub id behind a name, which :func:`load_model` explains.
+
+    Raises:
+        InputError: If the name is a path and there is no such folder.
+    """
+    if name == "sample:minilm":
+        return str(minilm_path())
+    folder = Path(name).expanduser()
+    if os.path.isfile(folder / "model" / "modules.json"):
+        folder /= "model"
+    if os.path.isdir(folder):
+        return str(folder)
+    if name.startswith((".", "/", "~")):
+        raise InputError(f"no model folder {name!r}")  # or it would be looked for on the Hub
+    return name
+
+
+@contextmanager
+def _explained(name: str, place: str, revision: str | None) -> Iterator[None]:
+    """Refuse pickles before they are read, where it can be known, and say why a model does not load."""
+    here = os.path.isdir(place)
+    if here:
+        refuse_pickles(name, place, files_of(Path(place)))
+    # transformers would have a public service convert other people's pickles, and load what anyone proposed there.
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
+    try:
+        yield
+    except Exception as error:  # transformers, safetensors and the Hub client each have their own
+        if not here:
+            refuse_pickles(name, place, _listed(place, revision))
+        if "trust_remote_code" in str(error):
+            raise InputError(
+                f"the model {name!r} brings Python code of its own, which is not run; if you have read it and trust "
+                "it, train from it with model.trust_remote_code: true in the recipe"
+            ) from error
+        where = "the folder holds none" if here else "not a folder here, and not found on the Hub"
+        raise InputError(f"no model {name!r} ({where}): {str(error).partition(chr(10))[0]}") from error
+    if not here:
+        refuse_pickles(name, place, files_of(cached_snapshot(place, revision)))
+
+
+def _listed(repo: str, revision: str | None) -> list[str]:
+    """Return the names of a repository's files, none if it cannot be asked."""
+    from huggingface_hub import list_repo_files
+
+    try:
+        return list_repo_files(repo, revision=revision)
+    except Exception:  # the error there was says more
+        return []
+
+
+def cached_snapshot(repo: str, revision: str | None = None) -> Path:
+    """Return the folder of what loading took from the Hub; it is called as the commit."""
+    from huggingface_hub import snapshot_download
+
+    cache = os.environ.get("SENTENCE_TRANSFORMERS_HOME")
+    return Path(snapshot_download(repo, revision=revision, cache_dir=cache, local_files_only=True))

@@ -1,0 +1,1 @@
+"""Tasks and benchmarks of mteb, and a user's own tasks in its way."""

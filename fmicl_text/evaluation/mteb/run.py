@@ -1,0 +1,310 @@
+"""Tasks and benchmarks of mteb, and a user's own tasks in its way: mteb scores them and keeps the results.
+
+Results lie in mteb's own cache (``MTEB_CACHE``, by default ``~/.cache/mteb``) in its own format, a file a task, so that
+an evaluation that was stopped goes on where it was. What was scored once, the same weights on the same data, is not
+scored again; to do so, point ``MTEB_CACHE`` elsewhere. Intervals are of what each item scored, which is kept beside the
+results: one that mteb itself had put there has no interval, and that is said.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mteb
+import numpy as np
+from mteb.abstasks import AbsTask
+from mteb.abstasks.aggregated_task import AbsTaskAggregate
+from mteb.benchmarks.benchmark import BenchmarkAggregation
+from mteb.models import ModelMeta, SentenceTransformerEncoderWrapper
+from mteb.results import TaskResult
+from mteb.types import PromptType
+
+from fmicl_text.errors import InputError
+from fmicl_text.evaluation.items import Parts, average_interval, interval
+from fmicl_text.evaluation.mteb.cache import Kept
+from fmicl_text.evaluation.mteb.items import NoItemsError, require_items
+from fmicl_text.evaluation.mteb.model import LOCAL
+from fmicl_text.evaluation.mteb.selection import Selection
+from fmicl_text.versions import versions
+
+
+@dataclass(frozen=True)
+class MtebResult:
+    """What :func:`evaluate` found.
+
+    Attributes:
+        model: What the user called the model.
+        meta: What mteb calls it, and more.
+        selection: What it was evaluated on.
+        results: Task -> mteb's result.
+        prompts: Task -> what goes before a ``query``, a ``document`` and any other ``text``; None for nothing.
+        missing: Task -> why it has no result.
+        items: Task -> what each item scored, if that is known.
+        no_interval: Task -> why it is not known.
+        max_seq_length: Tokens after which the model cuts a text; None if it never does.
+        precision: Type of the model's weights, such as ``float32``.
+        batch_size: Texts encoded at a time.
+    """
+
+    model: str
+    meta: ModelMeta
+    selection: Selection
+    results: dict[str, TaskResult]
+    prompts: dict[str, dict[str, str | None]]
+    missing: dict[str, str]
+    items: dict[str, Parts]
+    no_interval: dict[str, str]
+    max_seq_length: int | None
+    precision: str
+    batch_size: int
+
+    def main_score(self, task: str) -> float:
+        """Return mteb's main score of a task: the mean over its splits and subsets, from 0 to 1."""
+        return float(self.results[task].get_score())
+
+    @cached_property
+    def ci95(self) -> dict[str, tuple[float, float]]:
+        """Task -> the 95% bootstrap interval of its main score over the items, from 0 to 1, where these are known.
+
+        Texts that mteb trains a classifier on are not drawn anew; splits and languages are drawn each by itself.
+        """
+        intervals = {task: interval(parts) for task, parts in self.items.items()}
+        return {task: (low / 100, high / 100) for task, (low, high) in intervals.items()}
+
+    @property
+    def average(self) -> float | None:
+        """Mean of the main scores; None if any task is missing, since the rest is not comparable with any other."""
+        return None if self.missing else float(np.mean([self.main_score(task) for task in self.results]))
+
+    @cached_property
+    def average_ci95(self) -> tuple[float, float] | None:
+        """95% bootstrap interval of the average, from 0 to 1; None unless the items of every task are known."""
+        if self.average is None or self.items.keys() != self.results.keys():
+            return None
+        low, high = average_interval(self.items.values())
+        return low / 100, high / 100
+
+    @property
+    def benchmark_scores(self) -> dict[str, float | None]:
+        """The benchmark's own means, such as by type of task; empty if it is none or tasks are missing."""
+        if self.selection.benchmark is None or self.missing:
+            return {}
+        means: dict[str, float | None] = {}
+        for aggregation in self.selection.benchmark.aggregations:
+            if isinstance(aggregation, BenchmarkAggregation):
+                means |= aggregation.aggregate(list(self.results.values()))
+        return means
+
+    def document(self) -> dict[str, Any]:
+        """Return the result as plain values, ready for JSON; scores are mteb's, from 0 to 1."""
+        tasks = {task.metadata.name: task for task in self.selection.tasks}
+        return {
+            "model": self.model,
+            "suite": self.selection.name,
+            "protocol": f"mteb {version('mteb')}: main score of each task",
+            "tasks": {
+                name: {
+                    "main_score": self.main_score(name),
+                    "n": sum(len(part.values) for part in self.items[name]) if name in self.items else None,
+                    "ci95": self.ci95.get(name),
+                    "no_interval": self.no_interval.get(name),
+                    "metric": tasks[name].metadata.main_score,
+                    "type": tasks[name].metadata.type,
+                    "splits": result.eval_splits,
+                    "subsets": sorted(result.hf_subsets),
+                    "dataset": tasks[name].metadata.dataset["path"],
+                    "dataset_revision": result.dataset_revision,
+                    "mteb_version": result.mteb_version,
+                    "prompts": self.prompts[name],
+                    "seconds": result.evaluation_time,
+                }
+                for name, result in self.results.items()
+            },
+            "average": self.average,
+            "average_ci95": self.average_ci95,
+            "benchmark_scores": self.benchmark_scores,
+            "missing": list(self.missing),
+            "missing_reasons": self.missing,
+            "data": self.selection.data,
+            "mteb_name": self.meta.name,
+            "mteb_revision": self.meta.revision,
+            "max_seq_length": self.max_seq_length,
+            "precision": self.precision,
+            "batch_size": self.batch_size,
+            "versions": versions() | {"mteb": version("mteb")},
+        }
+
+
+def evaluate(
+    model: SentenceTransformerEncoderWrapper,
+    selection: Selection,
+    batch_size: int = 128,
+    show_progress: bool = False,
+    name: str | None = None,
+) -> MtebResult:
+    """Have mteb score a model; a task whose data is not there, or that fails, is reported and the others go on.
+
+    Args:
+        model: What :func:`fmicl_text.evaluation.mteb.model.load_for_mteb` loaded.
+        selection: The tasks.
+        batch_size: Texts encoded at a time.
+        show_progress: Draw progress bars on standard error.
+        name: What to call the model in the result; by default as mteb does.
+    """
+    kept = Kept(model.mteb_model_meta, mteb.ResultCache())
+    run = _Run(model, kept, batch_size, show_progress)
+    results: dict[str, TaskResult] = {}
+    missing: dict[str, str] = {}
+    items: dict[str, Parts] = {}
+    no_interval: dict[str, str] = {}
+    for task in selection.tasks:
+        task_name = task.metadata.name
+        if task_name in selection.absent:
+            missing[task_name] = selection.absent[task_name]
+            continue
+        try:
+            result = run.result(task)
+        except _NoResultError as error:
+            missing[task_name] = str(error)
+            continue
+        if not np.isfinite(result.get_score()):
+            missing[task_name] = "failed: its main score is not a number; has the model collapsed?"
+            continue
+        results[task_name] = result
+        try:
+            items[task_name] = kept.items(task, result)
+        except NoItemsError as error:
+            no_interval[task_name] = str(error)
+    return MtebResult(
+        model=name or model.mteb_model_meta.name,
+        meta=model.mteb_model_meta,
+        selection=selection,
+        results=results,
+        prompts={task.metadata.name: _prompts(model, task) for task in selection.tasks},
+        missing=missing,
+        items=items,
+        no_interval=no_interval,
+        max_seq_length=model.model.max_seq_length,
+        precision=str(model.model.dtype).removeprefix("torch."),
+        batch_size=batch_size,
+    )
+
+
+def check_submittable(models: Sequence[SentenceTransformerEncoderWrapper], selection: Selection) -> None:
+    """Raise an InputError if mteb's results repository cannot take results of these models and tasks."""
+    names = [model.mteb_model_meta.name for model in models]
+    problems = [
+        f"{name} is not on the Hub: publish the model, and evaluate it by its id there, to submit results"
+        for name in names
+        if name.startswith(f"{LOCAL}/")
+    ]
+    if selection.data != "Hub":
+        problems.append(
+            f"the data is that of {selection.data}; submitted are results on the Hub's own, at its revision"
+        )
+    if problems:
+        raise InputError(problems)
+
+
+def write_submission(result: MtebResult, folder: Path) -> None:
+    """Write results as mteb's results repository has them, for ``mteb submit-results --output-folder FOLDER``.
+
+    Args:
+        result: Of a published model on data of the Hub.
+        folder: Gets ``results/OWNER__NAME/REVISION/TASK.json`` and mteb's record of the model and the settings.
+    """
+    cache = mteb.ResultCache(folder)
+    for task_result in result.results.values():
+        cache.save_to_cache(task_result, result.meta, encode_kwargs={"batch_size": result.batch_size})
+
+
+class _NoResultError(Exception):
+    """Says why a task has no result."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One model over many tasks."""
+
+    model: SentenceTransformerEncoderWrapper
+    kept: Kept
+    batch_size: int
+    show_progress: bool
+
+    def result(self, task: AbsTask) -> TaskResult:
+        """Return the result of a task, from mteb's cache if it is there.
+
+        Raises:
+            _NoResultError: If its data is not there, or it fails.
+        """
+        cache, meta = self.kept.cache, self.kept.meta
+        if isinstance(task, AbsTaskAggregate):
+            combined = task.combine_task_results([self._part(part) for part in task.metadata.tasks])
+            cache.save_to_cache(combined, meta)
+            return combined
+        task = copy.deepcopy(task)  # its state of random draws, and the data that is loaded into it
+        # mteb takes a whole result from its cache though it be of other data; here that is another result.
+        fresh = self.kept.result(task) is not None
+        predictions = self.kept.predictions(task)
+        self.kept.drop_useless_predictions(task)
+        if not (task.data_loaded or self.kept.is_finished(task)):
+            try:
+                task.load_data()
+            except Exception as error:  # each of the many ways a data set can be missing, broken or locked
+                raise _NoResultError(f"no data: {_explained(error)}") from error
+        encode_kwargs = {"batch_size": self.batch_size, "show_progress_bar": self.show_progress}
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # mteb logs what it warns of
+                mteb.evaluate(
+                    self.model,
+                    task,
+                    cache=cache,
+                    overwrite_strategy="only-missing" if fresh else "always",
+                    encode_kwargs=encode_kwargs,
+                    prediction_folder=predictions.parent if _has_items(task) else None,
+                    co2_tracker=False,
+                    show_progress_bar=self.show_progress,
+                )
+        except Exception as error:  # of mteb, the task or the model: the other tasks may still succeed
+            raise _NoResultError(f"failed: {_explained(error)}") from error
+        if predictions.is_file():
+            self.kept.keep_items(task)
+        return cache.load_task_result(
+            task.metadata.name, meta, raise_if_not_found=True
+        )  # rounded, as a later run reads it
+
+    def _part(self, task: AbsTask) -> TaskResult:
+        try:
+            return self.result(task)
+        except _NoResultError as error:
+            raise _NoResultError(f"{task.metadata.name}, a part of it, has no result: {error}") from error
+
+
+def _has_items(task: AbsTask) -> bool:
+    try:
+        require_items(task)
+    except NoItemsError:
+        return False
+    return True
+
+
+def _prompts(model: SentenceTransformerEncoderWrapper, task: AbsTask) -> dict[str, str | None]:
+    """Return what goes before a query, a document and any other text of a task."""
+    prompts = model.model_prompts or {}
+    found: dict[str, str | None] = {}
+    for kind in (PromptType.query, PromptType.document, None):
+        name = model.get_prompt_name(task.metadata, kind) or model.model.default_prompt_name
+        found[kind.value if kind else "text"] = prompts.get(name) if name else None
+    return found
+
+
+def _explained(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"

@@ -1,0 +1,27 @@
+"""From the ``loss:`` section of a recipe to the loss."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fmicl_text import losses
+from fmicl_text.errors import InputError
+from fmicl_text.recipe.schema import Recipe
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+
+def build_loss(recipe: Recipe, model: SentenceTransformer) -> losses.ContrastiveLoss:
+    """Build the loss of a recipe over an encoder.
+
+    Raises:
+        InputError: If the loss refuses its settings.
+    """
+    arguments = recipe.loss.arguments()
+    if recipe.model.head == "mlp-train-only":
+        arguments["head"] = "mlp"
+    try:
+        return losses.LOSSES[recipe.loss.objective](model, **arguments)
+    except ValueError as error:
+        raise InputError(f"loss: {error}") from error

@@ -1,0 +1,107 @@
+"""Recipes as text: YAML in, a checked :class:`Recipe` out; every error with its line and its remedy."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from fmicl_text.data import yaml_tree
+from fmicl_text.data.yaml_tree import KeyPath, Tree, dotted
+from fmicl_text.errors import InputError
+from fmicl_text.files import resource_folder
+from fmicl_text.recipe.errors import Finding, explain
+from fmicl_text.recipe.schema import Recipe
+from fmicl_text.text import did_you_mean
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Return the recipes that come with the package, name to file; ``text/x`` is ``text/x.yaml``."""
+    folder = resource_folder("recipes")
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
+
+
+def find_recipe(source: str | Path) -> Path:
+    """Return the file of a recipe.
+
+    Args:
+        source: A path, or the name of a shipped recipe; its last part will do where that is unique.
+
+    Raises:
+        InputError: If there is no such recipe, or several.
+    """
+    if os.path.isfile(source):
+        return Path(source)
+    shipped = shipped_recipes()
+    name = str(source)
+    if name in shipped:
+        return shipped[name]
+    alike = [full for full in shipped if Path(full).name == name]
+    if len(alike) == 1:
+        return shipped[alike[0]]
+    if alike:
+        raise InputError(f'"{name}" is the name of several recipes: {", ".join(alike)}')
+    if name.endswith((".yaml", ".yml")):
+        raise InputError(f"{name}: no such file")
+    hint = did_you_mean(name, [*shipped, *(Path(full).name for full in shipped)])
+    raise InputError(f'no recipe "{name}"{hint}; `fmicl recipe list` shows what there is, a file ends in .yaml')
+
+
+def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe.
+
+    A misspelt key or value is taken for the nearest valid one in order to find what else is wrong. Rules about
+    several keys are checked when each of them is sound by itself.
+
+    Args:
+        source: A path, or the name of a shipped recipe.
+        overrides: ``a.b=c``, with c in YAML, applied in order.
+
+    Raises:
+        InputError: With every problem, in the order of the file's lines.
+    """
+    tree = Tree(find_recipe(source))
+    problems: list[tuple[int, str]] = []
+    for override in overrides:
+        try:
+            tree.set(override)
+        except InputError as error:
+            problems.append((sys.maxsize, str(error)))
+    seen: set[KeyPath] = set()
+    while findings := _findings(tree, seen):
+        for finding in findings:
+            place = tree.place(finding.path)
+            problems.append((place.order, f"{place.text}: {dotted(finding.path)}: {finding.message}"))
+            seen.add(finding.path)
+        for finding in findings:
+            _correct(tree, finding)
+    problems += [(place.order, f"{place.text}: {text}") for place, text in tree.problems]
+    if problems:
+        raise InputError([text for _, text in sorted(problems, key=lambda problem: problem[0])])
+    return Recipe.model_validate(tree.value)
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """Return the resolved recipe, defaults included, as YAML that loads to an equal recipe."""
+    return yaml_tree.dump(recipe.model_dump(mode="json"))
+
+
+def _findings(tree: Tree, seen: set[KeyPath]) -> list[Finding]:
+    """Return what is wrong now and was not before."""
+    try:
+        Recipe.model_validate(tree.value)
+    except ValidationError as error:
+        findings = explain(error, tree.value)
+        meant = {(*finding.path[:-1], finding.meant) for finding in findings if finding.unknown}
+        return [finding for finding in findings if finding.path not in seen | meant]  # `positiv` is not "missing" too
+    return []
+
+
+def _correct(tree: Tree, finding: Finding) -> None:
+    if finding.unknown:
+        tree.rename(finding.path, finding.meant)
+    elif finding.meant is not None:
+        tree.replace(finding.path, finding.meant)

@@ -1,0 +1,128 @@
+"""The recipe: everything one training run depends on, as a checked and frozen value.
+
+:func:`fmicl_text.recipe.file.load_recipe` makes one from YAML and explains what is wrong with it line by line.
+Nothing heavy is imported here, unless a recipe has a ``train:`` section to check.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, TypeVar
+
+from pydantic import AfterValidator, Field, JsonValue
+
+from fmicl_text.data.section import DataSection
+from fmicl_text.encoders.section import ModelSection
+from fmicl_text.evaluation.section import EvaluateSection
+from fmicl_text.recipe.losses import LossSections
+from fmicl_text.recipe.training_arguments import check_training_arguments
+from fmicl_text.section import Conflict, Section, refused
+
+_OfTheHub = TypeVar("_OfTheHub", ModelSection, DataSection)
+
+
+def _at(section: _OfTheHub, revision: str | None) -> _OfTheHub:
+    if revision is None or section.revision is not None:
+        return section
+    return section.model_copy(update={"revision": revision})
+
+
+LANGUAGE = "[a-z]{2,3}|multilingual|code"
+"""What the Hub takes for a language: ISO 639 codes, and two words of its own."""
+
+
+def _check_repo(repo: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo, re.ASCII):
+        raise refused(f'must be OWNER/NAME, as in "me/my-encoder", got "{repo}"')
+    return repo
+
+
+def _check_license(license: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", license) or license == "unknown":
+        raise refused(f'must be the Hub\'s name of one, such as apache-2.0, mit or cc-by-sa-4.0, got "{license}"')
+    return license
+
+
+def _check_language(language: str) -> str:
+    if not re.fullmatch(LANGUAGE, language):
+        raise refused(f'must be an ISO 639 code such as en, or multilingual, got "{language}"')
+    return language
+
+
+class PublishSection(Section):
+    """Where the encoder goes on the Hugging Face Hub at the end; with several seeds it is the first one's."""
+
+    repo: Annotated[str, AfterValidator(_check_repo)] | None = None
+    """The model's repository, OWNER/NAME; default: it is not published."""
+    private: bool = True
+    """Whether only its owner can see it."""
+    license: Annotated[str, AfterValidator(_check_license)] | None = None
+    """The Hub's identifier of the licence, such as apache-2.0; what the base model and the data allow."""
+    language: list[Annotated[str, AfterValidator(_check_language)]] = []
+    """ISO 639 codes of the languages it is for, such as en; default: what the base model's card says."""
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Nothing is published without a licence."""
+        if self.repo is not None and self.license is None:
+            yield ("license",), "is needed to publish; name one that the base model and the data allow"
+
+
+def _check_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise refused(f'must be letters, digits, - _ and ., with a letter or digit first, got "{name}"')
+    return name
+
+
+class Recipe(Section):
+    """One training run, repeated for each seed."""
+
+    name: Annotated[str, AfterValidator(_check_name)]
+    """Becomes the name of the run's folder."""
+    model: ModelSection
+    """The encoder to start from."""
+    data: DataSection
+    """What to train on."""
+    loss: Annotated[LossSections, Field(discriminator="objective")]
+    """The objective."""
+    train: Annotated[dict[str, JsonValue], AfterValidator(check_training_arguments)] = {}
+    """Any field of SentenceTransformerTrainingArguments, except output_dir and seed."""
+    evaluate: EvaluateSection = EvaluateSection()
+    """What to measure, and when."""
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)] = [42]
+    """One run for each; the results are summarised by mean and standard deviation."""
+    publish: PublishSection = PublishSection()
+    """Where the trained encoder goes."""
+
+    def pinned(self, model: str | None, data: str | None) -> Recipe:
+        """Return the recipe with its base model and its data at revisions, except where it names one itself."""
+        return self.model_copy(update={"model": _at(self.model, model), "data": _at(self.data, data)})
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Seeds differ, and what is asked of the evaluation is there to be evaluated."""
+        if len(set(self.seeds)) < len(self.seeds):
+            yield ("seeds",), f"must differ, got {self.seeds}"
+        if "heldout" in self.evaluate.after and self.data.heldout is None:
+            yield ("evaluate", "after"), "heldout needs data.heldout, the pairs to hold out"
+        if self.evaluate.during is None and self.train.get("load_best_model_at_end"):
+            yield ("train", "load_best_model_at_end"), "needs evaluate.during, the score that says which is best"
+        if self.data.streaming:
+            yield from _not_of_a_stream(self.train)
+
+
+def _not_of_a_stream(train: dict[str, JsonValue]) -> Iterator[Conflict]:
+    """Yield what a stream, which has no length and no end, needs or has no use for among training arguments."""
+    steps = train.get("max_steps")
+    if not isinstance(steps, int) or steps < 1:
+        yield ("data", "streaming"), "needs train.max_steps: a stream has no length, and begins again at its end"
+    for key in ("eval_strategy", "save_strategy", "logging_strategy"):
+        if train.get(key) == "epoch":
+            yield ("train", key), 'must be "steps" with data.streaming: a stream has no epochs'
+    if train.get("batch_sampler", "batch_sampler") != "batch_sampler":
+        yield ("train", "batch_sampler"), "cannot choose among rows of a stream (data.streaming); leave it out"
+    config = train.get("accelerator_config")
+    if isinstance(config, dict) and (config.get("split_batches") or config.get("dispatch_batches")):
+        yield (
+            ("train", "accelerator_config"),
+            "cannot say how a stream (data.streaming) is divided: each process has its rows",
+        )

@@ -1,0 +1,92 @@
+"""The ``train:`` section of a recipe: any field of ``SentenceTransformerTrainingArguments``, by name and type."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import types
+from enum import Enum
+from inspect import isclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, JsonValue, create_model
+from pydantic_core import PydanticCustomError
+
+from fmicl_text.recipe.trackers import unknown_tracker
+
+_ELSEWHERE = {
+    "output_dir": "is not a recipe's to say; give `fmicl train --output FOLDER`",
+    "seed": "belongs at the top of the recipe, as `seeds: [42]`",
+    "push_to_hub": "is not how this publishes; set publish.repo and publish.license",
+    "hub_model_id": "is not how this publishes; set publish.repo and publish.license",
+    "hub_token": "is a secret, which no recipe should hold: log in by `hf auth login`, or set HF_TOKEN",
+}
+_PLAIN = {str, int, float, bool, dict, list, types.NoneType}
+
+
+def check_training_arguments(values: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """Return ``values`` checked against the training arguments, numbers as the fields have them.
+
+    Importing sentence-transformers takes seconds, so an empty section does not.
+
+    Raises:
+        ValidationError: Of all unknown names, wrong types and fields that are set elsewhere.
+    """
+    if not values:
+        return values
+    # A recipe holds what JSON can: in JSON mode `linear` may name a member of an enum, and still "8" is no int.
+    section = training_arguments_model().model_validate_json(json.dumps(values))
+    return section.model_dump(mode="json", exclude_unset=True)
+
+
+@functools.cache
+def training_arguments_model() -> type[BaseModel]:
+    """Build the model with one field for each training argument; it is for checking, its defaults mean nothing."""
+    from sentence_transformers import SentenceTransformerTrainingArguments
+
+    hints = get_type_hints(SentenceTransformerTrainingArguments)
+    fields: dict[str, Any] = {
+        field.name: (_refused(field.name) if field.name in _ELSEWHERE else _yaml_type(hints[field.name]), None)
+        for field in dataclasses.fields(SentenceTransformerTrainingArguments)
+    }
+    fields["report_to"] = (Annotated[_yaml_type(hints["report_to"]), AfterValidator(_check_trackers)], None)
+    return create_model("TrainSection", __config__=ConfigDict(extra="forbid", strict=True), **fields)
+
+
+def training_arguments_schema() -> dict[str, Any]:
+    """Return the JSON schema of the section, without what a recipe must not set."""
+    schema = training_arguments_model().model_json_schema()
+    properties = {name: field for name, field in schema["properties"].items() if name not in _ELSEWHERE}
+    for field in properties.values():
+        del field["default"]  # the null of a model that is for checking; the library's defaults hold
+    return {"properties": properties, "additionalProperties": False, "$defs": schema["$defs"]}
+
+
+def _check_trackers(report_to: str | list[str] | None) -> str | list[str] | None:
+    if wrong := unknown_tracker(report_to):
+        raise PydanticCustomError("refused", "{message}", {"message": wrong})
+    return report_to
+
+
+def _refused(name: str) -> Any:
+    def refuse(value: object) -> object:
+        raise PydanticCustomError("refused", "{message}", {"message": _ELSEWHERE[name]})
+
+    return Annotated[JsonValue, BeforeValidator(refuse)]
+
+
+def _yaml_type(annotation: Any) -> Any:
+    """Return the part of an annotation that YAML can hold.
+
+    ``SchedulerType | str`` means the enum or one of its values, not any text; a class or a callable cannot be
+    written down.
+    """
+    is_union = get_origin(annotation) in (Union, types.UnionType)
+    members = get_args(annotation) if is_union else (annotation,)
+    enums = [member for member in members if isclass(member) and issubclass(member, Enum)]
+    if enums:
+        members = (*enums, *(member for member in members if member is types.NoneType))
+    else:
+        members = tuple(m for m in members if m in _PLAIN or get_origin(m) in (dict, list, Literal))
+    return Union[members]  # noqa: UP007  # built from a tuple

@@ -1,0 +1,239 @@
+"""Pictures: each function draws one subject into axes; :func:`save_png` and :func:`svg` make files of them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from fmicl_text.evaluation.density_ratio import binned_log_ratio, gaussian_log_ratio
+from fmicl_text.text import visible
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from fmicl_text.evaluation.geometry import Geometry
+
+Draw = Callable[["Axes"], None]
+Theme = Literal["light", "dark"]
+Curve = tuple[Sequence[float], Sequence[float]]
+"""Steps, and the value at each."""
+
+COLOURS = ("#3b82c4", "#dd6b3d", "#3f9e6e", "#a56cc1", "#b3892b", "#c75b8a")
+"""Of runs; of middle brightness, to be seen on white and on black."""
+_POSITIVE, _HARD, _RANDOM = COLOURS[0], COLOURS[4], COLOURS[1]
+_SIZE = (4.8, 3.3)
+_LABEL = 32  # characters of a name in a legend
+_STYLE = {
+    "text.parse_math": False,  # names may have dollar signs
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "fmicl-text",  # the same picture is the same file
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+}
+_INK = {"light": ("#24292f", "#d8dee4"), "dark": ("#d8dee4", "#3a424c")}
+"""Theme -> colour of text and axes, and of the grid."""
+
+
+def svg(draw: Draw, theme: Theme) -> str:
+    """Return a picture as SVG on a transparent ground, for a page of either theme."""
+    file = io.StringIO()
+    with _style(theme):
+        _figure([draw]).savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    return visible(file.getvalue())  # XML has no control characters
+
+
+def save_png(path: Path, *draw: Draw, title: str | None = None) -> None:
+    """Write a picture of one or more panels side by side, on white."""
+    with _style("light"):
+        _figure(draw, title).savefig(path, dpi=150)
+
+
+def plot_training(history: list[dict[str, Any]], path: Path, title: str) -> None:
+    """Draw both loss terms and, if there was one, the development score over the steps.
+
+    Args:
+        history: The trainer's log: entries with ``step`` and either ``positive`` and ``negative``, or an
+            ``eval_stsb-dev_spearman_cosine``.
+        path: The PNG to write.
+        title: The run's name.
+    """
+
+    def panel(name: str, curve: Curve) -> Draw:
+        return lambda axes: draw_curves(axes, name, {"": [curve]})
+
+    curves = training_curves(history) or {"loss: nothing was logged": ([], [])}
+    save_png(path, *(panel(name, curve) for name, curve in curves.items()), title=title)
+
+
+DEVELOPMENT = "STS-B dev, Spearman x100"
+_CURVES = {
+    "positive term of the loss": ("positive", 1),
+    "negative term of the loss": ("negative", 1),
+    "learning rate": ("learning_rate", 1),
+    DEVELOPMENT: ("eval_stsb-dev_spearman_cosine", 100),
+}
+"""Title -> key in the trainer's log, and factor."""
+
+
+def training_curves(history: list[dict[str, Any]]) -> dict[str, Curve]:
+    """Return what a trainer's log has of both loss terms, learning rate and development score, by title."""
+    curves: dict[str, Curve] = {}
+    for title, (key, factor) in _CURVES.items():
+        if entries := [entry for entry in history if key in entry]:
+            curves[title] = [entry["step"] for entry in entries], [factor * entry[key] for entry in entries]
+    return curves
+
+
+def draw_curves(axes: Axes, title: str, curves: Mapping[str, Sequence[Curve]]) -> None:
+    """Draw one quantity over the steps.
+
+    Args:
+        axes: Where.
+        title: What it is.
+        curves: Run -> the curve of each of its seeds; all have the run's colour.
+    """
+    for (run, seeds), colour in zip(curves.items(), _colours(len(curves)), strict=True):
+        for index, (steps, values) in enumerate(seeds):
+            label = _short(run) if index == 0 else None
+            axes.plot(steps, values, color=colour, label=label, marker="o", markersize=2.5, linewidth=1.3)
+            if title == DEVELOPMENT and len(curves) == len(seeds) == 1:
+                best = int(np.argmax(values))
+                axes.annotate(
+                    f"{values[best]:.2f}",
+                    (steps[best], values[best]),
+                    (0, -14),
+                    textcoords="offset points",
+                    ha="center",
+                )
+    axes.set(title=title, xlabel="step")
+    if len(curves) > 1:
+        axes.legend()
+
+
+def draw_plane(
+    axes: Axes, points: Mapping[str, Sequence[tuple[float, float]]], start: Mapping[str, tuple[float, float]]
+) -> None:
+    """Draw alignment against uniformity, where the lower left is best (Wang & Isola 2020).
+
+    Args:
+        axes: Where.
+        points: Run -> (uniformity, alignment) of each of its seeds.
+        start: Run -> the same of the encoder before training, if it was measured.
+    """
+    for (run, seeds), colour in zip(points.items(), _colours(len(points)), strict=True):
+        if run in start:
+            for seed in seeds:
+                axes.annotate("", seed, start[run], arrowprops={"arrowstyle": "->", "color": colour, "alpha": 0.6})
+            axes.plot(*start[run], "o", color=colour, fillstyle="none", label=f"{_short(run)}, before")
+        axes.plot(*zip(*seeds, strict=True), "o", color=colour, label=_short(run))
+    axes.margins(0.2)
+    axes.set(title="alignment and uniformity: lower left is better", xlabel="uniformity", ylabel="alignment")
+    axes.legend()
+
+
+def draw_histograms(axes: Axes, geometry: Geometry, name: str = "") -> None:
+    """Draw the cosines of positive, hard and random pairs, in shares of each sort; ``name`` is the encoder's."""
+    histograms = geometry.histograms
+    for sort, colour in (("positive", _POSITIVE), ("hard", _HARD), ("random", _RANDOM)):
+        counts = np.array(getattr(histograms, sort))
+        shares = 100 * counts / max(counts.sum(), 1)
+        axes.stairs(shares, histograms.edges, fill=True, color=colour, alpha=0.25)
+        axes.stairs(shares, histograms.edges, color=colour, label=f"{sort} ({counts.sum():,})")
+    occupied = np.flatnonzero(np.sum([histograms.positive, histograms.hard, histograms.random], axis=0))
+    axes.set_xlim(histograms.edges[max(occupied[0] - 1, 0)], 1)
+    axes.set(title=_titled("cosine of pairs", name), xlabel="cosine", ylabel="percent of the sort")
+    axes.legend()
+
+
+def draw_density_ratio(axes: Axes, geometry: Geometry, name: str = "") -> None:
+    """Draw the log density ratio of positive to random pairs over the squared distance, and the Gaussian's line.
+
+    The bars are 95% intervals of the counts; ``name`` is the encoder's.
+    """
+    histograms, ratio = geometry.histograms, geometry.density_ratio
+    edges = np.array(histograms.edges)
+    cosine = (edges[:-1] + edges[1:]) / 2
+    log_ratio, error = binned_log_ratio(np.array(histograms.positive), np.array(histograms.random))
+    distance, known = 2 - 2 * cosine, np.isfinite(log_ratio)
+    axes.errorbar(
+        distance[known],
+        log_ratio[known],
+        1.96 * error[known],
+        fmt="o",
+        markersize=3.5,
+        color=_POSITIVE,
+        label="counted",
+    )
+    if ratio is not None and known.any():
+        ends = np.array([distance[known].min(), distance[known].max()])
+        line = gaussian_log_ratio(1 - ends / 2, ratio.sigma, ratio.log_mu)
+        axes.plot(ends, line, color=_RANDOM, label=f"Gaussian, sigma {ratio.sigma:.3f}")
+    axes.set(title=_titled("density ratio, positive to random", name), xlabel="squared distance", ylabel="log ratio")
+    if known.any():
+        axes.legend()
+
+
+def draw_differences(
+    axes: Axes, title: str, rows: Mapping[str, tuple[float, tuple[float, float] | None, bool | None]]
+) -> None:
+    """Draw differences with their intervals, one below the other.
+
+    Args:
+        axes: Where.
+        title: Of what.
+        rows: Name -> difference, its interval if there is one, and whether it is inside the noise, None if not tested.
+    """
+    for place, (difference, interval, inside) in enumerate(rows.values()):
+        colour = {None: "gray", True: _HARD, False: COLOURS[0] if difference > 0 else COLOURS[1]}[inside]
+        if interval is not None:
+            axes.plot(interval, [place, place], color=colour, linewidth=2)
+        axes.plot(difference, place, "o", color=colour)
+    axes.axvline(0, color="gray", linewidth=1)
+    axes.set_yticks(range(len(rows)), [_short(name) for name in rows])
+    axes.invert_yaxis()
+    axes.set(title=title, xlabel="points")
+
+
+def _figure(draws: Sequence[Draw], title: str | None = None) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(_SIZE[0] * len(draws), _SIZE[1]), layout="constrained")
+    FigureCanvasAgg(figure)
+    for index, draw in enumerate(draws):
+        draw(figure.add_subplot(1, len(draws), index + 1))
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+def _style(theme: Theme) -> AbstractContextManager[None]:
+    from matplotlib import rc_context
+
+    ink, grid = _INK[theme]
+    coloured = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    return rc_context({**_STYLE, **dict.fromkeys(coloured, ink), "grid.color": grid})
+
+
+def _colours(number: int) -> list[str]:
+    return [COLOURS[index % len(COLOURS)] for index in range(number)]
+
+
+def _titled(title: str, name: str) -> str:
+    return f"{title}\n{_short(name)}" if name else title
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LABEL else f"{name[: _LABEL - 1]}…"

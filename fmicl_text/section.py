@@ -1,0 +1,58 @@
+"""What every section of a recipe does: refuse unknown keys, wrong types and impossible combinations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+Conflict = tuple[tuple[str | int, ...], str]
+"""Where, from the section on, and what is impossible there."""
+
+
+def refused(message: str) -> PydanticCustomError:
+    """Return an error whose message is shown as it is."""
+    return PydanticCustomError("refused", "{message}", {"message": message})
+
+
+def check_revision(revision: str) -> str:
+    """Return the name of a revision on the Hub as it is, or refuse it."""
+    if not re.fullmatch(r"\w[\w./-]*", revision, re.ASCII) or ".." in revision:
+        raise refused(f'must be a branch, a tag or a commit, got "{revision}"')
+    return revision
+
+
+class Section(BaseModel):
+    """A mapping in a recipe: an unknown key is an error, and so is a value of another type."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Yield every impossible combination of values that are fine by themselves."""
+        yield from ()
+
+    @model_validator(mode="after")
+    def _refuse_conflicts(self) -> Self:
+        problems = [InitErrorDetails(type=refused(text), loc=loc, input=None) for loc, text in self.conflicts()]
+        if problems:
+            raise ValidationError.from_exception_data(type(self).__name__, problems)
+        return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Drop ``null`` where it is the default, so that a resolved recipe has only lines that say something."""
+        fields = type(self).model_fields
+        kept = handler(self).items()
+        return {key: value for key, value in kept if value is not None or fields[key].default is not None}

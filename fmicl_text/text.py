@@ -1,0 +1,26 @@
+"""Words for messages: the nearest valid name, and text from outside made safe to print."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+
+# C0 without tab and line feed, DEL, C1; marks and overrides of direction; other line ends; half characters.
+_COMMANDS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that ``name`` is most likely a misspelling of, or ``None``."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``' (did you mean "x"?)'`` with the nearest known name, or nothing."""
+    near = nearest(name, known)
+    return f' (did you mean "{near}"?)' if near else ""
+
+
+def visible(text: str) -> str:
+    r"""Return text with every character that a terminal obeys written as Python does, such as ``\x1b``."""
+    return _COMMANDS.sub(lambda command: command[0].encode("unicode_escape").decode(), text)

@@ -1,0 +1,137 @@
+"""From a recipe and its data to what trains: encoder, loss, arguments and evaluation."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformerTrainingArguments
+from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
+from transformers import set_seed
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from fmicl_text.data.streams import Stream
+from fmicl_text.encoders.text import load_encoder
+from fmicl_text.errors import InputError
+from fmicl_text.evaluation.embeddings import cpu_has_bfloat16
+from fmicl_text.evaluation.suites import Pairs
+from fmicl_text.recipe.build import build_loss
+from fmicl_text.recipe.schema import Recipe
+from fmicl_text.recipe.trackers import place_tensorboard, require_trackers
+from fmicl_text.runs.folder import RunFolder
+from fmicl_text.training.callbacks import LastStep, MetricsFile, Progress
+from fmicl_text.training.inputs import Inputs
+from fmicl_text.training.trainer import ContrastiveTrainer
+
+logger = logging.getLogger(__name__)
+
+
+def check_build(recipe: Recipe, inputs: Inputs) -> None:
+    """Find out, before anything is written, what encoder, loss and trainer would refuse.
+
+    Raises:
+        InputError: They refuse something.
+    """
+    build_loss(recipe, load_encoder(recipe.model))
+    arguments = training_arguments(recipe, inputs, recipe.seeds[0], RunFolder(Path()))
+    if recipe.train.get("bf16") and not arguments.bf16:
+        logger.warning("this CPU has no bfloat16 instructions: training in float32, which is faster here")
+
+
+def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) -> ContrastiveTrainer:
+    """Put encoder, loss, data and evaluation of one seed together; nothing is written before it trains.
+
+    Raises:
+        InputError: If the model cannot be had, or the loss or the training arguments refuse a value.
+    """
+    set_seed(seed)  # a head's initial weights
+    model = load_encoder(recipe.model)
+    rows = inputs.train
+    trainer = ContrastiveTrainer(
+        model=model,
+        args=training_arguments(recipe, inputs, seed, folder),
+        train_dataset=rows.shuffled(seed, recipe.data.shuffle_buffer) if isinstance(rows, Stream) else rows,
+        loss=build_loss(recipe, model),
+        evaluator=_development_evaluator(inputs.development),
+        callbacks=[MetricsFile(folder.metrics), LastStep()],
+    )
+    trainer.remove_callback(PrinterCallback)
+    if trainer.pop_callback(ProgressCallback) is not None:
+        trainer.add_callback(Progress())
+    place_tensorboard(trainer, folder.tensorboard)
+    return trainer
+
+
+def training_arguments(
+    recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder
+) -> SentenceTransformerTrainingArguments:
+    """Return the trainer's arguments: the recipe's ``train`` section over defaults that fit its evaluation.
+
+    On a CPU without bfloat16 instructions ``bf16: true`` is dropped, since emulating them is several times slower
+    than float32.
+
+    Raises:
+        InputError: If the arguments refuse a value.
+    """
+    every = recipe.evaluate.every_steps
+    settings: dict[str, Any] = {
+        "report_to": "none",
+        "run_name": recipe.name if len(recipe.seeds) == 1 else f"{recipe.name}-seed-{seed}",
+        "save_strategy": "steps",
+        "save_steps": every,
+        "save_total_limit": 2,
+        "use_cpu": not torch.accelerator.is_available(),
+        "disable_tqdm": not sys.stderr.isatty(),
+    }
+    if inputs.development is not None:
+        settings |= {
+            "eval_strategy": "steps",
+            "eval_steps": every,
+            "load_best_model_at_end": True,
+            "metric_for_best_model": "stsb-dev_spearman_cosine",
+            "greater_is_better": True,
+        }
+    if _ends_in_a_lone_row(recipe, inputs):
+        settings["dataloader_drop_last"] = True
+    settings |= recipe.train
+    settings |= {"output_dir": str(folder.checkpoints), "seed": seed}
+    if settings.get("bf16") and settings["use_cpu"] and not cpu_has_bfloat16():
+        settings["bf16"] = False
+    try:
+        arguments = SentenceTransformerTrainingArguments(**settings)
+    except (ValueError, TypeError, ImportError) as error:
+        raise InputError(f"train: {error}") from error
+    require_trackers(arguments.report_to)
+    return arguments
+
+
+def precision(arguments: SentenceTransformerTrainingArguments) -> str:
+    """Return the type that products of matrices have in training."""
+    return "bfloat16 autocast" if arguments.bf16 else "float16 autocast" if arguments.fp16 else "float32"
+
+
+def _ends_in_a_lone_row(recipe: Recipe, inputs: Inputs) -> bool:
+    """Whether the last batch of an epoch would be one pair, with nothing to be told apart from."""
+    if isinstance(inputs.train, Stream):
+        return False
+    default = SentenceTransformerTrainingArguments.per_device_train_batch_size
+    batch = recipe.train.get("per_device_train_batch_size", default)
+    return not recipe.data.columns.negatives and len(inputs.train) > 1 and len(inputs.train) % batch == 1
+
+
+def _development_evaluator(pairs: Pairs | None) -> EmbeddingSimilarityEvaluator | None:
+    if pairs is None:
+        return None
+    return EmbeddingSimilarityEvaluator(
+        pairs.sentences1,
+        pairs.sentences2,
+        pairs.scores.tolist(),
+        batch_size=128,
+        main_similarity="cosine",
+        similarity_fn_names=["cosine"],
+        name="stsb-dev",
+        write_csv=False,
+    )

@@ -1,0 +1,60 @@
+"""What a run would do: ``fmicl train --dry-run``."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fmicl_text.data.streams import Stream
+from fmicl_text.recipe.schema import Recipe
+from fmicl_text.runs.folder import RunFolder
+from fmicl_text.training.build import build_trainer, precision
+from fmicl_text.training.inputs import load_inputs
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do; ``rows`` is None for a stream, ``buffer`` for all else."""
+
+    rows: int | None
+    buffer: int | None
+    columns: list[str]
+    parameters: int
+    dimensions: int
+    max_seq_length: int
+    loss: dict[str, Any]
+    batch: int
+    steps: int
+    device: str
+    precision: str
+    remote_code: bool
+
+
+def plan(recipe: Recipe) -> Plan:
+    """Load everything a run needs and say what it would do, without writing anything.
+
+    Raises:
+        InputError: As :func:`fmicl_text.training.train.train`.
+    """
+    inputs = load_inputs(recipe)
+    with tempfile.TemporaryDirectory() as scratch:  # the trainer makes its output folder when it is built
+        trainer = build_trainer(recipe, inputs, recipe.seeds[0], RunFolder(Path(scratch)))
+    arguments = trainer.args
+    *_, steps = trainer.set_initial_training_values(arguments, trainer.get_train_dataloader())
+    rows = inputs.train
+    return Plan(
+        rows=None if isinstance(rows, Stream) else len(rows),
+        buffer=recipe.data.shuffle_buffer if isinstance(rows, Stream) else None,
+        columns=list(recipe.data.columns.roles),
+        parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
+        dimensions=trainer.model.get_embedding_dimension(),
+        max_seq_length=trainer.model.max_seq_length,
+        loss=trainer.loss.get_config_dict(),
+        batch=trainer.get_total_train_batch_size(arguments),
+        steps=steps,
+        device=str(arguments.device),
+        precision=precision(arguments),
+        remote_code=recipe.model.trust_remote_code,
+    )

@@ -1,0 +1,162 @@
+"""Where a run comes from: its command, its code, and fingerprints of its data and of the model it starts from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from fmicl_text.data.streams import Stream
+from fmicl_text.encoders.section import ModelSection
+from fmicl_text.encoders.text import locate
+from fmicl_text.hub.private import redact
+from fmicl_text.recipe.schema import Recipe
+from fmicl_text.training.inputs import Inputs
+
+_SECRET_OPTION = re.compile(r"(--?[\w-]*(?:token|key|secret|password)[\w-]*)(=.*)?", re.IGNORECASE)
+
+
+def provenance(recipe: Recipe, inputs: Inputs) -> dict[str, Any]:
+    """Return what a manifest says of a run's origin, JSON-ready.
+
+    Args:
+        recipe: The recipe.
+        inputs: What it names, loaded.
+    """
+    return {
+        "command": command_line(),
+        "git_commit": _git_commit(),
+        "data": _stream(inputs) | {name: fingerprint(*table) for name, table in _tables(inputs).items()},
+        "base_model": model_fingerprint(recipe.model),
+    }
+
+
+def command_line() -> str:
+    """Return the command that started this process, without secrets."""
+    words, hide = [], False
+    for word in sys.argv:
+        option = _SECRET_OPTION.fullmatch(word)
+        if hide or (option and option[2]):
+            word = "[secret]" if hide or not option else f"{option[1]}=[secret]"
+        hide = bool(option) and not (option and option[2]) and not hide
+        words.append(redact(word))
+    return shlex.join(words)
+
+
+def fingerprint(columns: list[str], rows: Iterable[tuple[Any, ...]]) -> dict[str, Any]:
+    """Return the number of rows of a table, its columns, and the SHA-256 of its content.
+
+    Hashed is what a run uses, not the file it was in: a JSON list a row, values in the order of the columns, in UTF-8,
+    each with a line feed.
+    """
+    digest, count = hashlib.sha256(), 0
+    for row in rows:
+        digest.update(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        count += 1
+    return {"rows": count, "columns": columns, "sha256": digest.hexdigest()}
+
+
+def stream_fingerprint(stream: Stream) -> dict[str, Any]:
+    """Return what a stream is known by without reading its rows: the Hub's commit, or the content of its files.
+
+    ``sha256`` is that of a line for each file, in order: the SHA-256 of its content, as ``sha256sum`` writes it. Every
+    file is read for it.
+    """
+    known: dict[str, Any] = {"rows": None, "columns": list(stream.columns.roles)}
+    if stream.revision is not None:
+        return known | {"revision": stream.revision}
+    files = [Path(file) for file in stream.files]
+    digests = "".join(f"{_digest(file)}\n" for file in files)
+    size = sum(file.stat().st_size for file in files)
+    return known | {"files": len(files), "bytes": size, "sha256": hashlib.sha256(digests.encode()).hexdigest()}
+
+
+def model_fingerprint(section: ModelSection) -> dict[str, Any]:
+    """Return the SHA-256 of each file of a base model's folder, or the Hub's commit that a name stands for."""
+    place = locate(section.base)
+    if not Path(place).is_dir():
+        return {"revision": _commit(place, section.revision)}
+    files = sorted(file for file in Path(place).rglob("*") if file.is_file())
+    seen = [file for file in files if not any(part.startswith(".") for part in file.relative_to(place).parts)]
+    return {"sha256": {file.relative_to(place).as_posix(): _digest(file) for file in seen}}
+
+
+def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return a sentence for each input that is not what an earlier manifest says; what it does not say is not missed.
+
+    Args:
+        before: The earlier manifest.
+        now: What :func:`provenance` says.
+    """
+    found = []
+    for name, table in now["data"].items():
+        then = before.get("data", {}).get(name, table)
+        if then != table:
+            size = f"{_size(then)} then, {_size(table)} now"
+            found.append(f"the {name} data has changed since ({size}): the results will be others")
+    then, base = before.get("base_model", now["base_model"]), now["base_model"]
+    if then != base:
+        files = {**then.get("sha256", {}), **base.get("sha256", {})}
+        differing = [f for f in sorted(files) if then.get("sha256", {}).get(f) != base.get("sha256", {}).get(f)]
+        what = ", ".join(differing) or f"revision {then.get('revision')} then, {base.get('revision')} now"
+        found.append(f"the base model has changed since ({what}): the results will be others")
+    return found
+
+
+def _size(data: dict[str, Any]) -> str:
+    if data["rows"] is not None:
+        return f"{data['rows']:,} rows"
+    return f"{data['bytes']:,} bytes" if "bytes" in data else f"revision {data['revision']}"
+
+
+def _stream(inputs: Inputs) -> dict[str, dict[str, Any]]:
+    return {"training": stream_fingerprint(inputs.train)} if isinstance(inputs.train, Stream) else {}
+
+
+def _tables(inputs: Inputs) -> dict[str, tuple[list[str], Iterator[tuple[Any, ...]]]]:
+    datasets = {"training": inputs.train, "held-out": inputs.heldout}
+    tables = {
+        name: (dataset.column_names, _rows(dataset))
+        for name, dataset in datasets.items()
+        if dataset is not None and not isinstance(dataset, Stream)
+    }
+    if (pairs := inputs.development) is not None:
+        rows = zip(pairs.sentences1, pairs.sentences2, pairs.scores.tolist(), strict=True)
+        tables["STS-B dev"] = (["sentence1", "sentence2", "score"], rows)
+    return tables
+
+
+def _rows(dataset: Any) -> Iterator[tuple[Any, ...]]:
+    for batch in dataset.iter(10_000):
+        yield from zip(*batch.values(), strict=True)
+
+
+def _commit(repo: str, revision: str | None) -> str | None:
+    """Return the commit of a model in the Hub's cache, where loading it has put it."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for file in ("modules.json", "config.json"):
+        path = try_to_load_from_cache(repo, file, revision=revision)
+        if isinstance(path, str) and (commit := re.search(r"/snapshots/([0-9a-f]{40})/", Path(path).as_posix())):
+            return commit[1]
+    return None
+
+
+def _git_commit() -> str | None:
+    """Return the commit that the working directory is at, if git knows; ``-dirty`` means it had changes."""
+    describe = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        return subprocess.run(describe, capture_output=True, text=True, check=True, timeout=10).stdout.strip() or None
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

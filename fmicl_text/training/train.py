@@ -1,0 +1,225 @@
+"""From a recipe to a run folder: train for each seed, keep the best checkpoint, measure before and after."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import shutil
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from sentence_transformers import SentenceTransformer
+from transformers.trainer_utils import get_last_checkpoint
+
+from fmicl_text import hub
+from fmicl_text.data.stream_batches import StreamError
+from fmicl_text.data.streams import Stream
+from fmicl_text.errors import InputError, RunFailedError, RunInterrupted
+from fmicl_text.files import read_json, write_json
+from fmicl_text.recipe.file import load_recipe
+from fmicl_text.recipe.schema import PublishSection, Recipe
+from fmicl_text.runs.folder import RunFolder, open_run
+from fmicl_text.runs.plots import plot_training
+from fmicl_text.training.build import build_trainer, check_build, precision
+from fmicl_text.training.callbacks import SaveAfterEpoch
+from fmicl_text.training.checkpoints import newest_whole
+from fmicl_text.training.inputs import Inputs, load_inputs
+from fmicl_text.training.interruption import Interruption
+from fmicl_text.training.measure import measure_after, measure_before
+from fmicl_text.training.memory import keep_memory
+from fmicl_text.training.processes import in_first_process, processes
+from fmicl_text.training.provenance import changes, provenance
+from fmicl_text.training.results import TrainResult
+from fmicl_text.training.trainer import ContrastiveTrainer
+
+logger = logging.getLogger(__name__)
+
+_ANEW = "starts from the beginning, as there is no whole checkpoint"
+
+
+def train(
+    recipe: Recipe,
+    output: Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    repeats: Path | None = None,
+) -> TrainResult:
+    """Run a recipe.
+
+    What is there already of a run is not done again. One that was stopped, by whatever means, and is resumed ends with
+    the same weights and ``metrics.jsonl``, bit by bit, as if it had not been: on one CPU process, with the same
+    versions and number of threads.
+
+    Args:
+        recipe: What to run; from :func:`fmicl_text.recipe.file.load_recipe`.
+        output: The run folder; default ``runs/NAME``.
+        resume: Go on with the run that is in the folder, from its newest checkpoint that is whole.
+        overwrite: Delete the run that is in the folder.
+        repeats: The folder of an earlier run of this recipe; a warning says if its data or base model was another.
+
+    Returns:
+        The run's results; the folder has the models, the results and the metrics.
+
+    Raises:
+        InputError: If the model, the data or the evaluation's data cannot be had, or the folder is taken; during
+            training, if a stream has a row that is not text or cannot be read.
+        RunFailedError: If the recipe says to publish and the Hub cannot be reached; before training, or at the end,
+            when all else is done and ``resume`` tries again. If the disk is full.
+        RunInterrupted: On SIGINT or SIGTERM, in training after a checkpoint is written.
+    """
+    if not torch.cuda.is_available():
+        keep_memory()
+    folder = output or Path("runs") / recipe.name
+    if resume and RunFolder(folder).recipe.is_file():
+        begun = load_recipe(RunFolder(folder).recipe)
+        recipe = recipe.pinned(begun.model.revision, begun.data.revision)
+    inputs = load_inputs(recipe)
+    check_build(recipe, inputs)
+    if recipe.publish.repo is not None:
+        hub.check_access(recipe.publish.repo)
+    origin = provenance(recipe, inputs)
+    # What a name on the Hub stands for may change.
+    recipe = recipe.pinned(origin["base_model"].get("revision"), origin["data"]["training"].get("revision"))
+    with ExitStack() as stack:
+        in_first_process(lambda: stack.enter_context(open_run(folder, recipe, resume, overwrite)))
+        interruption = stack.enter_context(Interruption(folder))
+        try:
+            result = _run(recipe, inputs, folder, origin, folder if resume else repeats, interruption)
+        except OSError as error:
+            raise RunFailedError(f"{error}; to go on, when that is mended: {_resume_command(folder)}") from error
+        except StreamError as error:
+            raise InputError(
+                [*_found(inputs, error), f"to go on, when that is mended: {_resume_command(folder)}"]
+            ) from error
+    return _publish(recipe.publish, result)
+
+
+def _run(
+    recipe: Recipe,
+    inputs: Inputs,
+    folder: Path,
+    origin: dict[str, Any],
+    earlier: Path | None,
+    interruption: Interruption,
+) -> TrainResult:
+    """Do all that is not there yet of a run."""
+    several = len(recipe.seeds) > 1
+    folders = {seed: folder / f"seed-{seed}" if several else folder for seed in recipe.seeds}
+    if earlier is not None and processes().is_main_process:
+        _say_changes(earlier, origin)
+    before = measure_before(recipe, inputs, RunFolder(folder)) if recipe.evaluate.before else {}
+    results = []
+    for seed, place in folders.items():
+        if not RunFolder(place).is_done():
+            _fit(recipe, inputs, seed, RunFolder(place), origin, interruption)
+        results.append(measure_after(recipe, inputs, seed, RunFolder(place)))
+    result = TrainResult(folder, before, results)
+    if several:
+        in_first_process(lambda: write_json(folder / "summary.json", result.summary()))
+    return result
+
+
+def _say_changes(earlier: Path, origin: dict[str, Any]) -> None:
+    """Warn of data or a base model that are not what they were in an earlier run, or an earlier part of this one."""
+    manifests = [file for file in (earlier / "manifest.json", *earlier.glob("seed-*/manifest.json")) if file.is_file()]
+    found = [change for manifest in manifests for change in changes(read_json(manifest), origin)]
+    for change in dict.fromkeys(found):
+        logger.warning("%s: %s", earlier, change)
+
+
+def _found(inputs: Inputs, error: StreamError) -> list[str]:
+    """Return what is wrong with a stream: its first bad rows, for which it is read again in the order of its files."""
+    assert isinstance(inputs.train, Stream)  # nothing else raises the error
+    said = str(error).rpartition("StreamError: ")[2].strip()  # a worker that loads data puts its traceback before
+    logger.warning("%s: %s; looking for it in the order of the files", inputs.train.source, said)
+    try:
+        inputs.train.check()
+    except InputError as problem:
+        return problem.problems
+    return [f"{inputs.train.source}: {said}"]
+
+
+def _resume_command(folder: Path) -> str:
+    return f"fmicl train --resume {shlex.quote(str(folder))}"
+
+
+def _publish(section: PublishSection, result: TrainResult) -> TrainResult:
+    """Publish the run if its recipe says so, once for all processes; a run published already stays as it is."""
+    if section.repo is None or not processes().is_main_process:
+        return result
+    try:
+        published = hub.publish(result.folder, section.repo, private=section.private)
+    except (InputError, RunFailedError) as error:
+        private = " --private" if section.private else ""
+        raise RunFailedError(
+            f"{error}\nthe run itself is complete; to publish it: "
+            f"fmicl publish {shlex.quote(str(result.folder))} {section.repo}{private}"
+        ) from error
+    return replace(result, published=published)
+
+
+def _fit(
+    recipe: Recipe,
+    inputs: Inputs,
+    seed: int,
+    folder: RunFolder,
+    origin: dict[str, Any],
+    interruption: Interruption,
+) -> None:
+    """Train one seed, from its newest whole checkpoint if it has any, and put the finished encoder in its folder."""
+    again = folder.manifest.is_file()
+    if again:
+        in_first_process(lambda: newest_whole(folder.checkpoints))  # which sets aside those that are not
+    checkpoint = get_last_checkpoint(str(folder.checkpoints)) if folder.checkpoints.is_dir() else None
+    trainer = build_trainer(recipe, inputs, seed, folder)
+    for callback in (interruption, SaveAfterEpoch()):  # which wants the last word
+        trainer.add_callback(callback)
+    first = trainer.is_world_process_zero()
+    if first:
+        if again:
+            logger.warning("%s: %s", folder.path, f"goes on from {Path(checkpoint).name}" if checkpoint else _ANEW)
+        folder.write_manifest(
+            "running",
+            seed=seed,
+            device=str(trainer.args.device),
+            threads=torch.get_num_threads(),
+            precision=precision(trainer.args),
+            **origin,
+        )
+    try:
+        output = trainer.train(resume_from_checkpoint=checkpoint)
+        if first:
+            _save(trainer.model, folder.model)
+            plot_training(trainer.state.log_history, folder.picture, title=recipe.name)
+            seconds = round(output.metrics["train_runtime"], 1)
+            folder.write_manifest("done", steps=trainer.state.global_step, seconds=seconds, best=_best(trainer))
+    except BaseException as error:
+        if first:
+            with suppress(OSError):  # the disk may be full, and the error says more
+                state = "interrupted" if isinstance(error, RunInterrupted) else "failed"
+                folder.write_manifest(state, steps=trainer.state.global_step)
+        raise
+
+
+def _best(trainer: ContrastiveTrainer) -> dict[str, Any] | None:
+    if trainer.state.best_metric is None:
+        return None
+    return {"step": trainer.state.best_global_step, "stsb-dev spearman": 100 * trainer.state.best_metric}
+
+
+def _save(model: SentenceTransformer, folder: Path) -> None:
+    """Write the encoder beside its place, then move it there whole."""
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        model.save_pretrained(str(unfinished))
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(unfinished, ignore_errors=True)  # makes room
+        raise OSError(f"the model cannot be written to {folder}: {error}") from error
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(unfinished, folder)

@@ -1,0 +1,27 @@
+"""Versions that decide a number."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+
+from fmicl_text import __version__
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package, Python and the libraries that decide a number."""
+    libraries = (
+        "torch",
+        "transformers",
+        "sentence-transformers",
+        "datasets",
+        "accelerate",
+        "numpy",
+        "scipy",
+        "scikit-learn",
+    )
+    return {
+        "fmicl-text": __version__,
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in libraries},
+    }

@@ -1,0 +1,135 @@
+"""Encoders that come from anywhere: pickles are refused, and code of their own is not run unless a recipe says so."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Dense
+
+from fmicl_text.cli import main
+from fmicl_text.encoders.section import ModelSection
+from fmicl_text.encoders.text import load_encoder, load_model
+from fmicl_text.errors import InputError
+from fmicl_text.recipe.file import load_recipe
+from fmicl_text.training.train import train
+
+
+@pytest.fixture
+def encoder(tiny_encoder_path: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny encoder with a dense layer, a module with weights of its own."""
+    model = SentenceTransformer(str(tiny_encoder_path), device="cpu")
+    model.append(Dense(32, 32))
+    model.save_pretrained(str(tmp_path / "encoder"), create_model_card=False)
+    return tmp_path / "encoder"
+
+
+def pickle(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    torch.save(load_file(weights), folder / "pytorch_model.bin")
+    weights.unlink()
+
+
+@pytest.mark.parametrize("pooling", [None, "mean"])
+@pytest.mark.parametrize("module", [".", "2_Dense"])
+def test_pickles_are_refused_wherever_they_lie(encoder: Path, module: str, pooling: str | None):
+    pickle(encoder / module)
+    with pytest.raises(InputError, match=r"has its weights in a pickle \(.*pytorch_model.bin\), which can run code"):
+        load_encoder(ModelSection(base=str(encoder), pooling=pooling))
+
+
+def test_a_pickle_beside_safetensors_is_not_read_and_no_hindrance(encoder: Path):
+    (encoder / "2_Dense" / "pytorch_model.bin").write_bytes(b"\x80\x04not one")
+    (encoder / "optimizer.pt").write_bytes(b"\x80\x04not one")
+    load_model(str(encoder))
+
+
+def test_the_command_of_a_refusal_makes_an_encoder_that_loads(encoder: Path, capsys: pytest.CaptureFixture[str]):
+    expected = SentenceTransformer(str(encoder), device="cpu").encode(["the dog runs"])
+    pickle(encoder), pickle(encoder / "2_Dense")
+    assert main(["eval", "sts", str(encoder), "--suite", "stsb", "--data", "sample:stsb"]) == 2
+    convert = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("    python -c"))
+    _, _, code = shlex.split(convert)
+    exec(code, {})
+    assert np.array_equal(load_model(f"{encoder}-safetensors").encode(["the dog runs"]), expected)
+
+
+@pytest.fixture(params=["module", "transformer"])
+def foreign(encoder: Path, request: pytest.FixtureRequest) -> Path:
+    """An encoder with Python code of its own, which leaves a file behind where it is run."""
+    ran = f"import pathlib; pathlib.Path({str(encoder.parent / 'ran')!r}).touch()\n"
+    if request.param == "module":
+        (encoder / "own.py").write_text(
+            f"{ran}from sentence_transformers.base.modules import Dense\nclass Own(Dense):\n    pass\n"
+        )
+        modules = json.loads((encoder / "modules.json").read_text())
+        modules[2]["type"] = "own.Own"
+        (encoder / "modules.json").write_text(json.dumps(modules))
+    else:
+        (encoder / "own.py").write_text(
+            f"{ran}from transformers import BertConfig, BertModel\n"
+            "class OwnConfig(BertConfig):\n    model_type = 'own'\n"
+            "class Own(BertModel):\n    config_class = OwnConfig\n"
+        )
+        config = json.loads((encoder / "config.json").read_text())
+        config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig", "AutoModel": "own.Own"}}
+        (encoder / "config.json").write_text(json.dumps(config))
+    return encoder
+
+
+@pytest.fixture
+def recipe(foreign: Path, tmp_path: Path) -> Path:
+    rows = [{"a": f"the dog {word}", "b": f"a cat {word}"} for word in ("runs", "eats", "sings", "sleeps")]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = {
+        "name": "foreign",
+        "model": {"base": str(foreign)},
+        "data": {"train": str(tmp_path / "pairs.jsonl"), "columns": {"anchor": "a", "positive": "b"}},
+        "loss": {"objective": "fmicl"},
+        "train": {"per_device_train_batch_size": 4, "max_steps": 1},
+        "evaluate": {"during": None},
+    }
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    return tmp_path / "recipe.yaml"
+
+
+def test_code_that_comes_with_a_model_is_not_run(foreign: Path, recipe: Path, tmp_path: Path, capsys):
+    pairs = tmp_path / "scored.csv"
+    pairs.write_text("sentence1,sentence2,score\nthe dog,a cat,1\nman,woman,2\nbig,small,3\n")
+    for command in (
+        ["train", str(recipe)],
+        ["train", str(recipe), "--dry-run"],
+        ["eval", "pairs", str(foreign), str(pairs)],
+    ):
+        assert main(command) == 2
+        assert "brings Python code of its own, which is not run" in capsys.readouterr().err
+    assert main(["publish", str(foreign), "me/x", "--license", "mit", "--dry-run"]) == 2
+    assert "own.py: is not part of an encoder" in capsys.readouterr().err
+    assert not (tmp_path / "ran").exists()
+
+
+def test_it_is_run_when_the_recipe_says_so_and_the_plan_says_it(foreign: Path, recipe: Path, tmp_path: Path, capsys):
+    trusted = "model.trust_remote_code=true"
+    assert main(["train", str(recipe), "--set", trusted, "--dry-run"]) == 0
+    assert "Python code that comes with the model is run (model.trust_remote_code)" in capsys.readouterr().out
+    assert (tmp_path / "ran").exists()
+    run = train(load_recipe(recipe, [trusted]), tmp_path / "run").folder
+    assert "trust_remote_code: true" in (run / "recipe.yaml").read_text()
+    assert not load_recipe(recipe).model.trust_remote_code
+    with pytest.raises(InputError, match="is not run"):  # as every other command loads it
+        load_model(str(run))
+
+
+def test_a_pooling_of_ones_own_is_no_way_around(foreign: Path, tmp_path: Path):
+    if "auto_map" in (foreign / "config.json").read_text():
+        with pytest.raises(InputError, match="is not run"):
+            load_encoder(ModelSection(base=str(foreign), pooling="mean"))
+    else:  # other modules are not loaded
+        load_encoder(ModelSection(base=str(foreign), pooling="mean"))
+    assert not (tmp_path / "ran").exists()

@@ -1,0 +1,338 @@
+"""What is published, its card, and what is found in it: without a Hub."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from huggingface_hub.repocard_data import model_index_to_eval_results
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from run_folders import HELDOUT, STSB, finished_run, write
+from safetensors.torch import save_file
+
+from fmicl_text.errors import InputError
+from fmicl_text.hub.card import model_card
+from fmicl_text.hub.check import check_contents, encoder_files
+from fmicl_text.hub.figures import figures
+from fmicl_text.hub.private import is_local, local_paths, redact, redacted_logs, shorten
+from fmicl_text.hub.source import Source, find_source
+from fmicl_text.hub.stage import stage
+from fmicl_text.recipe.file import load_recipe
+from fmicl_text.recipe.schema import PublishSection
+
+TARGET = PublishSection(repo="me/tiny", license="apache-2.0", language=["en"])
+
+# Local paths
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("trained on /home/alice/data/pairs.csv today", ["/home/alice/data/pairs.csv"]),
+        ('{"path": "/scratch/x"}', ["/scratch/x"]),
+        ("--output=/data/runs/a", ["/data/runs/a"]),
+        ("~/runs and ~bob/runs/b", ["~/runs", "~bob/runs/b"]),
+        ("file:///etc/hosts", ["file:///etc/hosts"]),
+        (r"C:\Users\alice\pairs.csv", [r"C:\Users\alice\pairs.csv"]),
+        (r'"C:\\Users\\alice"', [r"C:\\Users\\alice"]),
+        ("D:/data/pairs.csv", ["D:/data/pairs.csv"]),
+        (r"\\server\share\pairs.csv", [r"\\server\share\pairs.csv"]),
+        ("https://huggingface.co/home/alice/x and hf://datasets/a/b/c.csv", []),
+        ("data/pairs.csv, ./data/pairs.csv, ../data/pairs.csv", []),
+        ("mean/sd and/or 1/2, </s>, a / b, //, 2026/01/02", []),
+        ("ratio: 3, note: x", []),
+    ],
+)
+def test_local_paths_are_told_from_what_looks_alike(text: str, found: list[str]):
+    assert [path for _, path in local_paths(f"first\n{text}")] == found
+
+
+NAMES = st.text(st.characters(categories=["L", "N"], include_characters=" -_."), min_size=1).filter(
+    lambda name: name.strip(". ") == name and " -" not in name
+)
+PATHS = st.builds(
+    lambda start, names: start + "/".join(names), st.sampled_from(["/", "~/", "C:/"]), st.lists(NAMES, min_size=2)
+)
+
+
+@given(path=PATHS, before=st.sampled_from(["", "see ", "--data=", "a\n"]))
+def test_no_document_keeps_a_path_it_was_told_of(path: str, before: str):
+    document = {"a": [path, {path: f"{before}{path}, and more"}]}
+    name = path.rpartition("/")[2]
+    assert shorten(document, [path]) == {"a": [name, {name: f"{before}{name}, and more"}]}
+
+
+def test_relative_paths_hub_ids_and_numbers_stay():
+    document = {"a": "data/pairs.csv", "b": "owner/name", "c": [1, 2.5, None, True], "d": "hf://datasets/a/b/c.csv"}
+    assert shorten(document) == document
+    assert not any(map(is_local, ("data/x.csv", "owner/name", "sample:minilm", "a..b/c")))
+    assert all(map(is_local, ("/a", "~/a", "../a", r"C:\a", "a/../../b", "file:a")))
+
+
+# Secrets
+
+
+@pytest.mark.parametrize(
+    ("what", "secret"),
+    [
+        ("a Hugging Face token", "hf_" + "aB3" * 12),
+        ("a GitHub token", "ghp_" + "a1B2" * 9),
+        ("an API key", "sk-proj-" + "x" * 40),
+        ("an AWS key", "AKIA" + "ABCD1234" * 2),
+        ("a private key", "-----BEGIN OPENSSH PRIVATE KEY-----"),
+        ("a password in an address", "https://alice:geheim@example.org/x"),
+        ("the value of MY_API_KEY", "correct horse battery"),
+    ],
+)
+def test_secrets_are_found_anywhere_and_never_shown(tmp_path: Path, monkeypatch, what: str, secret: str):
+    monkeypatch.setenv("MY_API_KEY", "correct horse battery")
+    (tmp_path / "notes.txt").write_text(f"one\ntwo {secret}\n")
+    save_file({"a": torch.zeros(2)}, tmp_path / "model.safetensors", {"note": secret})
+    with pytest.raises(InputError) as error:
+        check_contents(tmp_path)
+    assert f"notes.txt:2: has {what} in it" in error.value.problems
+    assert any(p.startswith("model.safetensors:") and what in p for p in error.value.problems)
+    assert secret not in str(error.value)
+    assert secret not in redact(f"refused: {secret}!") and redact("refused!") == "refused!"
+
+
+def test_what_is_logged_is_redacted_and_signed_addresses_cut(monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_" + "a" * 34)
+    lines: list[str] = []
+    handler = logging.StreamHandler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    logger = logging.getLogger("huggingface_hub")
+    logger.addHandler(handler)
+    try:
+        with redacted_logs():
+            logging.getLogger("huggingface_hub.x").warning("PUT %s as %s", "https://s3/x?sig=1", "hf_" + "a" * 34)
+    finally:
+        logger.removeHandler(handler)
+    assert lines == ["PUT https://s3/x as [secret]"]
+
+
+# Files
+
+
+def test_a_vocabulary_may_have_anything_but_secrets(tmp_path: Path):
+    (tmp_path / "vocab.txt").write_text("/usr/bin/env\nC:\\Windows\n")
+    write(tmp_path / "tokenizer.json", {"model": {"vocab": {"/home/user/": 1}}})
+    check_contents(tmp_path)
+    write(tmp_path / "config.json", {"a": "one\n/home/user/x"})
+    with pytest.raises(InputError, match=r"config.json:1: has the local path /home/user/x"):
+        check_contents(tmp_path)
+
+
+def test_the_header_of_the_weights_is_looked_into(tmp_path: Path):
+    save_file({"a": torch.zeros(2)}, tmp_path / "model.safetensors", {"from": "/home/alice/x.bin"})
+    with pytest.raises(InputError, match=r"model.safetensors: header: has the local path /home/alice/x.bin"):
+        check_contents(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"\x80\x05 something else")
+    with pytest.raises(InputError, match="is not safetensors"):
+        check_contents(tmp_path)
+
+
+def test_hidden_files_and_the_old_card_are_left_out(tmp_path: Path):
+    wanted = ["1_Pooling/config.json", "LICENSE"]
+    for name in (".gitattributes", ".cache/huggingface/x.lock", "README.md", *wanted):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    save_file({"a": torch.zeros(2)}, tmp_path / "model.safetensors")
+    assert [file.as_posix() for file in encoder_files(tmp_path)] == [
+        "1_Pooling/config.json",
+        "LICENSE",
+        "model.safetensors",
+    ]
+
+
+def test_an_encoder_without_weights_is_refused(tmp_path: Path):
+    write(tmp_path / "modules.json", [])
+    with pytest.raises(InputError, match=r"has no weights \(\*.safetensors\)"):
+        encoder_files(tmp_path)
+
+
+def staged(run: Path, folder: Path) -> Path:
+    source = find_source(run)
+    stage(source, encoder_files(source.model), folder)
+    return folder
+
+
+def test_figures_of_single_items_and_texts_of_the_data_stay_here(tiny_encoder_path: Path, tmp_path: Path):
+    run = finished_run(tmp_path / "run", tiny_encoder_path)
+    write(run / "results" / "stsb.items.json", {"items": {}})
+    write(
+        run / "results" / "other.json", {"cosines": [0.5] * 1001, "ci95": [1, 2], "neighbours": [{"text": "private"}]}
+    )
+    results = staged(run, tmp_path / "staged") / "results"
+    assert sorted(file.name for file in results.iterdir()) == ["before-stsb.json", "other.json", "stsb.json"]
+    assert json.loads((results / "other.json").read_text()) == {"cosines": "1001 values, not published", "ci95": [1, 2]}
+
+
+def test_the_published_recipe_loads_and_does_not_publish(tiny_encoder_path: Path, tmp_path: Path):
+    publish = {"repo": "me/tiny", "license": "mit"}
+    run = finished_run(tmp_path / "run", tiny_encoder_path, publish=publish)
+    recipe = load_recipe(staged(run, tmp_path / "staged") / "recipe.yaml")
+    original = load_recipe(run / "recipe.yaml")
+    assert recipe.publish.repo is None and original.publish.repo == "me/tiny"
+    assert recipe.data.train == "pairs.csv" and recipe.model.base == tiny_encoder_path.name
+    assert (recipe.loss, recipe.train, recipe.seeds) == (original.loss, original.train, original.seeds)
+
+
+def test_what_transformers_notes_about_the_machine_goes(tiny_encoder_path: Path, tmp_path: Path):
+    run = finished_run(tmp_path / "run", tiny_encoder_path)
+    config = json.loads((run / "model" / "config.json").read_text())
+    write(run / "model" / "config.json", config | {"_name_or_path": "/home/alice/bert"})
+    folder = staged(run, tmp_path / "staged")
+    assert json.loads((folder / "config.json").read_text()) == config
+    assert "is_local" not in json.loads((folder / "tokenizer_config.json").read_text())
+
+
+# The card
+
+
+def card_of(source: Source, model) -> ModelCard:
+    card = model_card(source, TARGET, model, adapter=False)
+    return ModelCard(str(card))  # as anyone reads it
+
+
+def test_metadata(tiny_encoder_path: Path, tiny_encoder, tmp_path: Path):
+    run = finished_run(
+        tmp_path / "run",
+        tiny_encoder_path,
+        model={"base": "bert-base-uncased"},
+        data={"train": "sentence-transformers/all-nli"},
+    )
+    write(run / "results" / "heldout.json", HELDOUT)
+    data = card_of(find_source(run), tiny_encoder).data
+    assert data.base_model == "bert-base-uncased" and data.datasets == ["sentence-transformers/all-nli"]
+    assert (data.license, data.language) == ("apache-2.0", ["en"])
+    assert (data.pipeline_tag, data.library_name) == ("sentence-similarity", "sentence-transformers")
+    assert {"f-micl", "sentence-transformers"} <= set(data.tags)
+    name, results = model_index_to_eval_results(data.to_dict()["model-index"])
+    assert name == "tiny"
+    assert [(result.metric_type, result.metric_value, result.dataset_type) for result in results] == [
+        ("cosine_accuracy@1", 0.805, "unknown"),
+        ("cosine_mrr@10", 0.8625, "unknown"),
+        ("spearman_cosine", 0.82125, "mteb/stsbenchmark-sts"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("train", "datasets"),
+    [
+        ("sample:wikipedia", None),
+        ("data/pairs.csv", None),
+        ("/data/pairs.parquet", None),
+        ("hf://datasets/a/b/c/d.csv", ["a/b"]),
+        ("hf://datasets/a/b@main/d.csv", ["a/b"]),
+        ("a/b", ["a/b"]),
+    ],
+)
+def test_only_data_of_the_hub_is_linked(tiny_encoder_path: Path, tiny_encoder, tmp_path: Path, train: str, datasets):
+    run = finished_run(tmp_path / "run", tiny_encoder_path, data={"train": train})
+    data = card_of(find_source(run), tiny_encoder).data
+    assert data.datasets == datasets and data.base_model is None
+
+
+def test_the_text_says_how_it_was_trained_what_came_out_and_whom_to_cite(tiny_encoder_path, tiny_encoder, tmp_path):
+    run = finished_run(tmp_path / "run", tiny_encoder_path, model={"base": "sample:minilm"})
+    text = card_of(find_source(run), tiny_encoder).text
+    for line in (
+        "| stsb | STSBenchmark | Spearman | 70.50 | 82.12 | 80.00 to 84.25 | 1,379 |",
+        "- **stsb**: STS-B test, Spearman x 100",
+        "| base model | sentence-transformers/all-MiniLM-L6-v2 |",
+        "| divergence | js |",
+        "| kernel | gaussian |",
+        "| sigma | 0.5 |",
+        "| alpha | 1 / u(0.1): push and pull of a pair balance at cosine 0.1 |",
+        "| negatives | cross |",
+        "| data | pairs.csv |",
+        'model = SentenceTransformer("me/tiny")',
+        "apache-2.0.",
+        "- Of a text the first 32 tokens are read; the rest is cut off.",
+        "- The checkpoint of step 20 is published, the best on the development set.",
+    ):
+        assert line in text, text
+    assert "@article{lu2023fmicl," in text and "\n\n\n" not in text.strip()
+
+
+def test_both_the_paper_and_the_loss_are_cited(tiny_encoder_path: Path, tiny_encoder, tmp_path: Path):
+    run = finished_run(tmp_path / "run", tiny_encoder_path)
+    recipe = json.loads(json.dumps(load_recipe(run / "recipe.yaml").model_dump(mode="json")))
+    (run / "recipe.yaml").write_text(json.dumps(recipe | {"loss": {"objective": "infonce"}}))
+    card = card_of(find_source(run), tiny_encoder)
+    assert "lu2023fmicl" in card.text and "oord2018representation" in card.text
+    assert "infonce" in card.data.tags and "f-micl" not in card.data.tags
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "[click](javascript:alert(1)) ![x](http://evil.example/x.png)",
+    "a | b | c\n\n# Title\n\n---\nlicense: mit\n---\n",
+    "\x1b[31mred\x1b[0m \x07 \u202e",
+    "{{ 7 * 7 }} {% raw %} `code` $x$ ~~y~~",
+    "- item\n```\nfence",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_markup_in_recipes_and_results_is_harmless(tiny_encoder_path: Path, tiny_encoder, tmp_path: Path, text: str):
+    def render(word: str) -> tuple[ModelCard, list[str]]:
+        data = {"train": f"data/{word}.csv", "columns": {"anchor": word, "positive": "answer"}}
+        run = finished_run(tmp_path / str(len(list(tmp_path.iterdir()))), tiny_encoder_path, data=data)
+        document = STSB | {"protocol": word, "tasks": {word: STSB["tasks"]["STSBenchmark"]}}
+        write(run / "results" / "stsb.json", document)
+        card = card_of(find_source(run), tiny_encoder)
+        return card, [token.type for token in MarkdownIt("commonmark").enable("table").parse(card.text)]
+
+    (harmless, expected), (hostile, tokens) = render("word"), render(text)
+    assert tokens == expected, "the same headings, tables and paragraphs as with a plain word"
+    html = MarkdownIt("commonmark", {"html": True}).enable("table").render(hostile.text)
+    assert "<script" not in html and "<img" not in html and 'href="javascript' not in html and "49" not in hostile.text
+    assert all(character.isprintable() or character == "\n" for character in str(hostile))
+    assert harmless.data.license == hostile.data.license == "apache-2.0"
+
+
+def test_unknown_documents_have_no_figures():
+    assert list(figures("x", {})) == list(figures("x", {"geometry": {"uniformity": 1}, "tasks": {}})) == []
+    assert list(figures("x", {"tasks": {"A": {"accuracy": 1}}, "average": None})) == []
+
+
+def test_a_broken_card_of_the_base_model_only_says_less(tiny_encoder_path: Path, tiny_encoder, tmp_path: Path):
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "README.md").write_text("---\n[unclosed\n---\n")
+    run = finished_run(tmp_path / "run", tiny_encoder_path, model={"base": str(base)})
+    assert "| base model | base |" in card_of(find_source(run), tiny_encoder).text
+
+
+# The recipe's section
+
+
+def test_publishing_needs_a_licence_and_a_whole_name(tmp_path: Path):
+    recipe = {
+        "name": "x",
+        "model": {"base": "b"},
+        "data": {"train": "a.csv", "columns": {"anchor": "a", "positive": "b"}},
+        "loss": {"objective": "fmicl"},
+    }
+    path = tmp_path / "recipe.yaml"
+    for section, message in (
+        ({"repo": "me/x"}, "publish.license: is needed to publish"),
+        ({"repo": "x", "license": "mit"}, 'publish.repo: must be OWNER/NAME, as in "me/my-encoder", got "x"'),
+        ({"repo": "me/x", "license": "MIT"}, "publish.license: must be the Hub's name of one"),
+        ({"language": ["english"]}, "must be an ISO 639 code such as en"),
+    ):
+        path.write_text(json.dumps(recipe | {"publish": section}))
+        with pytest.raises(InputError) as error:
+            load_recipe(path)
+        assert message in str(error.value), str(error.value)
+    path.write_text(json.dumps(recipe))
+    assert load_recipe(path).publish == PublishSection(repo=None, private=True)

@@ -1,0 +1,228 @@
+"""The momentum queue: where its keys come from, whom they meet, and when they leave."""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from loss_cases import DIMENSIONS, PAIRWISE, MeanOfTokens, batch, build, gradients, part, total, value_and_gradients
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from fmicl_text import ContextualInfoNCELoss, FMICLLoss, InfoNCELoss
+from fmicl_text.core import infonce
+from fmicl_text.losses.features import text_ids
+from fmicl_text.losses.queue import MomentumQueue
+
+ROWS = 5
+
+
+def unit(loss, column: dict[str, Tensor], average: bool = False) -> Tensor:
+    """Unit vectors of a column by the encoder, or by its moving average."""
+    model = loss.queue.encoder if average else loss.model
+    return normalize(model(column)["sentence_embedding"], dim=1)
+
+
+def step(loss, optimizer, features) -> None:
+    total(loss(features)).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def numbered_texts(*columns: list[int]) -> list[dict[str, Tensor]]:
+    """Columns of texts of one token each."""
+    tokens = [torch.tensor(column).unsqueeze(1) for column in columns]
+    return [{"input_ids": column, "attention_mask": torch.ones_like(column)} for column in tokens]
+
+
+def test_both_directions_meet_keys_of_the_average_and_of_the_queue():
+    """``loss(x, key(y)) + loss(y, key(x))``, halved, with the earlier batches' keys as explicit negatives.
+
+    Texts come back: a key that waits stands for both texts of its pair, and is no negative of a row that has one.
+    """
+    loss = build("infonce", queue=100, momentum=0.5)
+    optimizer = torch.optim.SGD(loss.parameters(), lr=0.5)
+    waiting: list[Tensor] = []
+    standing_for: list[Tensor] = []
+    for anchors, positives in (([1, 2, 3], [4, 5, 6]), ([7, 8, 9], [10, 1, 12]), ([5, 7, 15], [16, 17, 3])):
+        features = numbered_texts(anchors, positives)
+        # The loss moves the average on before it encodes: what it will be, by the formula.
+        moved = torch.lerp(loss.queue.encoder.tokens.weight, loss.model.tokens.weight, 0.5).detach()
+        terms = loss(features)
+        torch.testing.assert_close(loss.queue.encoder.tokens.weight.data, moved)
+        x, y = (unit(loss, column) for column in features)
+        of_x, of_y = (unit(loss, column, average=True) for column in features)
+        texts = torch.tensor(list(zip(anchors, positives, strict=True)))
+        batch_of = {"texts": texts, "kernel": loss.kernel}
+        if waiting:
+            batch_of |= {"extra": torch.cat(waiting), "extra_texts": torch.cat(standing_for)}
+        one, other = infonce(x, of_y, **batch_of), infonce(y, of_x, **batch_of)
+        torch.testing.assert_close(dict(terms), {name: (one[name] + other[name]) / 2 for name in one})
+        waiting += [of_x, of_y]
+        standing_for += [texts, texts]
+        total(terms).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert int(loss.queue.pushed) == 18
+
+
+def test_the_average_follows_encoder_and_head():
+    loss = build("fmicl", head="mlp", queue=8, momentum=0.9)
+    optimizer = torch.optim.SGD(loss.parameters(), lr=0.1)
+    owned = [*loss.model.parameters(), *loss.head.parameters()]
+    averages = [parameter.detach().clone() for parameter in owned]
+    for seed in range(4):
+        for average, parameter in zip(averages, owned, strict=True):
+            average.mul_(0.9).add_(parameter.detach(), alpha=0.1)
+        step(loss, optimizer, batch(ROWS, 2, seed))
+    found = [*loss.queue.encoder.parameters(), *loss.queue.head.parameters()]
+    torch.testing.assert_close([p.data for p in found], averages)
+    assert not any(p.requires_grad or p.grad is not None for p in found)
+    assert all(not torch.equal(p, average) for p, average in zip(owned, averages, strict=True))
+
+
+def test_the_average_moves_once_a_training_step():
+    """Three micro-batches of one step are three calls of the loss, and one move."""
+    loss = build("fmicl", queue=8, momentum=0.5)
+    optimizer = torch.optim.SGD(loss.parameters(), lr=0.1)
+    weight, average = loss.model.tokens.weight, loss.queue.encoder.tokens.weight
+    for seed in range(3):
+        expected = torch.lerp(average, weight, 0.5).detach()
+        for micro in range(3):
+            (total(loss(batch(ROWS, 2, 10 * seed + micro))) / 3).backward()
+            torch.testing.assert_close(average, expected)
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def test_a_view_never_meets_its_own_key():
+    """The queue gets a batch only after both directions have been computed."""
+    features = batch(ROWS, 2, seed=0, distinct=True)
+    with_queue, without = build("infonce", queue=50), build("infonce", queue=1)
+    torch.testing.assert_close(dict(with_queue(features)), dict(without(features)))
+    assert int(with_queue.queue.pushed) == 2 * ROWS
+
+
+def test_texts_that_come_back_do_not_meet_themselves_in_the_queue():
+    first, second = numbered_texts([1], [2]), numbered_texts([2, 1], [3, 4])  # all of the queue is theirs
+    loss, fresh = build("infonce", queue=50), build("infonce", queue=50)
+    loss(numbered_texts([9, 10], [11, 12]))
+    loss.queue.push([vectors[:1] for vectors in loss.queue.keys(first)], torch.tensor([[7, 8]]))
+    assert total(loss(second)) > total(fresh(second)) + 1e-3  # others' keys are negatives
+    loss, fresh = build("infonce", queue=50), build("infonce", queue=50)
+    loss.queue.push(loss.queue.keys(first), torch.stack([text_ids(column) for column in first], dim=1))
+    torch.testing.assert_close(dict(loss(second)), dict(fresh(second)))
+
+
+@settings(deadline=None, max_examples=40)
+@given(size=st.integers(1, 9), pushes=st.lists(st.integers(1, 6), max_size=6))
+def test_the_oldest_leave(size: int, pushes: list[int]):
+    """Like a deque of limited length, whatever the sizes of batches."""
+    queue = MomentumQueue(MeanOfTokens(), None, size, momentum=0.9)
+    model: deque[tuple[float, int, int]] = deque(maxlen=size)
+    counter = 0.0
+    for rows in pushes:
+        keys = torch.arange(counter, counter + 2 * rows).view(2, rows, 1).expand(-1, -1, DIMENSIONS)
+        texts = torch.arange(rows).unsqueeze(1) + torch.tensor([100, 200])
+        queue.push(list(keys), texts)
+        model.extend((counter + k, 100 + k % rows, 200 + k % rows) for k in range(2 * rows))
+        counter += 2 * rows
+    vectors, texts = queue.rows(like=torch.zeros(1, DIMENSIONS))
+    assert sorted((v[0].item(), *t.tolist()) for v, t in zip(vectors, texts, strict=True)) == sorted(model)
+
+
+@pytest.mark.parametrize("switch", ["loss", "encoder"])
+def test_evaluation_neither_moves_nor_pushes(switch: str):
+    """The trainer puts the encoder alone in evaluation mode; the loss follows it there and back."""
+    loss = build("infonce", queue=20, momentum=0.5, dropout=0.3)
+    optimizer = torch.optim.SGD(loss.parameters(), lr=0.1)
+    step(loss, optimizer, batch(ROWS, 2, seed=0))
+    before = copy.deepcopy([loss.queue.waiting(), loss.own_state()])
+    (loss if switch == "loss" else loss.model).eval()
+    first, second = total(loss(batch(ROWS, 2, seed=1))), total(loss(batch(ROWS, 2, seed=1)))
+    torch.testing.assert_close([loss.queue.waiting(), loss.own_state()], before, rtol=0, atol=0)
+    assert first == second  # no dropout, in the keys neither
+    (loss if switch == "loss" else loss.model).train()
+    loss(batch(ROWS, 2, seed=2))
+    assert int(loss.queue.pushed) == 4 * ROWS
+    assert not torch.equal(loss.queue.encoder.tokens.weight, before[1]["queue.encoder.tokens.weight"])
+
+
+def test_keys_are_drawn_with_dropout(tiny_encoder: SentenceTransformer):
+    """A loaded encoder begins in evaluation mode; its copy must not stay there, or both keys of a text coincide."""
+    loss = InfoNCELoss(tiny_encoder, queue=8)
+    tiny_encoder.train()  # as the trainer does
+    of_x, of_y = loss.queue.keys([tiny_encoder.preprocess(["a dog runs", "the cat sleeps"])])
+    assert ((of_x - of_y).abs().amax(dim=1) > 1e-3).all()
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3])
+@pytest.mark.parametrize("case", PAIRWISE)
+def test_every_objective_trains_with_a_queue(case: str, columns: int):
+    loss = build(case, dropout=0.1, head="mlp", queue=16, momentum=0.9)
+    for seed in range(3):
+        terms, slopes = value_and_gradients(loss, batch(ROWS, columns, seed))
+        assert all(term.isfinite() for term in terms.values())
+        assert all(g.isfinite().all() and g.abs().sum() > 0 for g in slopes.values())
+        assert not any(name.startswith("queue.") for name in slopes)
+    assert int(loss.queue.pushed) == 6 * ROWS
+
+
+@pytest.mark.parametrize("case", PAIRWISE)
+def test_what_waits_counts(case: str):
+    """As explicit negatives do: the loss with a filled queue is another than with an empty one."""
+    features = batch(ROWS, 2, seed=9, distinct=True)
+    filled, empty = build(case, queue=16), build(case, queue=16)
+    filled(batch(ROWS, 2, seed=1, distinct=True))
+    assert abs(total(filled(features)) - total(empty(features))) > 1e-6
+
+
+def test_state_goes_from_one_loss_to_another():
+    loss, other = (build("infonce", seed=seed, head="mlp", queue=12, momentum=0.5) for seed in range(2))
+    optimizer = torch.optim.SGD(loss.parameters(), lr=0.1)
+    for seed in range(3):
+        step(loss, optimizer, batch(ROWS, 2, seed))
+    other.model.load_state_dict(loss.model.state_dict())
+    other.load_own_state(loss.own_state())
+    other.queue.load_waiting(loss.queue.waiting())
+    features = batch(ROWS, 3, seed=8)
+    torch.testing.assert_close(dict(other(features)), dict(loss(features)), rtol=0, atol=0)
+    assert "queue.vectors" not in loss.own_state()  # each process has its own
+    with pytest.raises(ValueError, match=r"saved queue has \(rows, dimensions\) \(12, 6\), this one has \(5, 6\)"):
+        build("infonce", queue=5).queue.load_waiting(loss.queue.waiting())
+
+
+def test_bad_arguments_and_inputs(tiny_encoder: SentenceTransformer):
+    with pytest.raises(ValueError, match="queue must be at least 1 row, got 0"):
+        InfoNCELoss(MeanOfTokens(), queue=0)
+    with pytest.raises(ValueError, match=r"momentum must be in \[0, 1\], got 1.5"):
+        InfoNCELoss(MeanOfTokens(), queue=4, momentum=1.5)
+    with pytest.raises(ValueError, match="region and queue must be None"):
+        ContextualInfoNCELoss(MeanOfTokens(), queue=4)
+    loss = build("infonce", queue=4)
+    with pytest.raises(ValueError, match="a loss with a queue needs the texts"):
+        loss.compute_loss_from_embeddings([torch.eye(4), torch.eye(4)])
+    with pytest.raises(ValueError, match="queue does not go with MatryoshkaLoss"):
+        MatryoshkaLoss(loss.model, loss, matryoshka_dims=[6, 2])(batch(ROWS, 2, seed=0), None)
+    static = SentenceTransformer(modules=[StaticEmbedding(tiny_encoder.tokenizer, embedding_dim=8)], device="cpu")
+    columns = [static.preprocess(["a dog", "the cat"]), static.preprocess(["a man runs", "food"])]
+    with pytest.raises(ValueError, match="a queue needs an encoder that reads tokens"):
+        FMICLLoss(static, queue=4)(columns)
+
+
+def test_a_single_pair_has_the_queue_for_negatives():
+    """Only an empty queue leaves it without."""
+    loss = build("infonce", queue=8)
+    features = batch(3, 2, seed=0, distinct=True)
+    with pytest.raises(ValueError, match="at least 2 rows"):
+        loss(part(features, slice(0, 1)))
+    loss(part(features, slice(1, 3)))
+    total(loss(part(features, slice(0, 1)))).backward()
+    assert gradients(loss)

@@ -1,0 +1,703 @@
+"""Recipes: what loads, what is refused and in which words, and that a resolved recipe is the same recipe."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from math import sqrt
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
+
+from fmicl_text.errors import InputError
+from fmicl_text.recipe.file import dump_recipe, find_recipe, load_recipe, shipped_recipes
+from fmicl_text.recipe.schema import Recipe
+from fmicl_text.recipe.training_arguments import training_arguments_model
+
+OBJECTIVES = (
+    "fmicl infonce ntxent alignment-uniformity spectral kernel-infonce dhel kcl dcl focal-infonce hcl "
+    "asymmetric-infonce contextual-infonce"
+).split()
+CHOICE = ", ".join(f'"{name}"' for name in OBJECTIVES)
+
+MINIMAL = """\
+name: small
+model: {base: some/encoder}
+data:
+  train: pairs.csv
+  columns: {anchor: question, positive: answer}
+loss: {objective: fmicl}
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    def write(text: str) -> Path:
+        path = tmp_path / "recipe.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def problems(source: str | Path, *overrides: str) -> list[str]:
+    with pytest.raises(InputError) as caught:
+        load_recipe(source, overrides)
+    folder = f"{Path(source).parent}/"
+    return [problem.replace(folder, "") for problem in caught.value.problems]
+
+
+def test_defaults(write):
+    recipe = load_recipe(write(MINIMAL))
+    assert recipe.model.head == "none" and recipe.model.pooling is None
+    assert recipe.data.views == "columns" and recipe.data.split == "train"
+    assert recipe.evaluate.during == "stsb-dev" and recipe.evaluate.every_steps == 125 and recipe.evaluate.after == []
+    assert recipe.seeds == [42] and recipe.train == {}
+    assert recipe.loss.arguments() == {}
+
+
+def test_every_error_at_once_with_line_key_and_nearest_name(write):
+    path = write("""\
+name: two words
+modl:
+  base: some/encoder
+  max_seq_lenght: "32"
+  pooling: cla
+data:
+  train: pairs.csv
+  columns: {anchor: question, positiv: answer}
+  heldout: pairs.csv
+loss:
+  objective: fmcil
+  divergence: kl
+  order: 3
+  kernel: {name: gaussian, sigma: -1, tau: 3}
+train:
+  learnin_rate: 3e-5
+  bf16: yes
+  lr_scheduler_type: 3
+  report_to: 4
+  seed: 3
+  output_dir: here
+seeds: [1, -2, x]
+outputs: {}
+""")
+    assert problems(path, "loss.divergenc=js", "evaluate.before=maybe", "train") == [
+        'recipe.yaml:1: name: must be letters, digits, - _ and ., with a letter or digit first, got "two words"',
+        'recipe.yaml:2: modl: unknown key (did you mean "model"?)',
+        'recipe.yaml:4: model.max_seq_lenght: unknown key (did you mean "max_seq_length"?)',
+        'recipe.yaml:4: model.max_seq_length: must be a valid integer, got "32"',
+        'recipe.yaml:5: model.pooling: must be "cls", "mean" or "max", got "cla" (did you mean "cls"?)',
+        'recipe.yaml:8: data.columns.positiv: unknown key (did you mean "positive"?)',
+        "recipe.yaml:9: data.heldout: is the training data; name a source with other rows",
+        f'recipe.yaml:11: loss.objective: must be one of {CHOICE}, got "fmcil" (did you mean "fmicl"?)',
+        "recipe.yaml:14: loss.kernel.sigma: must be greater than 0, got -1",
+        "recipe.yaml:14: loss.kernel.tau: unknown key; known here are name, sigma, mu",
+        'recipe.yaml:16: train.learnin_rate: unknown key (did you mean "learning_rate"?)',
+        'recipe.yaml:17: train.bf16: must be a valid boolean, got "yes"',
+        *[p for p in problems(path) if p.startswith("recipe.yaml:18: train.lr_scheduler_type: must be ")],
+        "recipe.yaml:19: train.report_to: must be a valid string or a valid list, got 4",
+        "recipe.yaml:20: train.seed: belongs at the top of the recipe, as `seeds: [42]`",
+        "recipe.yaml:21: train.output_dir: is not a recipe's to say; give `fmicl train --output FOLDER`",
+        "recipe.yaml:22: seeds[1]: must be greater than or equal to 0, got -2",
+        'recipe.yaml:22: seeds[2]: must be a valid integer, got "x"',
+        "recipe.yaml:23: outputs: unknown key; known here are name, model, data, loss, train, evaluate, seeds, publish",
+        "--set train: write it as KEY=VALUE, for example --set loss.divergence=js",
+        '--set evaluate.before=maybe: evaluate.before: must be a valid boolean, got "maybe"',
+        '--set loss.divergenc=js: loss.divergenc: unknown key (did you mean "divergence"?)',
+    ]
+    # The wrong sigma kept the loss's rule from being checked; it is the next thing said.
+    assert "recipe.yaml:13: loss.order: belongs to divergence: tsallis" in problems(path, "loss.kernel=null")
+
+
+def test_missing_keys_are_at_their_section(write):
+    assert problems(write("name: x\nmodel:\n  revision: main\ndata:\n  columns: {}\nloss: {kernel: {}}\n")) == [
+        "recipe.yaml:2: model.base: is missing",
+        "recipe.yaml:4: data.train: is missing",
+        "recipe.yaml:5: data.columns.anchor: is missing",
+        f"recipe.yaml:6: loss.objective: is missing; it is one of {', '.join(OBJECTIVES)}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("override", "problem"),
+    [
+        ("data.views=dropout", "data.views: dropout makes the positive from the anchor"),
+        ("data.columns={anchor: text}", "data.columns: views from columns need a positive column"),
+        ("data.columns={anchor: a, positive: a}", "data.columns: each role takes a column of its own, got a, a"),
+        ("data.columns={anchor: a, negatives: [b]}", "data.columns.negatives: needs a positive column"),
+        ("data.heldout=pairs.csv", "data.heldout: is the training data"),
+        ("data.rows=1", "data.rows: must be greater than or equal to 2, got 1"),
+        ("data={train: a.txt, columns: {anchor: text}, views: dropout, heldout: b.txt}", "data.heldout: needs columns"),
+        ("loss={objective: fmicl, order: 2}", "loss.order: belongs to divergence: tsallis"),
+        ("loss={objective: fmicl, divergence: kl, order: 2}", "loss.order: belongs to divergence: tsallis"),
+        ("loss={objective: fmicl, divergence: tsallis, order: 1}", "loss.order: must be greater than 1, got 1"),
+        ("loss={objective: fmicl, alpha: 1, balance_cosine: 0.1}", "loss.balance_cosine: is another way to give alpha"),
+        ("loss={objective: fmicl, alpha: -1}", 'loss.alpha: must be greater than or equal to 0 or "auto", got -1'),
+        ("loss={objective: fmicl, alpha: aut}", 'loss.alpha: must be a valid number or "auto", got "aut" (did you'),
+        ("loss={objective: fmicl, balance_cosine: 1}", "loss.balance_cosine: must be less than 1, got 1"),
+        (
+            "loss={objective: fmicl, kernel: {name: gaussian, sigma: 1, mu: 2.5}}",
+            "loss.kernel.mu: must be less than or",
+        ),
+        (
+            "loss={objective: fmicl, kernel: {name: gaussian, sigma: .inf}}",
+            "loss.kernel.sigma: must be a finite number",
+        ),
+        ("loss={objective: fmicl, kernel: {name: cosine}}", "loss.kernel.temperature: is missing"),
+        ("loss={objective: fmicl, kernel: gaussian}", "loss.kernel: must be a mapping of keys"),
+        (
+            "loss={objective: fmicl, kernel: {name: cosine-critic}, learn_kernel: true}",
+            "loss.learn_kernel: does not go with kernel: cosine-critic",
+        ),
+        (
+            "loss={objective: infonce, kernel: {name: cosine-critic, temperature: 1}}",
+            'loss.kernel.name: must be one of "gaussian", "cosine", got "cosine-critic"',
+        ),
+        ("loss={objective: kcl, s: 2}", "loss.s: belongs to kernel: riesz"),
+        ("loss={objective: kernel-infonce, gamma: 1}", "loss.gamma: belongs to kernel: exponential"),
+        ("loss={objective: kernel-infonce, weight: 1}", "loss.weight: belongs to mix: losses"),
+        ("loss={objective: hcl, tau_plus: 1}", "loss.tau_plus: must be less than 1, got 1"),
+        ("loss={objective: fmicl, alpha: 1, shift: dv}", "loss.shift: takes the place of alpha and balance_cosine"),
+        ("loss={objective: dcl, negatives: {region: ball, inner: 0.1}}", "loss.negatives.inner: belongs to region: r"),
+        ("loss={objective: dcl, negatives: {region: ring, inner: 1}}", "loss.negatives.inner: must be less than 1"),
+        ("loss={objective: dcl, negatives: within}", 'loss.negatives: must be "ball" or "ring"'),
+        ("loss={objective: dcl, queue: {size: 0}}", "loss.queue.size: must be greater than 0, got 0"),
+        ("loss={objective: contextual-infonce, queue: {size: 5}}", "loss.queue: does not go with contextual-infonce"),
+        ("loss={objective: infonce, alpha: 1}", "loss.alpha: unknown key; known here are objective, mini_batch_s"),
+        ("evaluate.after=[heldout]", "evaluate.after: heldout needs data.heldout"),
+        ("evaluate.after=[st7]", 'evaluate.after[0]: no suite "st7" (did you mean "sts7"?); there are geometry,'),
+        ("evaluate.after=[other.yaml]", 'evaluate.after[0]: no suite "other.yaml"'),
+        ("evaluate.after=[sts7, sts7]", "evaluate.after: has something twice: sts7, sts7"),
+        ("model.revision=../../../x", 'model.revision: must be a branch, a tag or a commit, got "../../../x"'),
+        ("data.revision=../x", 'data.revision: must be a branch, a tag or a commit, got "../x"'),
+        (
+            "train={hub_token: x}",
+            "train.hub_token: is a secret, which no recipe should hold: log in by `hf auth",
+        ),
+        ("train={push_to_hub: true}", "train.push_to_hub: is not how this publishes; set publish.repo and publish.l"),
+        ("data.rows=99999999999999999999", "data.rows: 99999999999999999999 is too large a number"),
+        ("evaluate.every_steps=0", "evaluate.every_steps: must be greater than 0, got 0"),
+        ("evaluate=null", "evaluate: must be a mapping of keys, got null"),
+        ("train=[]", "train: must be a mapping of keys, got []"),
+        ("seeds=[]", "seeds: must not be empty, got []"),
+        ("seeds=[1, 1]", "seeds: must differ, got [1, 1]"),
+        ("seeds=[4294967296]", "seeds[0]: must be less than 4294967296"),
+        ("seeds=42", "seeds: must be a valid list, got 42"),
+        ("name=../up", "name: must be letters, digits, - _ and ."),
+        ("model.max_seq_length=true", "model.max_seq_length: must be a valid integer, got true"),
+    ],
+)
+def test_impossible_values_and_combinations(write, override, problem):
+    found = problems(write(MINIMAL), override)
+    assert len(found) == 1
+    assert found[0].startswith(f"--set {override}: {problem}")
+
+
+def test_keys_that_look_like_a_choice(write):
+    """``fmicl`` is a value of ``objective``; as a key it is as unknown as any other, and hides nothing."""
+    override = "loss={objective: fmicl, fmicl: {alpha: 1}, kernel: {name: gaussian, gaussian: 1, sigma: x}, alpha: [1]}"
+    assert [problem.removeprefix(f"--set {override}: ") for problem in problems(write(MINIMAL), override)] == [
+        'loss.kernel.sigma: must be a valid number, got "x"',
+        "loss.kernel.gaussian: unknown key; known here are name, sigma, mu",
+        'loss.alpha: must be a valid number or "auto", got [1]',
+        "loss.fmicl: unknown key; known here are objective, mini_batch_size, gather_across_devices, queue, "
+        "divergence, order, kernel, learn_kernel, alpha, balance_cosine, shift, negatives",
+    ]
+
+
+@pytest.mark.parametrize("objective", ["[1]", '{"a": 1}', "null", "3"])
+def test_an_objective_that_is_no_name(write, objective):
+    override = f"loss.objective={objective}"
+    assert problems(write(MINIMAL), override) == [
+        f"--set {override}: loss.objective: must be one of {CHOICE}, got {objective}"
+    ]
+
+
+def test_best_model_needs_a_score(write):
+    found = problems(write(MINIMAL), "evaluate.during=null", "train.load_best_model_at_end=true")
+    assert found == [
+        "--set train.load_best_model_at_end=true: train.load_best_model_at_end: "
+        "needs evaluate.during, the score that says which is best"
+    ]
+
+
+STREAMED = ["data.streaming=true", "train.max_steps=10"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        (["data.streaming=true"], "data.streaming: needs train.max_steps: a stream has no length"),
+        (["data.streaming=true", "train.num_train_epochs=3"], "data.streaming: needs train.max_steps"),
+        ([*STREAMED, "data.train=sample:wikipedia"], "data.streaming: is for files and the Hub"),
+        ([*STREAMED, "train.save_strategy=epoch"], 'train.save_strategy: must be "steps" with data.streaming'),
+        ([*STREAMED, "train.batch_sampler=no_duplicates"], "train.batch_sampler: cannot choose among rows of a stream"),
+        ([*STREAMED, "train.accelerator_config={split_batches: true}"], "train.accelerator_config: cannot say how"),
+        ([*STREAMED, "data.shuffle_buffer=0"], "data.shuffle_buffer: must be greater than 0, got 0"),
+        (["data.streeming=true", "train.max_steps=10"], 'data.streeming: unknown key (did you mean "streaming"?)'),
+    ],
+)
+def test_streams_need_steps_and_refuse_what_needs_all_rows(write, overrides, problem):
+    (found,) = problems(write(MINIMAL), *overrides)
+    assert problem in found
+    recipe = load_recipe(
+        write(MINIMAL), [*STREAMED, "data.train=shards/*.parquet", "train.batch_sampler=batch_sampler"]
+    )
+    assert recipe.data.streaming and recipe.data.shuffle_buffer == 10_000
+
+
+def test_samples_may_hold_out_their_own_rows(write):
+    recipe = load_recipe(write(MINIMAL), ["data.train=sample:wikipedia", "data.heldout=sample:wikipedia"])
+    assert recipe.data.heldout == "sample:wikipedia"
+
+
+def test_a_suite_may_be_a_file(write, tmp_path):
+    suite = tmp_path / "mine.yaml"
+    suite.write_text("tasks: []")
+    assert load_recipe(write(MINIMAL), [f"evaluate.after=[{suite}]"]).evaluate.after == [str(suite)]
+    (tmp_path / "sts7.yaml").write_text("tasks: []")
+    (found,) = problems(write(MINIMAL), f"evaluate.after=[sts7, {tmp_path}/sts7.yaml]")
+    assert "evaluate.after: has something twice" in found, "their results would be one file"
+
+
+def test_a_secret_on_the_command_line_is_not_repeated(write):
+    found = problems(write(MINIMAL), "publish.token=geheim")
+    assert found == ["--set publish.token=[secret]: publish.token: unknown key; known here are repo, private, license, "
+                     "language"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("name: x\ndata: [1\nloss: 2\n", "recipe.yaml:3: not YAML: expected ',' or ']', but got ':'"),
+        ("a: 1\n\tb: 2\n", "recipe.yaml:2: not YAML: found character '\\t' that cannot start any token"),
+        ("a: 1\nb: \x07\n", "recipe.yaml:2: not YAML: special characters are not allowed"),
+        ("a: &x 1\nb: *x\n", "recipe.yaml:2: not YAML: aliases (*name) are not read; write the value out"),
+        ("a: 1\n---\nb: 1\n", "recipe.yaml:2: not YAML: but found another document"),
+        ("#" * 100_001, "recipe.yaml: has 100,001 bytes; more than 100,000 are not read"),
+        ("[" * 3000, "recipe.yaml:1: is nested in more than 20 levels"),
+        ("", "recipe.yaml: is empty"),
+        ("# nothing\n", "recipe.yaml: is empty"),
+        ("- a\n", "recipe.yaml: is not a mapping of keys to values"),
+    ],
+)
+def test_what_is_no_recipe_at_all(write, text, problem):
+    assert problems(write(text)) == [problem]
+
+
+def test_yaml_that_can_be_read_past(write):
+    text = MINIMAL + "name: again\n1: one\nseeds: !!python/tuple [1]\ntrain: {max_steps: !!int many}\n"
+    assert [p for p in problems(write(text)) if "seeds: must" not in p and "train.max_steps: must" not in p] == [
+        f"recipe.yaml:7: name: appears twice, first at {write(text)}:1".replace(f"{write(text).parent}/", ""),
+        "recipe.yaml:8: the recipe: a key must be text",
+        "recipe.yaml:9: seeds: the YAML tag tag:yaml.org,2002:python/tuple is not read",
+        'recipe.yaml:10: train.max_steps: "many" is not of its tag tag:yaml.org,2002:int',
+    ]
+
+
+def test_not_utf8(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(b"name: x\nmodel: \xff\n")
+    assert problems(path) == ["recipe.yaml, line 2: not UTF-8 text (byte 0xff)"]
+
+
+def test_overrides(write):
+    recipe = load_recipe(
+        write(MINIMAL),
+        [
+            "loss.kernel.name=gaussian",  # makes the section
+            "loss.kernel.sigma=1e-1",
+            "evaluate.after=[sts7]",
+            "data.rows=100",
+            "name=a=b",
+            "name=2024-01-31",  # the last one counts, and a date is text
+            "model.revision=",
+        ],
+    )
+    assert recipe.loss.arguments() == {"kernel": "gaussian", "sigma": 0.1, "mu": 1.0}
+    assert (recipe.evaluate.after, recipe.data.rows, recipe.name) == (["sts7"], 100, "2024-01-31")
+    assert recipe.model.revision is None
+
+
+def test_an_override_replaces_what_the_file_says(write):
+    path = write(MINIMAL.replace("fmicl}", "fmicl, kernel: {name: gaussian, sigma: 1}}"))
+    override = "loss.kernel={name: gaussian}"
+    assert problems(path, override) == [f"--set {override}: loss.kernel.sigma: is missing"]
+
+
+@pytest.mark.parametrize(
+    ("override", "problem"),
+    [
+        ("los.divergence=js", '--set los.divergence=js: los: unknown key (did you mean "loss"?)'),
+        ("model.base.x=1", "--set model.base.x=1: model.base is a value, it has no keys"),
+        ("=1", "--set =1: write it as KEY=VALUE, for example --set loss.divergence=js"),
+        ("a..b=1", "--set a..b=1: write it as KEY=VALUE, for example --set loss.divergence=js"),
+        ("seeds=[1", "--set seeds=[1: not YAML: expected ',' or ']', but got '<stream end>'"),
+    ],
+)
+def test_wrong_overrides_are_cited(write, override, problem):
+    assert problems(write(MINIMAL), override) == [problem]
+
+
+def test_training_arguments_keep_their_meaning(write):
+    text = MINIMAL + (
+        "train:\n  learning_rate: 3e-5\n  eval_strategy: no\n  lr_scheduler_type: cosine\n  warmup_steps: 0.1\n"
+        "  batch_sampler: no_duplicates\n  report_to: [none]\n  bf16: true\n  metric_for_best_model: null\n"
+    )
+    assert load_recipe(write(text)).train == {
+        "learning_rate": 3e-5,
+        "eval_strategy": "no",
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 0.1,
+        "batch_sampler": "no_duplicates",
+        "report_to": ["none"],
+        "bf16": True,
+        "metric_for_best_model": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("setting", "problem"),
+    [
+        ("num_train_epochs=true", "must be a valid number, got true"),
+        ("per_device_train_batch_size=8.5", "must be a valid integer, got 8.5"),
+        ("per_device_train_batch_size='8'", 'must be a valid integer, got "8"'),
+        ("optim=adamw_torhc", '(did you mean "adamw_torch"?)'),
+        ("batch_sampler=no_duplicate", '(did you mean "no_duplicates"?)'),
+        ("lr_scheduler_kwargs=3", "got 3"),
+        ("parallelism_config={}", "must be null, got {}"),
+    ],
+)
+def test_training_arguments_of_the_wrong_type(write, setting, problem):
+    (found,) = problems(write(MINIMAL), f"train.{setting}")
+    assert found.startswith(f"--set train.{setting}: train.{setting.split('=')[0]}: must be ")
+    assert problem in found
+
+
+def test_training_arguments_reach_the_library(tmp_path):
+    """Every shipped ``train:`` section builds real training arguments that hold what it says."""
+    from sentence_transformers import SentenceTransformerTrainingArguments
+
+    for name in shipped_recipes():
+        train = load_recipe(name).train
+        arguments = SentenceTransformerTrainingArguments(output_dir=str(tmp_path), **{**train, "bf16": False})
+        for key in train.keys() - {"bf16"}:
+            assert getattr(arguments, key) == train[key]
+
+
+@pytest.mark.parametrize(
+    ("loss", "arguments"),
+    [
+        ("{objective: infonce}", {}),
+        ("{objective: infonce, kernel: {name: cosine, temperature: 0.05}}", {"kernel": "cosine", "temperature": 0.05}),
+        ("{objective: fmicl, divergence: js, balance_cosine: 0.1}", {"divergence": "js", "balance_cosine": 0.1}),
+        ("{objective: fmicl, alpha: 0, learn_kernel: true}", {"alpha": 0.0, "learn_kernel": True}),
+        (
+            "{objective: fmicl, alpha: auto, learn_kernel: false, kernel: {name: cosine-critic}}",
+            {"alpha": "auto", "kernel": "cosine-critic", "temperature": 1.0},
+        ),
+        (
+            "{objective: fmicl, divergence: tsallis, order: 3, negatives: both, alpha: null}",
+            {"divergence": "tsallis", "order": 3.0, "negatives": "both"},
+        ),
+    ],
+)
+def test_loss_arguments(write, loss, arguments):
+    assert load_recipe(write(MINIMAL), [f"loss={loss}"]).loss.arguments() == arguments
+
+
+def test_roles_in_order(write):
+    recipe = load_recipe(write(MINIMAL), ["data.columns={negatives: [n, m], positive: p, anchor: a}"])
+    assert list(recipe.data.columns.roles.items()) == [
+        ("anchor", "a"),
+        ("positive", "p"),
+        ("negative_1", "n"),
+        ("negative_2", "m"),
+    ]
+
+
+def test_recipes_are_frozen(write):
+    with pytest.raises(ValidationError, match="frozen"):
+        load_recipe(write(MINIMAL)).name = "other"
+
+
+# Words that YAML could take for something else, and any other text that UTF-8 can hold.
+texts = st.one_of(
+    st.sampled_from(
+        ["no", "null", "~", "3e-5", "010", "0x1", "true", "1:30", "2024-01-31", "", " a", "a: b", "# a", "="]
+    ),
+    st.text(
+        st.characters(exclude_categories=["Cs"], exclude_characters="\x85\0"), max_size=20
+    ),  # PyYAML breaks lines at it
+)
+revisions = st.from_regex(r"[a-z0-9][a-z0-9./-]{0,9}", fullmatch=True).filter(lambda text: ".." not in text)
+positive = st.floats(1e-6, 1e6)
+optional = lambda values: st.none() | values  # noqa: E731
+kernels = st.one_of(
+    st.fixed_dictionaries({"name": st.just("gaussian"), "sigma": positive}, optional={"mu": st.floats(0.1, 2)}),
+    st.fixed_dictionaries({"name": st.just("cosine"), "temperature": positive}),
+)
+recipes = st.fixed_dictionaries(
+    {
+        "name": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,9}", fullmatch=True),
+        "model": st.fixed_dictionaries(
+            {"base": texts}, optional={"revision": optional(revisions), "max_seq_length": optional(st.integers(1, 512))}
+        ),
+        "data": st.fixed_dictionaries(
+            {
+                "train": texts,
+                "columns": st.lists(texts, min_size=3, max_size=5, unique=True).map(
+                    lambda names: {"anchor": names[0], "positive": names[1], "negatives": names[2:]}
+                ),
+            },
+            optional={
+                "rows": optional(st.integers(2, 10**9)),
+                "split": texts,
+                "revision": optional(revisions),
+                "shuffle_buffer": st.integers(1, 10**9),
+            },
+        ),
+        "loss": st.one_of(
+            st.fixed_dictionaries({"objective": st.just("infonce")}, optional={"kernel": optional(kernels)}),
+            st.fixed_dictionaries(
+                {"objective": st.just("fmicl"), "alpha": st.one_of(st.none(), st.just("auto"), positive)},
+                optional={"kernel": optional(kernels), "learn_kernel": st.booleans()},
+            ),
+        ),
+        "evaluate": st.fixed_dictionaries(
+            {"during": st.sampled_from([None, "stsb-dev"])}, optional={"before": st.booleans(), "data": optional(texts)}
+        ),
+        "seeds": st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=4, unique=True),
+    },
+    optional={
+        "train": st.fixed_dictionaries(
+            {}, optional={"learning_rate": positive, "run_name": texts, "metric_for_best_model": st.none()}
+        )
+    },
+)
+
+
+@given(recipes)
+@settings(deadline=None, max_examples=60)
+def test_resolved_recipe_loads_to_an_equal_one(tmp_path_factory, recipe):
+    first = Recipe.model_validate(recipe)
+    path = tmp_path_factory.getbasetemp() / "resolved.yaml"
+    path.write_text(dump_recipe(first), encoding="utf-8")
+    assert load_recipe(path) == first
+
+
+def test_resolved_recipe_is_tidy(write):
+    text = dump_recipe(load_recipe(write(MINIMAL), ["evaluate.during=null", "seeds=[1, 2]"]))
+    assert text == (
+        "name: small\n"
+        "model:\n  base: some/encoder\n  trust_remote_code: false\n  head: none\n"
+        "data:\n  train: pairs.csv\n  split: train\n"
+        "  columns:\n    anchor: question\n    positive: answer\n    negatives: []\n  views: columns\n"
+        "  streaming: false\n  shuffle_buffer: 10000\n"
+        "loss:\n  objective: fmicl\n  learn_kernel: false\n"
+        "train: {}\n"
+        "evaluate:\n  during: null\n  every_steps: 125\n  before: false\n  after: []\n"
+        "seeds:\n- 1\n- 2\n"
+        "publish:\n  private: true\n  language: []\n"
+    )
+
+
+def shipped(*names: str):
+    return pytest.mark.parametrize("name", names or list(shipped_recipes()))
+
+
+@shipped()
+def test_shipped_recipes(name, write):
+    recipe = load_recipe(name)
+    path = find_recipe(name)
+    first, _ = path.read_text(encoding="utf-8").split("\n", 1)
+    assert first.startswith("# ") and not first.endswith(".")
+    assert recipe.name == path.stem == Path(name).name
+    assert load_recipe(path.stem) == recipe, "a unique stem will do"
+    assert load_recipe(write(dump_recipe(recipe))) == recipe
+
+
+def test_shipped_recipes_cover_the_papers_table():
+    names = {f"text/fmicl-{divergence}-bert-base" for divergence in ("kl", "js", "pearson", "sh", "tsallis", "vlc")}
+    assert names <= shipped_recipes().keys()
+    for name in names:
+        recipe = load_recipe(name)
+        arguments = recipe.loss.arguments()
+        assert arguments.pop("divergence") == name.split("-")[1]
+        assert arguments.pop("sigma") == pytest.approx(sqrt(1 / 40), rel=1e-5)
+        arguments.pop("order", None)
+        assert arguments == {"kernel": "gaussian", "mu": 1.0, "alpha": 409600, "negatives": "within"}
+        assert (recipe.train["per_device_train_batch_size"], recipe.train["learning_rate"]) == (64, 3e-5)
+        assert recipe.train["num_train_epochs"] == 1
+
+
+@shipped("text/unsup-simcse-bert-base", "text/unsup-simcse-roberta-base", "text/sup-simcse-bert-base")
+def test_shipped_recipes_have_simcses_values(name):
+    recipe = load_recipe(name)
+    batch, rate, epochs, head = {
+        "text/unsup-simcse-bert-base": (64, 3e-5, 1, "mlp-train-only"),
+        "text/unsup-simcse-roberta-base": (512, 1e-5, 1, "mlp-train-only"),
+        "text/sup-simcse-bert-base": (512, 5e-5, 3, "mlp"),
+    }[name]
+    train = recipe.train
+    assert (train["per_device_train_batch_size"], train["learning_rate"], train["num_train_epochs"]) == (
+        batch,
+        rate,
+        epochs,
+    )
+    assert recipe.model.model_dump(include={"pooling", "max_seq_length", "head"}) == {
+        "pooling": "cls",
+        "max_seq_length": 32,
+        "head": head,
+    }
+    assert recipe.loss.arguments() == {"kernel": "cosine", "temperature": 0.05}
+    assert (recipe.evaluate.during, recipe.evaluate.every_steps) == ("stsb-dev", 125)
+
+
+def test_names_of_recipes():
+    assert find_recipe("quickstart").name == "quickstart.yaml"
+    assert find_recipe("fmicl-js-bert-base") == find_recipe("text/fmicl-js-bert-base")
+    with pytest.raises(
+        InputError, match=r'no recipe "quickstrat" \(did you mean "quickstart"\?\); `fmicl recipe list`'
+    ):
+        find_recipe("quickstrat")
+    with pytest.raises(InputError, match=r"mine\.yaml: no such file"):
+        find_recipe("mine.yaml")
+
+
+def test_every_key_is_described():
+    def described(section: type[BaseModel]) -> None:
+        for name, field in section.model_fields.items():
+            assert field.description and "\n" not in field.description, f"{section.__name__}.{name}"
+
+    sections = [Recipe, *Recipe.model_json_schema()["$defs"]]
+    import fmicl_text.recipe.schema as module
+
+    for section in sections:
+        schema = getattr(module, section, None) if isinstance(section, str) else section
+        if schema is not None and isinstance(schema, type):
+            described(schema)
+
+
+def test_every_training_argument_can_be_given():
+    import dataclasses
+
+    from sentence_transformers import SentenceTransformerTrainingArguments
+
+    fields = {field.name for field in dataclasses.fields(SentenceTransformerTrainingArguments)}
+    assert set(training_arguments_model().model_fields) == fields
+
+
+def test_torch_waits_until_it_is_needed(write):
+    code = f"""
+import sys
+from fmicl_text.recipe.file import load_recipe
+load_recipe({str(write(MINIMAL))!r})
+import fmicl_text.cli.recipe
+assert not {{"torch", "transformers", "datasets"}} & sys.modules.keys()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_resolved_recipe_is_plain_yaml():
+    """Other tools read it too: YAML 1.1, as PyYAML has it, gives the same values."""
+    recipe = load_recipe("quickstart")
+    assert yaml.safe_load(dump_recipe(recipe)) == recipe.model_dump(mode="json")
+
+
+def test_every_loss_has_a_section():
+    from fmicl_text.losses import LOSSES
+
+    assert list(LOSSES) == OBJECTIVES
+
+
+EVERY_SETTING = {  # every key of every section, at a value that is not its default
+    "fmicl": "divergence: tsallis, order: 1.5, kernel: {name: gaussian, sigma: 0.5, mu: 2}, learn_kernel: true, "
+    "alpha: 2, negatives: both",
+    "infonce": "kernel: {name: cosine, temperature: 0.2}, learn_kernel: true, symmetric: true",
+    "ntxent": "temperature: 0.2, learn_kernel: true",
+    "alignment-uniformity": "power: 1, t: 3, align_weight: 2, uniform_weight: 0.5",
+    "spectral": "mu: 2",
+    "kernel-infonce": "kernel: exponential, gamma: 0.7, temperature: 0.2, mix: losses, second_temperature: 0.3, "
+    "weight: 0.2, learn_kernel: true",
+    "dhel": "temperature: 0.2, both_views: false, learn_kernel: true",
+    "kcl": "kernel: log, gamma: 4, t: 3",
+    "dcl": "temperature: 0.2, weight_sigma: 0.4, symmetric: false, learn_kernel: true",
+    "focal-infonce": "temperature: 0.2, margin: 0.1",
+    "hcl": "temperature: 0.2, tau_plus: 0.2, beta: 0.5, learn_kernel: true",
+    "asymmetric-infonce": "temperature: 0.2, degree: 0.4, learn_kernel: true",
+    "contextual-infonce": "temperature: 0.2, learn_kernel: true",
+}
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_every_setting_reaches_its_loss(objective: str, write, tiny_encoder):
+    """The class says of itself what the recipe said."""
+    from fmicl_text.losses import LOSSES
+
+    loss = f"{{objective: {objective}, {EVERY_SETTING[objective]}, mini_batch_size: 4}}"
+    arguments = load_recipe(write(MINIMAL), [f"loss={loss}"]).loss.arguments()
+    settings = LOSSES[objective](tiny_encoder, **arguments).get_config_dict()
+    said = yaml.safe_load(loss)
+    kernel = said.pop("kernel", {})
+    said |= {"kernel": kernel.pop("name"), **kernel} if isinstance(kernel, dict) and kernel else {}
+    del said["objective"]
+    assert {key: settings[key] for key in said} == said
+
+
+@pytest.mark.parametrize(
+    ("negatives", "region"),
+    [
+        ("ball", (0.1, 0.0)),
+        ("ring", (0.1, 0.1)),
+        ("{region: ring, outer: 0.5, inner: 0.2}", (0.5, 0.2)),
+        ("{region: ball, outer: 0.3}", (0.3, 0.0)),
+    ],
+)
+@pytest.mark.parametrize("objective", [name for name in OBJECTIVES if name != "contextual-infonce"])
+def test_regions(objective, negatives, region, write):
+    from fmicl_text import Region
+
+    loss = f"{{objective: {objective}, negatives: {negatives}}}"
+    arguments = load_recipe(write(MINIMAL), [f"loss={loss}"]).loss.arguments()
+    assert arguments["region"] == Region(*region)
+
+
+def test_annealed_region_and_pairs(write):
+    from fmicl_text import Annealing, Region
+
+    loss = "{objective: fmicl, negatives: {pairs: within, region: ring, anneal: {steps: 50, schedule: step}}}"
+    assert load_recipe(write(MINIMAL), [f"loss={loss}"]).loss.arguments() == {
+        "negatives": "within",
+        "region": Annealing(Region(0.1, 0.1), 50, "step"),
+    }
+
+
+def test_adapted_region(write):
+    from fmicl_text import Adaptation, Region
+
+    loss = "{objective: infonce, negatives: {region: ball, anneal: {schedule: adaptive}}}"
+    assert load_recipe(write(MINIMAL), [f"loss={loss}"]).loss.arguments() == {"region": Adaptation(Region(0.1))}
+
+
+@pytest.mark.parametrize(
+    ("anneal", "message"),
+    [
+        ("{steps: 50, schedule: adaptive}", "does not go with schedule: adaptive"),
+        ("{schedule: step}", "is required with schedule: step"),
+        ("{}", "is required with schedule: linear"),
+    ],
+)
+def test_steps_of_an_annealing(anneal, message, write):
+    with pytest.raises(InputError, match=rf"loss\.negatives\.anneal\.steps.*{message}"):
+        load_recipe(write(MINIMAL), [f"loss={{objective: infonce, negatives: {{region: ball, anneal: {anneal}}}}}"])
+
+
+def test_queue(write):
+    loss = "{objective: infonce, queue: {size: 64, momentum: 0.9}}"
+    assert load_recipe(write(MINIMAL), [f"loss={loss}"]).loss.arguments() == {"queue": 64, "momentum": 0.9}

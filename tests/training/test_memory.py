@@ -1,0 +1,60 @@
+"""The allocator's settings, each in a process of its own since they cannot be taken back."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+
+def without_settings(**environment: str) -> dict[str, str]:
+    """This process's environment without glibc's own switches, which would keep the memory whatever we say."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    return inherited | environment
+
+
+def told(**environment: str) -> str:
+    code = "from fmicl_text.training.memory import keep_memory; print(keep_memory())"
+    environment = without_settings(**environment)
+    finished = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    return finished.stdout.strip()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator has these settings")
+def test_glibc_is_told():
+    assert told(FMICL_KEEP_MEMORY="1") == "True"
+
+
+def test_the_environment_turns_it_off():
+    assert told(FMICL_KEEP_MEMORY="0") == "False"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator has these settings")
+def test_freed_memory_stays():
+    """A freed 64 MB buffer remains resident; by default glibc unmaps it at once."""
+    code = """
+import ctypes
+from pathlib import Path
+from fmicl_text.training.memory import keep_memory
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+keep_memory()
+before = resident()
+buffer = libc.malloc(2**26)
+ctypes.memset(buffer, 1, 2**26)
+libc.free(buffer)
+print(resident() - before > 2**25)
+"""
+    for switch, kept in (("1", "True"), ("0", "False")):
+        environment = without_settings(FMICL_KEEP_MEMORY=switch)
+        finished = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+        )
+        assert finished.stdout.strip() == kept
