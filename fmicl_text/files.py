@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import stat
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from fmicl_text.errors import InputError
 
 _PACKAGE = Path(__file__).parent
 _CHECKOUT = {"recipes": "recipes", "suites": "eval/suites", "published": "eval/published"}
@@ -48,5 +52,36 @@ def write_json(path: Path, document: Any, indent: int | None = 2) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON document written by :func:`write_json`."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Read a JSON document.
+
+    Raises:
+        InputError: The path is not a regular file that can be read, or its text is not a JSON document: not UTF-8,
+            broken, nested too deeply, or with NaN or infinity, which JSON does not have.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a named pipe would wait for someone to write to it
+            raise InputError(f"{path}: not a regular file, so it cannot be read as JSON")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not JSON: byte {error.start:,} is not UTF-8") from None
+    if not text.strip():
+        raise InputError(f"{path}: not JSON: the file is empty")
+    try:
+        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+    except ValueError as error:  # also of whole numbers with too many digits
+        raise InputError(f"{path}: not JSON: {error}") from None
+    except RecursionError:
+        raise InputError(f"{path}: not a JSON document that fmicl wrote: nested too deeply") from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is too large a number")
+    return number
