@@ -240,7 +240,7 @@ def test_tied_weights_of_the_moving_average_are_saved(tiny_encoder, tmp_path: Pa
     model = SentenceTransformer(modules=[Transformer(str(tmp_path / "t5")), Pooling(32)], device="cpu")
     trainer = trainer_of(InfoNCELoss(model, queue=8), tmp_path, kind=ContrastiveTrainer)
     trainer.train()
-    trainer._save(str(tmp_path / "saved"))
+    trainer.save_model(str(tmp_path / "saved"))
     assert load_file(tmp_path / "saved" / "loss.safetensors").keys() == trainer.loss.own_state().keys()
 
 
