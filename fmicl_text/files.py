@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import stat
 import tempfile
 from pathlib import Path
@@ -39,11 +40,42 @@ def write_text(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes it private
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes it private
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def _umask() -> int:
+    """Return the process's umask, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or what a folder lists, is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def cannot_write(what: str, path: Path, error: Exception) -> OSError:
+    """Return the error to raise when something cannot be written: what, where, why, and how much space is left.
+
+    Args:
+        what: What was to be written, such as "the model".
+        path: Where; the folder or file need not exist.
+        error: What the system or a library said.
+    """
+    folder = next(place for place in (path, *path.absolute().parents) if place.is_dir())
+    free = shutil.disk_usage(folder).free
+    return OSError(
+        f"{what} cannot be written to {path}: {' '.join(str(error).split())} ({free / 1e6:,.1f} MB free there)"
+    )
 
 
 def write_json(path: Path, document: Any, indent: int | None = 2) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
-from transformers.trainer_utils import get_last_checkpoint
 
 from fmicl_text import hub
 from fmicl_text.data.stream_batches import StreamError
@@ -27,7 +26,7 @@ from fmicl_text.runs.folder import RunFolder, open_run
 from fmicl_text.runs.plots import plot_training
 from fmicl_text.training.build import build_trainer, check_build, precision
 from fmicl_text.training.callbacks import SaveAfterEpoch
-from fmicl_text.training.checkpoints import newest_whole
+from fmicl_text.training.checkpoints import newest_sealed, newest_whole
 from fmicl_text.training.inputs import Inputs, load_inputs
 from fmicl_text.training.interruption import Interruption
 from fmicl_text.training.measure import measure_after, measure_before
@@ -174,15 +173,15 @@ def _fit(
     """Train one seed, from its newest whole checkpoint if it has any, and put the finished encoder in its folder."""
     again = folder.manifest.is_file()
     if again:
-        in_first_process(lambda: newest_whole(folder.checkpoints))  # which sets aside those that are not
-    checkpoint = get_last_checkpoint(str(folder.checkpoints)) if folder.checkpoints.is_dir() else None
+        in_first_process(lambda: newest_whole(folder.checkpoints))  # clears away those that cannot be resumed from
+    checkpoint = newest_sealed(folder.checkpoints)
     trainer = build_trainer(recipe, inputs, seed, folder)
     for callback in (interruption, SaveAfterEpoch()):  # which wants the last word
         trainer.add_callback(callback)
     first = trainer.is_world_process_zero()
     if first:
         if again:
-            logger.warning("%s: %s", folder.path, f"goes on from {Path(checkpoint).name}" if checkpoint else _ANEW)
+            logger.warning("%s: %s", folder.path, f"goes on from {checkpoint.name}" if checkpoint else _ANEW)
         folder.write_manifest(
             "running",
             seed=seed,
@@ -192,7 +191,7 @@ def _fit(
             **origin,
         )
     try:
-        output = trainer.train(resume_from_checkpoint=checkpoint)
+        output = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         if first:
             _save(trainer.model, folder.model)
             plot_training(trainer.state.log_history, folder.picture, title=recipe.name)
