@@ -9,7 +9,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ProgressCallback
 
-from fmicl_text.files import write_text
+from fmicl_text.files import cannot_write, write_text
 
 
 class MetricsFile(TrainerCallback):
@@ -34,8 +34,11 @@ class MetricsFile(TrainerCallback):
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Append the newest entry."""
         if state.is_world_process_zero:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(_line(state.log_history[-1]))
+            try:
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(_line(state.log_history[-1]))
+            except OSError as error:
+                raise cannot_write("the log", self.path, error) from error
 
 
 def _line(entry: dict[str, Any]) -> str:

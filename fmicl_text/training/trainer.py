@@ -394,4 +394,4 @@ def _set_epoch(loader: Any, epoch: int) -> None:
 
 def _is_writing(error: RuntimeError) -> bool:
     """Tell what ``torch.save`` raises on a full disk from other errors."""
-    return "PytorchStreamWriter" in str(error) or "iostream error" in str(error)
+    return any(sign in str(error) for sign in ("PytorchStreamWriter", "iostream error", "inline_container"))
