@@ -1,7 +1,8 @@
 """Runs on one page: a self-contained HTML file, and the same pictures as PNG.
 
-Scores, intervals, cosines and geometry come from the runs' ``results/*.json`` alone; what was run and how the training
-went, from ``recipe.yaml``, ``manifest.json`` and ``metrics.jsonl``. No encoder is loaded.
+Scores, intervals and pictures of the geometry come from the runs' ``results/*.json`` alone; what was run and how the
+training went, from ``recipe.yaml``, ``manifest.json`` and ``metrics.jsonl``. No encoder is loaded, but for a base model
+that was not measured yet.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from fmicl_text.errors import InputError
 from fmicl_text.files import write_text
+from fmicl_text.report.base import read_base
 from fmicl_text.report.compare import Comparison, compare
 from fmicl_text.report.page import Page, render
 from fmicl_text.report.pictures import comparison_pictures, geometry_pictures, training_pictures
@@ -22,27 +24,33 @@ from fmicl_text.runs.plots import save_png
 
 @dataclass(frozen=True)
 class Report:
-    """What a report says: the runs, each compared with the first on every suite both have, and published figures."""
+    """What a report says: runs, how they compare on every suite that two have, and published figures."""
 
     runs: list[Run]
     comparisons: list[Comparison]
     published: list[Figure]
 
 
-def read_report(folders: Sequence[Path], published: Sequence[str] = ()) -> Report:
-    """Read runs and compare them.
+def read_report(folders: Sequence[Path], published: Sequence[str] = (), bases: Sequence[str] = ()) -> Report:
+    """Read runs, and compare each with the first and with the model it began with, if that was measured.
 
     Args:
         folders: Run folders, of one seed or several.
         published: Names of published tables to set beside them.
+        bases: Models to set before the runs, which are then compared with the first of them; see
+            :func:`fmicl_text.report.base.read_base`.
 
     Raises:
-        InputError: A folder is no run, a file in it is broken, or a table is unknown.
+        InputError: A folder is no run, a file in it is broken, or a table or a base model is unknown.
     """
     figures = [figure for name in published for figure in load_published(name)]
     runs = read_runs(list(folders))
-    comparisons = [comparison for run in runs[1:] for comparison in compare(run, runs[0])]
-    return Report(runs, comparisons, figures)
+    subjects = [*(read_base(base, runs) for base in bases), *runs]
+    pairs = [(run, subjects[0]) for run in subjects[1:]]
+    pairs += [
+        (run, begun) for run in runs if (begun := run.begun()) and begun.first.results is not subjects[0].first.results
+    ]
+    return Report(subjects, [comparison for run, other in pairs for comparison in compare(run, other)], figures)
 
 
 def write_report(report: Report, folder: Path, overwrite: bool = False) -> Path:

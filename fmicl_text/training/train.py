@@ -202,19 +202,23 @@ def _fit(
             device=str(trainer.args.device),
             threads=torch.get_num_threads(),
             precision=precision(trainer.args),
+            criterion=trainer.args.metric_for_best_model,
             **origin,
         )
     try:
         output = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         if first:
             files = _save(trainer.model, folder)
-            try:
-                plot_training(trainer.state.log_history, folder.picture, title=recipe.name)
-            except OSError as error:
-                raise cannot_write("the picture", folder.picture, error) from error
+            criterion = trainer.args.metric_for_best_model
+            plot_training(trainer.state.log_history, folder.picture, recipe.name, criterion)
             seconds = round(output.metrics["train_runtime"], 1)
             folder.write_manifest(
-                "done", steps=trainer.state.global_step, seconds=seconds, best=_best(trainer), model_files=files
+                "done",
+                steps=trainer.state.global_step,
+                weights_step=_weights_step(trainer),
+                seconds=seconds,
+                best=_best(trainer),
+                model_files=files,
             )
     except BaseException as error:
         if first:
@@ -228,6 +232,12 @@ def _best(trainer: ContrastiveTrainer) -> dict[str, Any] | None:
     if trainer.state.best_metric is None:
         return None
     return {"step": trainer.state.best_global_step, "stsb-dev spearman": 100 * trainer.state.best_metric}
+
+
+def _weights_step(trainer: ContrastiveTrainer) -> int | None:
+    """Return the step whose weights the trainer has now: that of the best checkpoint, if it was loaded at the end."""
+    loaded = trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint is not None
+    return trainer.state.best_global_step if loaded else trainer.state.global_step
 
 
 def _save(model: SentenceTransformer, folder: RunFolder) -> dict[str, Any]:
