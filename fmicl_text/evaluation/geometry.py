@@ -15,10 +15,11 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.density_ratio import EDGES, DensityRatio, divergence_bounds, fit_density_ratio
 from fmicl_text.evaluation.items import Measured
+from fmicl_text.evaluation.kind import Effort, NoScoreError
 from fmicl_text.evaluation.metrics import DENSITY_RATIO, GEOMETRY, Metric, mutual_information
 from fmicl_text.evaluation.pair_sets import PairSet
 from fmicl_text.evaluation.results import Result, Score
-from fmicl_text.evaluation.scored_model import scored_model
+from fmicl_text.evaluation.scored_model import ScoredModel, scored_model
 from fmicl_text.evaluation.statistics import mean_interval, percentile_interval, resampled_pair_means
 
 if TYPE_CHECKING:
@@ -161,8 +162,14 @@ def measure_geometry(
     Raises:
         InputError: No such model, or as :func:`geometry`.
     """
-    scored = scored_model(model, name)
-    embeddings = scored.encoder.encode(pairs.sentences, batch_size=batch_size, show_progress_bar=show_progress)
+    return measure_pair_set(scored_model(model, name), Effort(batch_size, show_progress), pairs)
+
+
+def measure_pair_set(scored: ScoredModel, effort: Effort, pairs: PairSet) -> Measured:
+    """Measure an encoder; see :func:`measure_geometry`. Intervals cost little here, and are always computed."""
+    embeddings = scored.encoder.encode(
+        pairs.sentences, batch_size=effort.batch_size, show_progress_bar=effort.show_progress
+    )
     layout = Layout(
         geometry=geometry(embeddings, pairs.positives),
         neighbours=_neighbours(pairs.sentences, _cosines(_unit(embeddings))),
@@ -233,7 +240,9 @@ def _unit(embeddings: np.ndarray) -> np.ndarray:
     embeddings = embeddings.astype(np.float64)
     lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
     if not (np.isfinite(lengths).all() and lengths.all()):
-        raise InputError("the model gives some sentences an embedding that is zero or not finite: it has no direction")
+        raise NoScoreError(
+            "the model gives some sentences an embedding that is zero or not finite: it has no direction"
+        )
     return embeddings / lengths
 
 

@@ -14,7 +14,9 @@ from typing import Any, Literal, Self
 import numpy as np
 from pydantic import BaseModel, model_validator
 
-from fmicl_text.evaluation.results import Result, checked
+from fmicl_text.evaluation.kind import Effort
+from fmicl_text.evaluation.metrics import Metric
+from fmicl_text.evaluation.results import Result, Score, checked
 from fmicl_text.evaluation.statistics import (
     Redrawn,
     percentile_interval,
@@ -96,6 +98,27 @@ def average_interval(tasks: Iterable[Parts], resamples: int = 1000, seed: int = 
     """Return the 95% percentile interval of the mean of several tasks' scores, each on resamples of its own items."""
     rng = np.random.default_rng(seed)
     return percentile_interval(np.mean([resampled_scores([parts], resamples, rng)[0] for parts in tasks], axis=0))
+
+
+def scores_of_items(metric: Metric, items: Mapping[str, Parts], effort: Effort, average: bool) -> list[Score]:
+    """Return the score of each task from its items; before them their mean, if it is asked for and there are several.
+
+    Args:
+        metric: Of all tasks.
+        items: Task -> its items.
+        effort: Whether intervals are computed.
+        average: Whether a mean over the tasks means something.
+    """
+    scores = [
+        metric.score(
+            task, score(parts), sum(len(part.values) for part in parts), interval(parts) if effort.intervals else None
+        )
+        for task, parts in items.items()
+    ]
+    if average and len(scores) > 1:
+        ci95 = average_interval(items.values()) if effort.intervals else None
+        scores.insert(0, metric.score("average", float(np.mean([one.value for one in scores])), ci95=ci95))
+    return scores
 
 
 def resampled_scores(systems: Sequence[Parts], resamples: int, rng: np.random.Generator) -> np.ndarray:

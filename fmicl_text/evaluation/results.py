@@ -83,6 +83,17 @@ class Result(_Document):
     details: dict[str, Any] = Field(default_factory=dict)
     """What a kind keeps beyond its scores (histograms, chosen regularisation); nothing but that kind reads it."""
 
+    def score(self, name: str) -> Score:
+        """Return the first score of a name, such as ``STS12``, or of a key, such as ``STS12 Spearman``.
+
+        Raises:
+            KeyError: There is none.
+        """
+        for score in self.scores:
+            if name in (score.name, score.key):
+                return score
+        raise KeyError(f"no score {name!r}; there are {', '.join(score.key for score in self.scores)}")
+
     def document(self) -> dict[str, Any]:
         """Return the result as plain values, ready for JSON."""
         return self.model_dump(mode="json")

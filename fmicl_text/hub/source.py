@@ -86,7 +86,7 @@ def _run(root: Path, path: Path) -> Source:
     read = [*(folder.manifest for folder in folders), *_documents(root, *(folder.path for folder in folders))]
     refuse_links([*read, summary, *files_under(run.model)], [root])
     manifests = {folder: read_manifest(folder.manifest) for folder in folders if folder.manifest.is_file()}
-    wanted = [folder.result(name) for folder in folders for name in _wanted(recipe)]
+    wanted = [folder.result(asked.result_name) for folder in folders for asked in recipe.evaluate.after]
     wanted += [summary] if several else []
     unfinished = [f.path for f in folders if f not in manifests or manifests[f][1].state != "done"]
     unfinished += [file for file in wanted if not file.is_file()]
@@ -102,11 +102,6 @@ def _run(root: Path, path: Path) -> Source:
         seeds=[_results(_documents(seed.path)) for seed in seeds] if several else [],
         summary=_object(summary) if several else {},
     )
-
-
-def _wanted(recipe: Recipe) -> list[str]:
-    """Return what the results of ``evaluate.after`` are called; a suite may be a file."""
-    return [Path(name).stem for name in recipe.evaluate.after]
 
 
 def _documents(*folders: Path) -> list[Path]:

@@ -24,14 +24,26 @@ from fmicl_text.runs.plots import save_png
 
 @dataclass(frozen=True)
 class Report:
-    """What a report says: runs, how they compare on every suite that two have, and published figures."""
+    """What a report says.
+
+    Attributes:
+        runs: Base models that were asked for, then the runs.
+        comparisons: Each less the first of them, then each run less the model it began with.
+        published: Published figures.
+    """
 
     runs: list[Run]
     comparisons: list[Comparison]
     published: list[Figure]
 
 
-def read_report(folders: Sequence[Path], published: Sequence[str] = (), bases: Sequence[str] = ()) -> Report:
+def read_report(
+    folders: Sequence[Path],
+    published: Sequence[str] = (),
+    bases: Sequence[str] = (),
+    output: Path | None = None,
+    show_progress: bool = False,
+) -> Report:
     """Read runs, and compare each with the first and with the model it began with, if that was measured.
 
     Args:
@@ -39,18 +51,29 @@ def read_report(folders: Sequence[Path], published: Sequence[str] = (), bases: S
         published: Names of published tables to set beside them.
         bases: Models to set before the runs, which are then compared with the first of them; see
             :func:`fmicl_text.report.base.read_base`.
+        output: Where results of base models are kept; default the first run.
+        show_progress: Draw progress bars on standard error while a base model is measured.
 
     Raises:
-        InputError: A folder is no run, a file in it is broken, or a table or a base model is unknown.
+        InputError: A folder is no run, a file in it is broken, a table is unknown, or a base model cannot be measured.
     """
     figures = [figure for name in published for figure in load_published(name)]
     runs = read_runs(list(folders))
-    subjects = [*(read_base(base, runs) for base in bases), *runs]
-    pairs = [(run, subjects[0]) for run in subjects[1:]]
-    pairs += [
-        (run, begun) for run in runs if (begun := run.begun()) and begun.first.results is not subjects[0].first.results
-    ]
+    measured = [read_base(name, runs, output or folders[0], show_progress) for name in dict.fromkeys(bases)]
+    subjects = [*measured, *runs]
+    pairs = [(subject, subjects[0]) for subject in subjects[1:]]
+    shown = {id(subject.first.results) for subject in subjects[:1]}
+    pairs += [(run, begun) for run in runs if (begun := run.begun()) and id(begun.first.results) not in shown]
     return Report(subjects, [comparison for run, other in pairs for comparison in compare(run, other)], figures)
+
+
+def check_place(folder: Path, overwrite: bool) -> None:
+    """Raise an InputError if a report may not be written to a folder; links there are replaced, never followed."""
+    path = folder / "report.html"
+    if (path.exists() or path.is_symlink()) and not overwrite:
+        raise InputError(f"{path} is there already; --overwrite replaces it, --output FOLDER puts it elsewhere")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; the report needs a folder")
 
 
 def write_report(report: Report, folder: Path, overwrite: bool = False) -> Path:
@@ -62,11 +85,8 @@ def write_report(report: Report, folder: Path, overwrite: bool = False) -> Path:
     Raises:
         InputError: A report is there already and ``overwrite`` is not set.
     """
+    check_place(folder, overwrite)
     path = folder / "report.html"
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} is there already; --overwrite replaces it, --output FOLDER puts it elsewhere")
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file; the report needs a folder")
     page = Page(
         report.runs,
         report.comparisons,
@@ -75,7 +95,7 @@ def write_report(report: Report, folder: Path, overwrite: bool = False) -> Path:
         differences=list(comparison_pictures(report.comparisons)),
         geometry=list(geometry_pictures(report.runs)),
     )
-    if path.exists():
+    if path.exists() or path.is_symlink():
         for file in folder.glob("report-*.png"):  # of the report that is replaced
             file.unlink()
     write_text(path, render(page))

@@ -19,11 +19,13 @@ class Results:
 
     Attributes:
         by_title: Title -> result.
+        files: Title -> the file of the result.
         items: Title -> :attr:`Score.key` -> what each item scored.
         unknown: Names of files that hold something else.
     """
 
     by_title: dict[str, Result] = field(default_factory=dict)
+    files: dict[str, Path] = field(default_factory=dict)
     items: dict[str, dict[str, Parts]] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
 
@@ -55,7 +57,6 @@ def read_results(folder: Path, before: bool) -> Results:
         InputError: A file is damaged, or two are results of the same.
     """
     results = Results()
-    seen: dict[str, Path] = {}
     paths = [path for path in sorted((folder / "results").rglob("*.json")) if path.name.startswith(_BEFORE) == before]
     items = {items_file(path) for path in paths}
     for path in paths:
@@ -67,9 +68,10 @@ def read_results(folder: Path, before: bool) -> Results:
             results.unknown.append(path.name)
             continue
         name = title(result)
-        if name in seen:
-            raise InputError(f"{path} and {seen[name]} are both results of {name}: which is meant? Move one away")
-        seen[name] = path
+        if name in results.files:
+            other = results.files[name]
+            raise InputError(f"{path} and {other} are both results of {name}: which is meant? Move one away")
+        results.files[name] = path
         results.by_title[name] = result
         results.items[name] = read_items(path, result)
     return results

@@ -199,7 +199,7 @@ def test_broken_items_are_named(tmp_path, change):
     items = json.loads((FORMAT_1 / "sts.items.json").read_text())
     items["items"]["A"][0] |= change
     (tmp_path / "sts.items.json").write_text(json.dumps(items))
-    with pytest.raises(InputError, match="items.A.0") as caught:
+    with pytest.raises(InputError, match=r"items\.A\.0") as caught:
         read_items(file, read_result(FORMAT_1 / "sts.json"))
     assert "sts.items.json" in str(caught.value)
 
