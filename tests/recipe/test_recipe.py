@@ -55,7 +55,7 @@ def test_defaults(write):
     recipe = load_recipe(write(MINIMAL))
     assert recipe.model.head == "none" and recipe.model.pooling is None
     assert recipe.data.views == "columns" and recipe.data.split == "train"
-    assert recipe.evaluate.during == "stsb-dev" and recipe.evaluate.every_steps == 125 and recipe.evaluate.after == []
+    assert recipe.evaluate.during == "auto" and recipe.evaluate.every_steps == 125 and recipe.evaluate.after == []
     assert recipe.seeds == [42] and recipe.train == {}
     assert recipe.loss.arguments() == {}
 
@@ -259,7 +259,7 @@ def test_samples_may_hold_out_their_own_rows(write):
 def test_a_suite_may_be_a_file(write, tmp_path):
     suite = tmp_path / "mine.yaml"
     suite.write_text("tasks: []")
-    assert load_recipe(write(MINIMAL), [f"evaluate.after=[{suite}]"]).evaluate.after == [str(suite)]
+    assert load_recipe(write(MINIMAL), [f"evaluate.after=[{suite}]"]).evaluate.after[0].name == str(suite)
     (tmp_path / "sts7.yaml").write_text("tasks: []")
     (found,) = problems(write(MINIMAL), f"evaluate.after=[sts7, {tmp_path}/sts7.yaml]")
     assert "evaluate.after: has something twice" in found, "their results would be one file"
@@ -320,7 +320,11 @@ def test_overrides(write):
         ],
     )
     assert recipe.loss.arguments() == {"kernel": "gaussian", "sigma": 0.1, "mu": 1.0}
-    assert (recipe.evaluate.after, recipe.data.rows, recipe.name) == (["sts7"], 100, "2024-01-31")
+    assert ([asked.name for asked in recipe.evaluate.after], recipe.data.rows, recipe.name) == (
+        ["sts7"],
+        100,
+        "2024-01-31",
+    )
     assert recipe.model.revision is None
 
 
