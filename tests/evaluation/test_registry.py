@@ -182,7 +182,7 @@ def test_what_cannot_be_asked_for_is_refused_in_words(asked, problem, given):
 
 
 def test_a_metric_belongs_to_what_chooses_a_checkpoint(given):
-    with pytest.raises(ValueError, match="belongs in evaluate.during"):
+    with pytest.raises(ValueError, match="belongs in evaluate"):
         EvaluateSection.model_validate({"after": [{"name": "heldout", "metric": "mrr@10"}]})
 
 

@@ -474,7 +474,7 @@ recipes = st.fixed_dictionaries(
             ),
         ),
         "evaluate": st.fixed_dictionaries(
-            {"during": st.sampled_from([None, "stsb-dev"])}, optional={"before": st.booleans(), "data": optional(texts)}
+            {"during": st.sampled_from([None, "auto", "stsb-dev"])}, optional={"before": st.booleans(), "data": optional(texts)}
         ),
         "seeds": st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=4, unique=True),
     },
@@ -560,7 +560,7 @@ def test_shipped_recipes_have_simcses_values(name):
         "head": head,
     }
     assert recipe.loss.arguments() == {"kernel": "cosine", "temperature": 0.05}
-    assert (recipe.evaluate.during, recipe.evaluate.every_steps) == ("stsb-dev", 125)
+    assert (recipe.evaluate.during.name, recipe.evaluate.every_steps) == ("stsb-dev", 125)
 
 
 def test_names_of_recipes():
