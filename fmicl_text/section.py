@@ -16,6 +16,8 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+KeyPath = tuple[str | int, ...]
+"""The keys and list indices that lead to a value."""
 Conflict = tuple[tuple[str | int, ...], str]
 """Where, from the section on, and what is impossible there."""
 
@@ -42,6 +44,11 @@ class Section(BaseModel):
     def conflicts(self) -> Iterator[Conflict]:
         """Yield every impossible combination of values that are fine by themselves."""
         yield from ()
+
+    @classmethod
+    def written_at(cls, value: Any) -> dict[str, KeyPath]:
+        """Return where in ``value`` those keys were written that an older spelling has elsewhere."""
+        return {}
 
     @model_validator(mode="after")
     def _refuse_conflicts(self) -> Self:

@@ -40,7 +40,7 @@ from fmicl_text.core import (
     ntxent,
     spectral,
 )
-from fmicl_text.core.objectives import dv
+from fmicl_text.core.objectives import fmicl_dv as dv
 
 
 def unit(*sizes: int, dimension: int = 4, seed: int = 0, spread: float = 1.0) -> list[Tensor]:

@@ -18,7 +18,7 @@ from torch.nn.functional import normalize
 
 from fmicl_text import ContextualInfoNCELoss, FMICLLoss, InfoNCELoss
 from fmicl_text.core import infonce
-from fmicl_text.losses.features import text_ids
+from fmicl_text.losses.identities import identities_of_features as text_ids
 from fmicl_text.losses.queue import MomentumQueue
 
 ROWS = 5
@@ -125,7 +125,7 @@ def test_texts_that_come_back_do_not_meet_themselves_in_the_queue():
 @given(size=st.integers(1, 9), pushes=st.lists(st.integers(1, 6), max_size=6))
 def test_the_oldest_leave(size: int, pushes: list[int]):
     """Like a deque of limited length, whatever the sizes of batches."""
-    queue = MomentumQueue(MeanOfTokens(), None, size, momentum=0.9)
+    queue = MomentumQueue(MeanOfTokens(), None, size, momentum=0.9, dimensions=DIMENSIONS)
     model: deque[tuple[float, int, int]] = deque(maxlen=size)
     counter = 0.0
     for rows in pushes:

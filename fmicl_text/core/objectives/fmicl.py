@@ -8,11 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fmicl_text.core.alpha import Alpha, require_weight
 from fmicl_text.core.batch import Batch, Terms, objective
 from fmicl_text.core.devices import row_mean
-from fmicl_text.core.divergences import KL, Divergence
+from fmicl_text.core.divergence import Divergence
+from fmicl_text.core.divergences.kl import DIVERGENCE as KL
 from fmicl_text.core.kernels import GaussianKernel, Kernel
-from fmicl_text.core.objectives.alpha import Alpha, require_weight
 from fmicl_text.core.reduce import pair_mean
 
 _LARGEST = 1e30

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from fmicl_text.core.batch import Batch, Terms, objective
 from fmicl_text.core.devices import row_mean
-from fmicl_text.core.divergences import KL, Divergence
+from fmicl_text.core.divergence import Divergence
+from fmicl_text.core.divergences.kl import DIVERGENCE as KL
 from fmicl_text.core.kernels import GaussianKernel, Kernel
 from fmicl_text.core.pairs import Block
 from fmicl_text.core.reduce import log_pair_mean, pair_mean
