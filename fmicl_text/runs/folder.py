@@ -15,8 +15,8 @@ from filelock import FileLock, Timeout
 
 from fmicl_text.errors import InputError
 from fmicl_text.files import read_json, sync, write_json, write_text
-from fmicl_text.recipe.schema import Recipe
 from fmicl_text.recipe.file import dump_recipe, load_recipe
+from fmicl_text.recipe.schema import Recipe
 from fmicl_text.versions import versions
 
 LOCK = ".lock"

@@ -31,7 +31,7 @@ from fmicl_text.training.inputs import Inputs, load_inputs
 from fmicl_text.training.interruption import Interruption
 from fmicl_text.training.measure import measure_after, measure_before
 from fmicl_text.training.memory import keep_memory
-from fmicl_text.training.processes import in_first_process, processes
+from fmicl_text.training.processes import in_first_process, lost_contact, processes
 from fmicl_text.training.provenance import changes, provenance
 from fmicl_text.training.results import TrainResult
 from fmicl_text.training.trainer import ContrastiveTrainer
@@ -91,6 +91,11 @@ def train(
             result = _run(recipe, inputs, folder, origin, folder if resume else repeats, interruption)
         except OSError as error:
             raise RunFailedError(f"{error}; to go on, when that is mended: {_resume_command(folder)}") from error
+        except RuntimeError as error:
+            if not processes().use_distributed or not lost_contact(error):
+                raise
+            # Whatever started the processes says which one failed, and why: one message is enough.
+            raise SystemExit(1) from error
         except StreamError as error:
             raise InputError(
                 [*_found(inputs, error), f"to go on, when that is mended: {_resume_command(folder)}"]
@@ -111,16 +116,26 @@ def _run(
     folders = {seed: folder / f"seed-{seed}" if several else folder for seed in recipe.seeds}
     if earlier is not None and processes().is_main_process:
         _say_changes(earlier, origin)
+    if recipe.evaluate.before:
+        _say_phase("measuring the base model")
     before = measure_before(recipe, inputs, RunFolder(folder)) if recipe.evaluate.before else {}
     results = []
     for seed, place in folders.items():
         if not _is_finished(RunFolder(place)):
+            _say_phase(f"training with seed {seed} in {place}")
             _fit(recipe, inputs, seed, RunFolder(place), origin, interruption)
+        if recipe.evaluate.after:
+            _say_phase(f"measuring {RunFolder(place).model}")
         results.append(measure_after(recipe, inputs, seed, RunFolder(place)))
     result = TrainResult(folder, before, results)
     if several:
         in_first_process(lambda: write_json(folder / "summary.json", result.summary()))
     return result
+
+
+def _say_phase(what: str) -> None:
+    if processes().is_main_process:
+        logger.info(what)
 
 
 def _say_changes(earlier: Path, origin: dict[str, Any]) -> None:
