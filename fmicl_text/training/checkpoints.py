@@ -36,27 +36,29 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix(PREFIX))
 
 
-def seal(folder: Path, best: int | None = None) -> None:
-    """Record what a complete checkpoint or model consists of, once all of it is on the disk.
+def seal(checkpoint: Path, best: int | None = None) -> None:
+    """Record what a complete checkpoint consists of, once all of it is on the disk.
 
     Args:
-        folder: Its folder.
+        checkpoint: Its folder.
         best: Step of the best checkpoint so far, which a resumed run needs as well.
     """
-    files = {}
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        sync(file)
-        files[file.relative_to(folder).as_posix()] = _fingerprint(file)
-    for subfolder in (path for path in folder.rglob("*") if path.is_dir()):
-        sync(subfolder)
-    write_json(folder / SEAL, {"best": best, "files": files})
-    sync(folder)
-    sync(folder.parent)
+    write_json(checkpoint / SEAL, {"best": best, "files": fingerprints(checkpoint)})
+    sync(checkpoint)
+    sync(checkpoint.parent)
 
 
-def is_sealed(folder: Path) -> bool:
-    """Return whether a checkpoint or model was written to its end."""
-    return (folder / SEAL).is_file()
+def fingerprints(folder: Path) -> dict[str, Any]:
+    """Return the size and the SHA-256 of each file in a folder, by name, when all of them are on the disk."""
+    entries = sorted(folder.rglob("*"))
+    for entry in (*entries, folder):
+        sync(entry)
+    return {file.relative_to(folder).as_posix(): _fingerprint(file) for file in entries if file.is_file()}
+
+
+def is_sealed(checkpoint: Path) -> bool:
+    """Return whether a checkpoint was written to its end."""
+    return (checkpoint / SEAL).is_file()
 
 
 def best_of(checkpoint: Path) -> int | None:
@@ -65,16 +67,22 @@ def best_of(checkpoint: Path) -> int | None:
     return best
 
 
-def damage(folder: Path) -> str | None:
-    """Return what is wrong with a sealed checkpoint or model, or None if nothing is; every file is read."""
-    if not is_sealed(folder):
+def damage(checkpoint: Path) -> str | None:
+    """Return what is wrong with a sealed checkpoint, or None if nothing is; every file is read."""
+    if not is_sealed(checkpoint):
         return f"has no {SEAL}"
     try:
-        files: dict[str, Any] = read_json(folder / SEAL)["files"]
-        expected = list(files.items())
-    except (InputError, KeyError, TypeError, AttributeError):
+        seal = read_json(checkpoint / SEAL)
+        files: dict[str, Any] = dict(seal["files"])
+        int(seal["best"] or 0)
+    except (InputError, ValueError, KeyError, TypeError):
         return f"has a broken {SEAL}"
-    for name, fingerprint in expected:
+    return differences(checkpoint, files)
+
+
+def differences(folder: Path, files: dict[str, Any]) -> str | None:
+    """Return what is wrong with the files of a folder whose fingerprints were recorded, or None if nothing is."""
+    for name, fingerprint in files.items():
         if not (folder / name).is_file():
             return f"lacks {name}"
         if _fingerprint(folder / name) != fingerprint:

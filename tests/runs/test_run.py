@@ -15,15 +15,15 @@ from pathlib import Path
 import pytest
 from datasets import Dataset
 
-from fmicl_text.training import checkpoints
-from fmicl_text.training.callbacks import MetricsFile
 from fmicl_text.cli import main
-from fmicl_text.errors import InputError, RunFailedError, RunInterrupted
-from fmicl_text.training.inputs import Inputs
-from fmicl_text.training.provenance import changes, command_line, fingerprint, provenance
 from fmicl_text.encoders.section import ModelSection
+from fmicl_text.errors import InputError, RunFailedError, RunInterrupted
 from fmicl_text.recipe.file import load_recipe
 from fmicl_text.runs.folder import LOCK, open_run
+from fmicl_text.training import checkpoints
+from fmicl_text.training.callbacks import MetricsFile
+from fmicl_text.training.inputs import Inputs
+from fmicl_text.training.provenance import changes, command_line, fingerprint, provenance
 from fmicl_text.training.train import train
 
 ROWS = [f"the {size} {animal} runs" for size in ("big", "small", "old", "young") for animal in ("dog", "cat", "horse")]
