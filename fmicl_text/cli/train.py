@@ -154,6 +154,9 @@ def _print_plan(console: Console, name: str, plan: Plan) -> None:
         "loss": json.dumps(plan.loss),
         "training": f"{plan.steps:,} steps of {plan.batch} rows on {plan.device}, {plan.precision}",
     }
+    lines["choice"] = f"best checkpoint by {plan.during}"
+    if plan.after:
+        lines["results"] = ", ".join(plan.after)
     if plan.remote_code:
         lines["code"] = "Python code that comes with the model is run (model.trust_remote_code)"
     for key, line in lines.items():
@@ -164,23 +167,30 @@ def _print_result(console: Console, result: TrainResult) -> None:
     """Print the table of scores, where things are, and the Python that uses the model."""
     from rich.table import Table
 
+    from fmicl_text.cli.eval.table import number
     from fmicl_text.training.results import scores
 
-    before, summary = scores(result.before), result.summary()
+    before, after, summary = scores(result.before), scores(result.seeds[0].after), result.summary()
     if summary:
         several = len(result.seeds) > 1
-        console.print(f"{result.folder}, percent", soft_wrap=True)
+        console.print(f"{result.folder}", soft_wrap=True)
         table = Table()
         table.add_column("score")
         if before:
             table.add_column("before", justify="right")
-        table.add_column("after" + ", mean ± sd" * several, justify="right")
+        table.add_column("after, mean ± sd" if several else "after", justify="right")
         if before:
             table.add_column("change", justify="right")
         for name, row in summary.items():
-            after = f"{row['mean']:.2f}" + (f" ± {row['sd']:.2f}" if several else "")
-            cells = [f"{before[name]:.2f}", after, f"{row['mean'] - before[name]:+.2f}"] if before else [after]
-            table.add_row(name, *cells)
+            score = after[name]
+            mean = number(score, row["mean"]) + (f" ± {number(score, row['sd'])}" if several else "")
+            cells = [mean]
+            if name in before:
+                change = row["mean"] - before[name].value
+                cells = [number(score, before[name].value), mean, ("+" if change >= 0 else "") + number(score, change)]
+            elif before:
+                cells = ["", mean, ""]
+            table.add_row(f"{name} ({score.unit})" if score.unit else name, *cells)
         console.print(table)
     for seed in result.seeds:
         console.print(f"model    {seed.folder.model}", soft_wrap=True)

@@ -10,20 +10,19 @@ from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformerTrainingArguments
-from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
 from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from fmicl_text.data.streams import Stream
 from fmicl_text.encoders.text import load_encoder
 from fmicl_text.evaluation.embeddings import cpu_has_bfloat16
-from fmicl_text.evaluation.suites import Pairs
 from fmicl_text.recipe.build import build_loss
 from fmicl_text.recipe.schema import Recipe
 from fmicl_text.recipe.trackers import place_tensorboard, require_trackers
 from fmicl_text.runs.folder import RunFolder
 from fmicl_text.training.arguments import check_train_section, refusals
 from fmicl_text.training.callbacks import LastStep, MetricsFile, Progress, ProgressLines
+from fmicl_text.training.criterion import EvaluationInTraining
 from fmicl_text.training.inputs import Inputs
 from fmicl_text.training.trainer import ContrastiveTrainer
 
@@ -61,7 +60,7 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
             args=arguments,
             train_dataset=rows.shuffled(seed, recipe.data.shuffle_buffer) if isinstance(rows, Stream) else rows,
             loss=loss,
-            evaluator=_development_evaluator(inputs.development),
+            evaluator=None if inputs.during is None else EvaluationInTraining(inputs.during),
             callbacks=[MetricsFile(folder.metrics), LastStep()],
         )
     trainer.remove_callback(PrinterCallback)
@@ -94,13 +93,13 @@ def training_arguments(
         "use_cpu": not torch.accelerator.is_available(),
         "disable_tqdm": not sys.stderr.isatty(),
     }
-    if inputs.development is not None:
+    if inputs.during is not None:
         settings |= {
             "eval_strategy": "steps",
             "eval_steps": every,
             "load_best_model_at_end": True,
-            "metric_for_best_model": "stsb-dev_spearman_cosine",
-            "greater_is_better": True,
+            "metric_for_best_model": inputs.during.logged,
+            "greater_is_better": inputs.during.metric.higher_is_better,
         }
     evaluates = "metric_for_best_model" in settings
     check_train_section(recipe.train, evaluates, smallest_batch=1 if recipe.data.columns.negatives else 2)
@@ -128,18 +127,3 @@ def _ends_in_a_lone_row(recipe: Recipe, inputs: Inputs) -> bool:
     default = SentenceTransformerTrainingArguments.per_device_train_batch_size
     batch = recipe.train.get("per_device_train_batch_size", default)
     return not recipe.data.columns.negatives and len(inputs.train) > 1 and len(inputs.train) % batch == 1
-
-
-def _development_evaluator(pairs: Pairs | None) -> EmbeddingSimilarityEvaluator | None:
-    if pairs is None:
-        return None
-    return EmbeddingSimilarityEvaluator(
-        pairs.sentences1,
-        pairs.sentences2,
-        pairs.scores.tolist(),
-        batch_size=128,
-        main_similarity="cosine",
-        similarity_fn_names=["cosine"],
-        name="stsb-dev",
-        write_csv=False,
-    )

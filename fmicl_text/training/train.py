@@ -19,6 +19,7 @@ from fmicl_text import hub
 from fmicl_text.data.stream_batches import StreamError
 from fmicl_text.data.streams import Stream
 from fmicl_text.errors import InputError, RunFailedError, RunInterrupted
+from fmicl_text.evaluation.section import AUTO
 from fmicl_text.files import cannot_write, sync, write_json
 from fmicl_text.recipe.file import load_recipe
 from fmicl_text.recipe.schema import PublishSection, Recipe
@@ -27,6 +28,7 @@ from fmicl_text.runs.plots import plot_training
 from fmicl_text.training.build import build_trainer, check_build, precision
 from fmicl_text.training.callbacks import SaveAfterEpoch
 from fmicl_text.training.checkpoints import differences, fingerprints, newest_sealed, newest_whole
+from fmicl_text.training.criterion import Criterion
 from fmicl_text.training.inputs import Inputs, load_inputs
 from fmicl_text.training.interruption import Interruption
 from fmicl_text.training.measure import measure_after, measure_before
@@ -77,6 +79,8 @@ def train(
     if resume and RunFolder(folder).recipe.is_file():
         begun = load_recipe(RunFolder(folder).recipe)
         recipe = recipe.pinned(begun.model.revision, begun.data.revision)
+        if recipe.evaluate.during == AUTO:  # which was not a default when older runs began
+            recipe = recipe.choosing_by(begun.evaluate.during)
     inputs = load_inputs(recipe)
     check_build(recipe, inputs)
     if recipe.publish.repo is not None:
@@ -229,7 +233,11 @@ def _fit(
                 raise cannot_write("the picture", folder.picture, error) from error
             seconds = round(output.metrics["train_runtime"], 1)
             folder.write_manifest(
-                "done", steps=trainer.state.global_step, seconds=seconds, best=_best(trainer), model_files=files
+                "done",
+                steps=trainer.state.global_step,
+                seconds=seconds,
+                best=_best(trainer, inputs.during),
+                model_files=files,
             )
     except BaseException as error:
         if first:
@@ -239,10 +247,12 @@ def _fit(
         raise
 
 
-def _best(trainer: ContrastiveTrainer) -> dict[str, Any] | None:
-    if trainer.state.best_metric is None:
+def _best(trainer: ContrastiveTrainer, during: Criterion | None) -> dict[str, Any] | None:
+    """Return the step of the best checkpoint and its score, as in ``stsb-dev spearman``."""
+    if trainer.state.best_metric is None or during is None:
         return None
-    return {"step": trainer.state.best_global_step, "stsb-dev spearman": 100 * trainer.state.best_metric}
+    name = f"{during.name} {during.metric.name.lower()}"
+    return {"step": trainer.state.best_global_step, name: during.shown(trainer.state.best_metric)}
 
 
 def _save(model: SentenceTransformer, folder: RunFolder) -> dict[str, Any]:
