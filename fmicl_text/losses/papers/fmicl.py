@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field, PositiveFloat, field_validator
 
 from fmicl_text.losses.objective import Objective, Of, Paper, Variant
 from fmicl_text.section import Conflict
@@ -44,7 +44,14 @@ class FMICL(Objective):
     when = "the default: any batch size, accumulation, many devices; try divergences"
     variants = (
         Variant(
-            "shift: dv",
+            "shift: row",
+            "`mean_i min_v v - T_ii + Σ_j f*(T_ij - v)`, the positive among the candidates; KL: InfoNCE",
+            "row by row, as a log-sum-exp",
+            "pull and push of a row are equal, whatever the encoder's cosines are; an estimate of f-mutual information",
+            "the same; Roulet et al., ICML 2025, [2501.18537](https://arxiv.org/abs/2501.18537)",
+        ),
+        Variant(
+            "shift: batch",
             "`min_v -mean (f'(u_ii) - v) + mean f*(f'(u_ij) - v)`; KL: `-mean r_ii + log mean u_ij`",
             "mean, then a function of it",
             "no `α` to tune; an estimate of f-mutual information",
@@ -72,29 +79,37 @@ class FMICL(Objective):
     """Weight of the negative term; auto keeps it at 1 / mean density ratio of the negative pairs."""
     balance_cosine: Annotated[float, Field(ge=-1, le=1)] | None = None
     """The cosine at which push and pull of a pair balance, alpha = 1 / u(balance_cosine); default 0.1 without alpha."""
-    shift: Literal["dv"] | None = None
-    """In place of alpha: the shift of Donsker and Varadhan, which balances each batch anew."""
-    negatives: Literal["within", "cross", "both"] = "cross"
-    """Which pairs are negatives: among anchors (the paper's), anchors with other rows' positives, or both."""
+    shift: Literal["none", "batch", "row"] = "none"
+    """In place of alpha: what is subtracted from the critic, one number a batch or a row, so that the bound is tight."""
+    critic: Annotated[Literal["paper", "ratio"] | None, Of("shift", {"batch": "paper", "row": "ratio"})] = None
+    """With a shift: the paper's critic f'(u), or the log density ratio itself."""
+    negatives: Literal["within", "cross", "anchor", "both"] = "cross"
+    """Pairs that are negatives: of anchors (within, the paper's), anchor and other positive (cross), both, or all."""
+
+    @field_validator("shift", mode="before")
+    @classmethod
+    def _name_of_a_batch(cls, shift: Any) -> Any:
+        """Read ``dv``, after Donsker and Varadhan, as the shift of a batch, and nothing as none."""
+        return {"dv": "batch", None: "none"}.get(shift, shift) if isinstance(shift, str | None) else shift
 
     @property
     def is_mean(self) -> bool:
         """Unless the batch decides the balance."""
-        return self.shift is None and self.alpha != "auto"
+        return self.shift == "none" and self.alpha != "auto"
 
     def conflicts(self) -> Iterator[Conflict]:
         """There is one balance of the two terms, and a cosine critic has no width to learn."""
         yield from super().conflicts()
         if self.alpha is not None and self.balance_cosine is not None:
             yield ("balance_cosine",), "is another way to give alpha; give one of the two"
-        if self.shift is not None and (self.alpha is not None or self.balance_cosine is not None):
+        if self.shift != "none" and (self.alpha is not None or self.balance_cosine is not None):
             yield ("shift",), "takes the place of alpha and balance_cosine; give one of the three"
         if self.learn_kernel and self.kernel == "cosine-critic":
             yield ("learn_kernel",), "does not go with kernel: cosine-critic, whose temperature is fixed"
 
     def defaults(self) -> dict[str, Any]:
         """Balance push and pull of a pair at cosine 0.1, which means the same for every divergence and width."""
-        balanced = self.alpha is None and self.shift is None
+        balanced = self.alpha is None and self.shift == "none"
         return super().defaults() | ({"balance_cosine": 0.1} if balanced else {})
 
     def parts(self) -> dict[str, nn.Module]:
@@ -105,14 +120,15 @@ class FMICL(Objective):
         divergence = divergence_named(self.divergence, self.order)
         widths: dict[str, Any] = {"sigma": self.sigma, "mu": self.mu, "temperature": self.temperature}
         kernel = kernel_named(self.kernel, **widths, learn=self.learn_kernel, divergence=divergence)
-        check_float32_range(divergence, kernel)
-        weight = {} if self.shift else {"alpha": Alpha(self.alpha, self.balance_cosine)}
+        if self.critic != "ratio":
+            check_float32_range(divergence, kernel)
+        weight = {"alpha": Alpha(self.alpha, self.balance_cosine)} if self.shift == "none" else {}
         return {"kernel": kernel, **weight}
 
     def terms(self, x: Tensor, y: Tensor, **parts_and_batch: Any) -> dict[str, Tensor]:
-        """Return the terms of :func:`fmicl_text.core.fmicl` or of its shifted form."""
-        from fmicl_text.core import divergence_named, fmicl, fmicl_dv
+        """Return the terms of :func:`fmicl_text.core.fmicl`."""
+        from fmicl_text.core import divergence_named, fmicl
 
-        equation = fmicl_dv if self.shift else fmicl
         divergence = divergence_named(self.divergence, self.order)
-        return equation(x, y, divergence=divergence, negatives=self.negatives, **parts_and_batch)
+        settings = {"negatives": self.negatives, "shift": self.shift, "critic": self.critic}
+        return fmicl(x, y, divergence=divergence, **settings, **parts_and_batch)
