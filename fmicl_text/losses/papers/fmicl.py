@@ -80,7 +80,7 @@ class FMICL(Objective):
     balance_cosine: Annotated[float, Field(ge=-1, le=1)] | None = None
     """The cosine at which push and pull of a pair balance, alpha = 1 / u(balance_cosine); default 0.1 without alpha."""
     shift: Literal["none", "batch", "row"] = "none"
-    """In place of alpha: what is subtracted from the critic, one number a batch or a row, so that the bound is tight."""
+    """In place of alpha: subtract from the critic one number for each batch or row, which makes the bound tight."""
     critic: Annotated[Literal["paper", "ratio"] | None, Of("shift", {"batch": "paper", "row": "ratio"})] = None
     """With a shift: the paper's critic f'(u), or the log density ratio itself."""
     negatives: Literal["within", "cross", "anchor", "both"] = "cross"
