@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat
 
+from fmicl_text.core import DIVERGENCES, KERNELS
 from fmicl_text.losses.objective import Objective, Of, Paper, Variant
-from fmicl_text.section import Conflict
+from fmicl_text.section import Conflict, OneOf
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -54,17 +55,19 @@ class FMICL(Objective):
 
     objective: Literal["fmicl"] = "fmicl"
     """Which objective."""
-    divergence: Literal["kl", "js", "pearson", "sh", "tsallis", "vlc", "rkl", "neyman", "jeffreys"] = "kl"
+    divergence: Annotated[str, OneOf(lambda: DIVERGENCES)] = "kl"
     """The f-divergence; the paper rules out rkl, neyman and jeffreys, which are for study."""
     order: Annotated[Annotated[float, Field(gt=1)] | None, Of("divergence", {"tsallis": 2.0})] = None
     """Order of the Tsallis divergence."""
-    kernel: Literal["gaussian", "cosine", "cosine-critic"] = "gaussian"
+    kernel: Annotated[str, OneOf(lambda: KERNELS)] = "gaussian"
     """Density ratio of a pair: the paper's gaussian, cosine (u = exp(s / tau)); cosine-critic is for study."""
-    sigma: Annotated[PositiveFloat | None, Of("kernel", {"gaussian": 0.25})] = None
+    sigma: Annotated[PositiveFloat | None, Of("kernel", {"gaussian": 0.25}, registered=True)] = None
     """Width of the Gaussian kernel; sigma squared is the temperature, and the paper's c is 1 / (2 sigma squared)."""
-    mu: Annotated[Annotated[float, Field(gt=0, le=2)] | None, Of("kernel", {"gaussian": 1.0})] = None
+    mu: Annotated[Annotated[float, Field(gt=0, le=2)] | None, Of("kernel", {"gaussian": 1.0}, registered=True)] = None
     """Density ratio of a coincident pair under the Gaussian kernel."""
-    temperature: Annotated[PositiveFloat | None, Of("kernel", {"cosine": 0.05, "cosine-critic": 1.0})] = None
+    temperature: Annotated[
+        PositiveFloat | None, Of("kernel", {"cosine": 0.05, "cosine-critic": 1.0}, registered=True)
+    ] = None
     """``tau`` of the cosine kernels."""
     learn_kernel: bool = False
     """Whether the width is learned; it starts at the value given."""
