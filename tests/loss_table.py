@@ -64,11 +64,25 @@ LOSS_TABLE: dict[str, Loss] = {
                 ),
             ),
             (
-                {"kernel": "cosine", "temperature": 0.5, "shift": "dv", "divergence": "js"},
+                {"kernel": "cosine", "temperature": 0.5, "shift": "batch", "divergence": "js"},
                 lambda *b, **k: core.fmicl_dv(*b, divergence=core.JS, kernel=CosineKernel(0.5), negatives="cross", **k),
+            ),
+            (
+                {"shift": "row", "divergence": "tsallis", "sigma": 0.5, "negatives": "anchor", "alpha": 2.0},
+                lambda *b, **k: core.fmicl(
+                    *b,
+                    divergence=core.tsallis(),
+                    kernel=GaussianKernel(0.5),
+                    negatives="anchor",
+                    shift="row",
+                    alpha=2.0,
+                    **k,
+                ),
             ),
         ],
         trained={
+            "fmicl-row": {"divergence": "js", "kernel": "cosine", "temperature": 0.3, "shift": "row"} | LEARNED,
+            "fmicl-anchor": {"sigma": 0.6, "alpha": 3.0, "negatives": "anchor"},
             "fmicl": {"sigma": 0.6, "alpha": 3.0} | LEARNED,
             "fmicl-within": {"divergence": "js", "sigma": 0.6, "negatives": "within"},
             "fmicl-both": {"divergence": "pearson", "sigma": 0.8, "negatives": "both"} | LEARNED,
@@ -76,7 +90,7 @@ LOSS_TABLE: dict[str, Loss] = {
             "fmicl-dv": {"sigma": 0.6, "shift": "dv"},
         },
         shown={"divergence": "kl", "kernel": "gaussian", "sigma": 0.25, "mu": 1.0, "balance_cosine": 0.1}
-        | {"negatives": "cross", "learn_kernel": False},
+        | {"negatives": "cross", "learn_kernel": False, "shift": "none"},
         every_setting="divergence: tsallis, order: 1.5, kernel: gaussian, sigma: 0.5, mu: 2, learn_kernel: true, "
         "alpha: 2, negatives: both",
         paper=("Yiwei Lu", "f-{MICL}"),
@@ -98,7 +112,10 @@ LOSS_TABLE: dict[str, Loss] = {
                 {"divergence": "pearson", "kernel": "cosine", "temperature": 0.01},
                 "(critic|penalty) of divergence 'pearson' .* take a wider kernel",
             ),
-            ({"shift": "dv", "alpha": 2.0}, "shift takes the place of alpha and balance_cosine"),
+            ({"shift": "dv", "balance_cosine": 0.2}, "shift balances the terms by itself"),
+            ({"shift": "row", "alpha": "auto"}, "shift balances the terms by itself"),
+            ({"shift": "row", "alpha": 0}, "alpha must be above 0 with a shift"),
+            ({"critic": "ratio"}, "critic belongs to shift: batch or row, got shift: none"),
             ({"shift": "js"}, 'shift must be .* got "js"'),
             ({"kernel": "cosine-critic", "learn_kernel": True}, "learn_kernel does not go with"),
         ],

@@ -283,7 +283,9 @@ class Objective(Section):
         flat = flattened(value)
         if flat.twice:
             problems = [
-                InitErrorDetails(type=refused(f"is given twice, also as {'.'.join(map(str, path))}"), loc=(name,), input=0)
+                InitErrorDetails(
+                    type=refused(f"is given twice, also as {'.'.join(map(str, path))}"), loc=(name,), input=0
+                )
                 for name, path in flat.twice.items()
             ]
             raise ValidationError.from_exception_data(cls.__name__, problems)

@@ -299,6 +299,10 @@ def test_model_card_entries_are_what_was_given(tiny_encoder, name: str, argument
 
 
 def test_model_card_entries_of_variants(tiny_encoder):
+    assert (
+        FMICLLoss(tiny_encoder, shift="dv").get_config_dict()
+        == FMICLLoss(tiny_encoder, shift="batch").get_config_dict()
+    )
     tsallis = FMICLLoss(tiny_encoder, "tsallis", region=Region(0.2)).get_config_dict()
     assert tsallis["order"] == 2.0 and (tsallis["region"], tsallis["region_outer"]) == ("ball", 0.2)
     mixed = LOSSES["kernel-infonce"](tiny_encoder, kernel="exponential", mix="losses").get_config_dict()
@@ -398,7 +402,7 @@ def test_micro_batches_of_a_mean_have_the_gradient_of_the_batch_on_average(name:
     whole = gradient(tuple(range(6)))
     drawn = [gradient(rows) for rows in combinations(range(6), 3)]
     same = torch.allclose(torch.stack(drawn).mean(dim=0), whole, rtol=1e-9, atol=1e-12)
-    assert same == loss.is_mean == (LOSS_TABLE[name].is_mean and "shift" not in arguments)
+    assert same == loss.is_mean == (LOSS_TABLE[name].is_mean and arguments.get("shift") is None)
 
 
 def test_a_running_average_makes_it_no_mean():

@@ -202,7 +202,7 @@ def test_state_goes_from_one_loss_to_another():
 def test_bad_arguments_and_inputs(tiny_encoder: SentenceTransformer):
     with pytest.raises(ValueError, match="queue must be greater than 0, got 0"):
         InfoNCELoss(MeanOfTokens(), queue=0)
-    with pytest.raises(ValueError, match="momentum must be less than or equal to 1, got 1.5"):
+    with pytest.raises(ValueError, match=r"momentum must be less than or equal to 1, got 1\.5"):
         InfoNCELoss(MeanOfTokens(), queue=4, momentum=1.5)
     with pytest.raises(ValueError, match="queue does not go with contextual-infonce"):
         ContextualInfoNCELoss(MeanOfTokens(), queue=4)

@@ -178,7 +178,7 @@ def test_missing_keys_are_at_their_section(write):
         ("loss={objective: kernel-infonce, gamma: 1}", "loss.gamma: belongs to kernel: exponential"),
         ("loss={objective: kernel-infonce, weight: 1}", "loss.weight: belongs to mix: losses"),
         ("loss={objective: hcl, tau_plus: 1}", "loss.tau_plus: must be less than 1, got 1"),
-        ("loss={objective: fmicl, alpha: 1, shift: dv}", "loss.shift: takes the place of alpha and balance_cosine"),
+        ("loss={objective: fmicl, balance_cosine: 0, shift: dv}", "loss.shift: balances the terms by itself"),
         ("loss={objective: dcl, negatives: {region: ball, inner: 0.1}}", "loss.negatives.inner: belongs to region: r"),
         ("loss={objective: dcl, negatives: {region: ring, inner: 1}}", "loss.negatives.inner: must be less than 1"),
         ("loss={objective: dcl, negatives: within}", "loss.negatives: unknown key"),
@@ -548,7 +548,7 @@ def test_resolved_recipe_is_tidy(write):
         "  streaming: false\n  shuffle_buffer: 10000\n"
         "loss:\n  objective: fmicl\n  gather_across_devices: true\n  divergence: kl\n"
         "  kernel: gaussian\n  sigma: 0.25\n  mu: 1.0\n  learn_kernel: false\n"
-        "  balance_cosine: 0.1\n  negatives: cross\n"
+        "  balance_cosine: 0.1\n  shift: none\n  negatives: cross\n"
         "train: {}\n"
         "evaluate:\n  during: null\n  every_steps: 125\n  before: false\n  after: []\n"
         "seeds:\n- 1\n- 2\n"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat
+from pydantic import BeforeValidator, Field, PositiveFloat
 
 from fmicl_text.core import DIVERGENCES, KERNELS
 from fmicl_text.losses.objective import Objective, Of, Paper, Variant
@@ -13,6 +14,8 @@ from fmicl_text.section import Conflict, OneOf
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from fmicl_text.core import Divergence
 
 PAPER = Paper(
     source="Lu et al., TMLR 2023",
@@ -27,6 +30,10 @@ PAPER = Paper(
 }
 """,
 )
+
+
+def _as_batch(shift: Any) -> Any:
+    return "batch" if shift == "dv" else shift
 
 
 class FMICL(Objective):
@@ -45,7 +52,14 @@ class FMICL(Objective):
     when = "the default: any batch size, accumulation, many devices; try divergences"
     variants = (
         Variant(
-            "shift: dv",
+            "shift: row",
+            "`mean_i min_{v_i} v_i - T_ii + α/n Σ_j f*(T_ij - v_i)` over all n candidates j; KL: InfoNCE less `log n`",
+            "row log-sum-exp, or a root of its kind",
+            "no `α` to tune, pull and push of each row are equal; InfoNCE's counterpart for each divergence",
+            "the same; Roulet et al., ICML 2025, [2501.18537](https://arxiv.org/abs/2501.18537)",
+        ),
+        Variant(
+            "shift: batch",
             "`min_v -mean (f'(u_ii) - v) + mean f*(f'(u_ij) - v)`; KL: `-mean r_ii + log mean u_ij`",
             "mean, then a function of it",
             "no `α` to tune; an estimate of f-mutual information",
@@ -75,47 +89,55 @@ class FMICL(Objective):
     """Weight of the negative term; auto keeps it at 1 / mean density ratio of the negative pairs."""
     balance_cosine: Annotated[float, Field(ge=-1, le=1)] | None = None
     """The cosine at which push and pull of a pair balance, alpha = 1 / u(balance_cosine); default 0.1 without alpha."""
-    shift: Literal["dv"] | None = None
-    """In place of alpha: the shift of Donsker and Varadhan, which balances each batch anew."""
-    negatives: Literal["within", "cross", "both"] = "cross"
-    """Which pairs are negatives: among anchors (the paper's), anchors with other rows' positives, or both."""
+    shift: Annotated[Literal["none", "batch", "row"], BeforeValidator(_as_batch)] = "none"
+    """The constant less which the critic bounds best: one for the batch (also called dv), or one for each anchor (row)."""
+    critic: Annotated[Literal["paper", "ratio"] | None, Of("shift", {"batch": "paper", "row": "ratio"})] = None
+    """A pair's critic under a shift: the paper's f'(u), or ratio: log u, with the cosine kernel cosine / temperature."""
+    negatives: Literal["within", "cross", "both", "anchor"] = "cross"
+    """Pairs of anchors (within, the paper's), anchors with others' positives (cross), those two (anchor), or all."""
 
     @property
     def is_mean(self) -> bool:
         """Unless the batch decides the balance."""
-        return self.shift is None and self.alpha != "auto"
+        return self.shift == "none" and self.alpha != "auto"
 
     def conflicts(self) -> Iterator[Conflict]:
         """There is one balance of the two terms, and a cosine critic has no width to learn."""
         yield from super().conflicts()
         if self.alpha is not None and self.balance_cosine is not None:
             yield ("balance_cosine",), "is another way to give alpha; give one of the two"
-        if self.shift is not None and (self.alpha is not None or self.balance_cosine is not None):
-            yield ("shift",), "takes the place of alpha and balance_cosine; give one of the three"
+        if self.shift != "none" and (self.alpha == "auto" or self.balance_cosine is not None):
+            yield ("shift",), "balances the terms by itself, in place of balance_cosine and alpha: auto"
+        if self.shift != "none" and self.alpha == 0:
+            yield ("alpha",), "must be above 0 with a shift, got 0"
         if self.learn_kernel and self.kernel == "cosine-critic":
             yield ("learn_kernel",), "does not go with kernel: cosine-critic, whose temperature is fixed"
 
     def defaults(self) -> dict[str, Any]:
         """Balance push and pull of a pair at cosine 0.1, which means the same for every divergence and width."""
-        balanced = self.alpha is None and self.shift is None
+        balanced = self.alpha is None and self.shift == "none"
         return super().defaults() | ({"balance_cosine": 0.1} if balanced else {})
 
     def parts(self) -> dict[str, nn.Module]:
         """Return the kernel, and the weight of the negative term unless the shift takes its place."""
-        from fmicl_text.core import Alpha, divergence_named, kernel_named
+        from fmicl_text.core import Alpha, kernel_named
         from fmicl_text.core.objectives.fmicl import check_float32_range
 
-        divergence = divergence_named(self.divergence, self.order)
         widths: dict[str, Any] = {"sigma": self.sigma, "mu": self.mu, "temperature": self.temperature}
-        kernel = kernel_named(self.kernel, **widths, learn=self.learn_kernel, divergence=divergence)
-        check_float32_range(divergence, kernel)
-        weight = {} if self.shift else {"alpha": Alpha(self.alpha, self.balance_cosine)}
-        return {"kernel": kernel, **weight}
+        kernel = kernel_named(self.kernel, **widths, learn=self.learn_kernel, divergence=self._divergence)
+        if self.critic != "ratio":  # which a shift keeps in range
+            check_float32_range(self._divergence, kernel)
+        return {"kernel": kernel} | ({"alpha": Alpha(self.alpha, self.balance_cosine)} if self.shift == "none" else {})
 
     def terms(self, x: Tensor, y: Tensor, **parts_and_batch: Any) -> dict[str, Tensor]:
-        """Return the terms of :func:`fmicl_text.core.fmicl` or of its shifted form."""
-        from fmicl_text.core import divergence_named, fmicl, fmicl_dv
+        """Return the terms of :func:`fmicl_text.core.fmicl`."""
+        from fmicl_text.core import fmicl
 
-        equation = fmicl_dv if self.shift else fmicl
-        divergence = divergence_named(self.divergence, self.order)
-        return equation(x, y, divergence=divergence, negatives=self.negatives, **parts_and_batch)
+        settings = {"negatives": self.negatives, "shift": self.shift, "critic": self.critic}
+        return fmicl(x, y, divergence=self._divergence, **{"alpha": self.alpha} | settings | parts_and_batch)
+
+    @functools.cached_property
+    def _divergence(self) -> Divergence:
+        from fmicl_text.core import divergence_named
+
+        return divergence_named(self.divergence, self.order)
