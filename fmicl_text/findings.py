@@ -73,7 +73,7 @@ def _path(details: ErrorDetails, value: Any, model: type[BaseModel]) -> KeyPath:
     found = False
     for step in location:
         written = section.written_at(value) if section and issubclass(section, Section) else {}
-        keys = (step,) if _has(value, step) else written.get(str(step), ())
+        keys = written.get(str(step), (step,) if _has(value, step) else ())
         found = bool(keys)
         section = _inner(section, step, value)
         for key in keys:

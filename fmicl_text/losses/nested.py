@@ -10,7 +10,7 @@ region=Annealing(Region(0.2), 50)              the same, of the arguments of a l
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from fmicl_text.section import KeyPath
 
@@ -24,42 +24,52 @@ _SECTIONS = {
 _REGIONS = ("ball", "ring")
 
 
-def flattened(settings: Any) -> tuple[Any, dict[str, KeyPath]]:
-    """Return settings in the flat spelling, and where those were written that are elsewhere.
+class Flat(NamedTuple):
+    """Settings in the one spelling.
 
-    What was written twice, in both spellings, is left in its section, where it is an unknown key's value to refuse.
+    Attributes:
+        settings: By name; what is no mapping stays as it is.
+        written: Where those were written that are in a section.
+        twice: Where those were written that are there in the flat spelling, too, which counts.
     """
+
+    settings: Any
+    written: dict[str, KeyPath]
+    twice: dict[str, KeyPath]
+
+
+def flattened(settings: Any) -> Flat:
+    """Return settings in the one spelling there is now."""
+    flat = Flat(settings, {}, {})
     if not isinstance(settings, dict):
-        return settings, {}
-    flat = {key: value for key, value in settings.items() if not _is_section(key, value)}
-    where: dict[str, KeyPath] = {}
+        return flat
+    flat = flat._replace(settings={key: value for key, value in settings.items() if not _is_section(key, value)})
     for key, section in settings.items():
         if _is_section(key, section):
-            _move(section, (key,), key, flat, where)
-    if flat.get("negatives") in _REGIONS and "region" not in flat:
-        flat["region"] = flat.pop("negatives")
-        where["region"] = where.pop("negatives", ("negatives",))
-    if not isinstance(flat.get("region"), str | dict | list | int | float | None):
-        flat |= _of_object(flat["region"])
-    return flat, where
+            _move(section, (key,), key, flat)
+    found = flat.settings
+    if found.get("negatives") in _REGIONS and "region" not in found:
+        found["region"] = found.pop("negatives")
+        flat.written["region"] = flat.written.pop("negatives", ("negatives",))
+    if not isinstance(found.get("region"), str | dict | list | int | float | None):
+        found |= _of_object(found["region"])
+    return flat
 
 
 def _is_section(key: Any, value: Any) -> bool:
     return key in _SECTIONS and isinstance(value, dict)
 
 
-def _move(section: dict[Any, Any], path: KeyPath, kind: str, flat: dict[Any, Any], where: dict[str, KeyPath]) -> None:
+def _move(section: dict[Any, Any], path: KeyPath, kind: str, flat: Flat) -> None:
     for key, value in section.items():
         if kind == "negatives" and _is_section(key, value):
-            _move(value, (*path, key), key, flat, where)
+            _move(value, (*path, key), key, flat)
             continue
         name = _SECTIONS[kind].get(key, key)
-        if name in flat:  # written in both spellings: keep the path as the key, which no setting has
-            name = ".".join(map(str, (*path, key)))
-        flat[name] = value
-        where[name] = (*path, key)
-    if "region_schedule" not in flat and kind == "anneal":
-        flat["region_schedule"] = "linear"
+        (flat.twice if name in flat.settings else flat.written)[name] = (*path, key)
+        flat.settings.setdefault(name, value)
+    if kind == "anneal":
+        flat.settings.setdefault("region_schedule", "linear")
 
 
 def _of_object(region: Any) -> dict[str, Any]:

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveInt, ValidationError, model_validator
+from pydantic_core import InitErrorDetails
 
 from fmicl_text.errors import InputError
 from fmicl_text.findings import explain
 from fmicl_text.losses.nested import flattened
-from fmicl_text.section import Conflict, KeyPath, Section
+from fmicl_text.section import Conflict, KeyPath, Section, refused
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -57,10 +58,12 @@ class Of:
     Attributes:
         choice: The other setting.
         defaults: The default under each choice that has the setting; a function computes it from the objective.
+        registered: Whether it may belong to choices that users have registered, too.
     """
 
     choice: str
     defaults: Mapping[Any, Any]
+    registered: bool = False
 
     def admits(self, chosen: Any) -> bool:
         """Return whether the setting belongs to what was chosen."""
@@ -190,8 +193,12 @@ class Objective(Section):
 
     def conflicts(self) -> Iterator[Conflict]:
         """Refuse settings that belong to a choice that was not made."""
+        known = {choice for _, of in self.dependent() for choice in of.defaults}
         for name, of in self.dependent():
-            if getattr(self, name) is not None and not of.admits(chosen := getattr(self, of.choice)):
+            chosen = getattr(self, of.choice)
+            if of.registered and chosen not in known:
+                continue  # what was registered says itself which settings it takes
+            if getattr(self, name) is not None and not of.admits(chosen):
                 choices = of.choice if ANY in of.defaults else f"{of.choice}: {' or '.join(map(str, of.defaults))}"
                 yield (name,), f"belongs to {choices}" + ("" if chosen is None else f", got {of.choice}: {chosen}")
         if self.region_schedule not in (None, "adaptive") and self.region_steps is None:
@@ -236,7 +243,7 @@ class Objective(Section):
     @classmethod
     def written_at(cls, value: Any) -> dict[str, KeyPath]:
         """Return where settings were written in a section that has an older, nested spelling."""
-        return flattened(value)[1]
+        return flattened(value).written
 
     @classmethod
     def of(cls, label: str, settings: Mapping[str, Any]) -> Self:
@@ -260,7 +267,7 @@ class Objective(Section):
 
     @classmethod
     def instead_of_scale(cls, scale: Any) -> str:
-        """Return which setting is the ``scale`` of ``MultipleNegativesRankingLoss``, by which it multiplies a cosine."""
+        """Return which setting takes the place of the ``scale`` of ``MultipleNegativesRankingLoss``, and its value."""
         said = "scale is MultipleNegativesRankingLoss's name for the inverse of the temperature"
         if not isinstance(scale, int | float) or not 0 < scale < math.inf:
             return f"{said}; this loss has no scale"
@@ -273,7 +280,18 @@ class Objective(Section):
     @model_validator(mode="before")
     @classmethod
     def _flatten(cls, value: Any) -> Any:
-        return flattened(value)[0]
+        flat = flattened(value)
+        if flat.twice:
+            problems = [
+                InitErrorDetails(
+                    type=refused(f"is given twice, also as {'.'.join(map(str, path))}"), loc=(name,), input=0
+                )
+                for name, path in flat.twice.items()
+            ]
+            raise ValidationError.from_exception_data(cls.__name__, problems)
+        if isinstance(flat.settings, dict):
+            return {name: setting for name, setting in flat.settings.items() if setting is not None}
+        return flat.settings
 
     @model_validator(mode="after")
     def _fill_in(self) -> Self:

@@ -12,7 +12,7 @@ from pydantic_core import InitErrorDetails
 
 from fmicl_text.losses import papers
 from fmicl_text.losses.objective import Objective
-from fmicl_text.section import refused
+from fmicl_text.section import one_of, refused
 
 _Declared = TypeVar("_Declared", bound=type[Objective])
 _FIRST = ("fmicl", "infonce")
@@ -76,10 +76,8 @@ def chosen(value: Any) -> type[Objective] | None:
 
 def _unknown(section: dict[Any, Any]) -> InitErrorDetails:
     """Return what is wrong with a section that names no objective there is."""
-    *others, last = objectives()
     if "objective" not in section:
         problem = refused(f"is missing; it is one of {', '.join(objectives())}")
         return InitErrorDetails(type=problem, loc=("objective",), input=section)
-    expected = ", ".join(f"'{name}'" for name in others) + f" or '{last}'"
     given = section["objective"]
-    return InitErrorDetails(type="literal_error", loc=("objective",), input=given, ctx={"expected": expected})
+    return InitErrorDetails(type="literal_error", loc=("objective",), input=given, ctx=one_of(objectives()))

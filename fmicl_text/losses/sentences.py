@@ -250,6 +250,7 @@ def bound(declaration: type[Objective], module: str) -> type[SentenceLoss]:
         parameters.append(inspect.Parameter(name, kind, default=default, annotation=_plain(fields[name].annotation)))
     described = {
         "declaration": declaration,
+        "citation": declaration.paper.bibtex,
         "__doc__": _documentation(declaration, settings),
         "__signature__": inspect.Signature(parameters),
         "__module__": module,

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, field_validator
+from pydantic import BeforeValidator, Field, PositiveFloat
 
+from fmicl_text.core import DIVERGENCES, KERNELS
 from fmicl_text.losses.objective import Objective, Of, Paper, Variant
-from fmicl_text.section import Conflict
+from fmicl_text.section import Conflict, OneOf
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from fmicl_text.core import Divergence
 
 PAPER = Paper(
     source="Lu et al., TMLR 2023",
@@ -26,6 +30,10 @@ PAPER = Paper(
 }
 """,
 )
+
+
+def _as_batch(shift: Any) -> Any:
+    return "batch" if shift == "dv" else shift
 
 
 class FMICL(Objective):
@@ -45,9 +53,9 @@ class FMICL(Objective):
     variants = (
         Variant(
             "shift: row",
-            "`mean_i min_v v - T_ii + Σ_j f*(T_ij - v)`, the positive among the candidates; KL: InfoNCE",
-            "row by row, as a log-sum-exp",
-            "pull and push of a row are equal, whatever the encoder's cosines are; an estimate of f-mutual information",
+            "`mean_i min_{v_i} v_i - T_ii + α/n Σ_j f*(T_ij - v_i)` over all n candidates j; KL: InfoNCE less `log n`",
+            "row log-sum-exp, or a root of its kind",
+            "no `α` to tune, pull and push of each row are equal; InfoNCE's counterpart for each divergence",
             "the same; Roulet et al., ICML 2025, [2501.18537](https://arxiv.org/abs/2501.18537)",
         ),
         Variant(
@@ -61,17 +69,19 @@ class FMICL(Objective):
 
     objective: Literal["fmicl"] = "fmicl"
     """Which objective."""
-    divergence: Literal["kl", "js", "pearson", "sh", "tsallis", "vlc", "rkl", "neyman", "jeffreys"] = "kl"
+    divergence: Annotated[str, OneOf(lambda: DIVERGENCES)] = "kl"
     """The f-divergence; the paper rules out rkl, neyman and jeffreys, which are for study."""
     order: Annotated[Annotated[float, Field(gt=1)] | None, Of("divergence", {"tsallis": 2.0})] = None
     """Order of the Tsallis divergence."""
-    kernel: Literal["gaussian", "cosine", "cosine-critic"] = "gaussian"
+    kernel: Annotated[str, OneOf(lambda: KERNELS)] = "gaussian"
     """Density ratio of a pair: the paper's gaussian, cosine (u = exp(s / tau)); cosine-critic is for study."""
-    sigma: Annotated[PositiveFloat | None, Of("kernel", {"gaussian": 0.25})] = None
+    sigma: Annotated[PositiveFloat | None, Of("kernel", {"gaussian": 0.25}, registered=True)] = None
     """Width of the Gaussian kernel; sigma squared is the temperature, and the paper's c is 1 / (2 sigma squared)."""
-    mu: Annotated[Annotated[float, Field(gt=0, le=2)] | None, Of("kernel", {"gaussian": 1.0})] = None
+    mu: Annotated[Annotated[float, Field(gt=0, le=2)] | None, Of("kernel", {"gaussian": 1.0}, registered=True)] = None
     """Density ratio of a coincident pair under the Gaussian kernel."""
-    temperature: Annotated[PositiveFloat | None, Of("kernel", {"cosine": 0.05, "cosine-critic": 1.0})] = None
+    temperature: Annotated[
+        PositiveFloat | None, Of("kernel", {"cosine": 0.05, "cosine-critic": 1.0}, registered=True)
+    ] = None
     """``tau`` of the cosine kernels."""
     learn_kernel: bool = False
     """Whether the width is learned; it starts at the value given."""
@@ -79,18 +89,12 @@ class FMICL(Objective):
     """Weight of the negative term; auto keeps it at 1 / mean density ratio of the negative pairs."""
     balance_cosine: Annotated[float, Field(ge=-1, le=1)] | None = None
     """The cosine at which push and pull of a pair balance, alpha = 1 / u(balance_cosine); default 0.1 without alpha."""
-    shift: Literal["none", "batch", "row"] = "none"
-    """In place of alpha: subtract from the critic one number for each batch or row, which makes the bound tight."""
+    shift: Annotated[Literal["none", "batch", "row"], BeforeValidator(_as_batch)] = "none"
+    """The constant less which the critic bounds best: one for the batch (also called dv), or one for each anchor (row)."""
     critic: Annotated[Literal["paper", "ratio"] | None, Of("shift", {"batch": "paper", "row": "ratio"})] = None
-    """With a shift: the paper's critic f'(u), or the log density ratio itself."""
-    negatives: Literal["within", "cross", "anchor", "both"] = "cross"
-    """Pairs that are negatives: of anchors (within, the paper's), anchor and other positive (cross), both, or all."""
-
-    @field_validator("shift", mode="before")
-    @classmethod
-    def _name_of_a_batch(cls, shift: Any) -> Any:
-        """Read ``dv``, after Donsker and Varadhan, as the shift of a batch, and nothing as none."""
-        return {"dv": "batch", None: "none"}.get(shift, shift) if isinstance(shift, str | None) else shift
+    """A pair's critic under a shift: the paper's f'(u), or ratio: log u, with the cosine kernel cosine / temperature."""
+    negatives: Literal["within", "cross", "both", "anchor"] = "cross"
+    """Pairs of anchors (within, the paper's), anchors with others' positives (cross), those two (anchor), or all."""
 
     @property
     def is_mean(self) -> bool:
@@ -102,8 +106,10 @@ class FMICL(Objective):
         yield from super().conflicts()
         if self.alpha is not None and self.balance_cosine is not None:
             yield ("balance_cosine",), "is another way to give alpha; give one of the two"
-        if self.shift != "none" and (self.alpha is not None or self.balance_cosine is not None):
-            yield ("shift",), "takes the place of alpha and balance_cosine; give one of the three"
+        if self.shift != "none" and (self.alpha == "auto" or self.balance_cosine is not None):
+            yield ("shift",), "balances the terms by itself, in place of balance_cosine and alpha: auto"
+        if self.shift != "none" and self.alpha == 0:
+            yield ("alpha",), "must be above 0 with a shift, got 0"
         if self.learn_kernel and self.kernel == "cosine-critic":
             yield ("learn_kernel",), "does not go with kernel: cosine-critic, whose temperature is fixed"
 
@@ -114,21 +120,24 @@ class FMICL(Objective):
 
     def parts(self) -> dict[str, nn.Module]:
         """Return the kernel, and the weight of the negative term unless the shift takes its place."""
-        from fmicl_text.core import Alpha, divergence_named, kernel_named
+        from fmicl_text.core import Alpha, kernel_named
         from fmicl_text.core.objectives.fmicl import check_float32_range
 
-        divergence = divergence_named(self.divergence, self.order)
         widths: dict[str, Any] = {"sigma": self.sigma, "mu": self.mu, "temperature": self.temperature}
-        kernel = kernel_named(self.kernel, **widths, learn=self.learn_kernel, divergence=divergence)
-        if self.critic != "ratio":
-            check_float32_range(divergence, kernel)
-        weight = {"alpha": Alpha(self.alpha, self.balance_cosine)} if self.shift == "none" else {}
-        return {"kernel": kernel, **weight}
+        kernel = kernel_named(self.kernel, **widths, learn=self.learn_kernel, divergence=self._divergence)
+        if self.critic != "ratio":  # which a shift keeps in range
+            check_float32_range(self._divergence, kernel)
+        return {"kernel": kernel} | ({"alpha": Alpha(self.alpha, self.balance_cosine)} if self.shift == "none" else {})
 
     def terms(self, x: Tensor, y: Tensor, **parts_and_batch: Any) -> dict[str, Tensor]:
         """Return the terms of :func:`fmicl_text.core.fmicl`."""
-        from fmicl_text.core import divergence_named, fmicl
+        from fmicl_text.core import fmicl
 
-        divergence = divergence_named(self.divergence, self.order)
         settings = {"negatives": self.negatives, "shift": self.shift, "critic": self.critic}
-        return fmicl(x, y, divergence=divergence, **settings, **parts_and_batch)
+        return fmicl(x, y, divergence=self._divergence, **{"alpha": self.alpha} | settings | parts_and_batch)
+
+    @functools.cached_property
+    def _divergence(self) -> Divergence:
+        from fmicl_text.core import divergence_named
+
+        return divergence_named(self.divergence, self.order)

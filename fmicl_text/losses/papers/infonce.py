@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat
 
+from fmicl_text.core import KERNELS
 from fmicl_text.losses.objective import Objective, Of, Paper
+from fmicl_text.section import OneOf
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -36,13 +38,13 @@ class InfoNCE(Objective):
 
     objective: Literal["infonce"] = "infonce"
     """Which objective."""
-    kernel: Literal["cosine", "gaussian"] = "cosine"
+    kernel: Annotated[str, OneOf(lambda: (name for name in KERNELS if name != "cosine-critic"))] = "cosine"
     """cosine, as usual, or gaussian: the same objective with tau = sigma squared."""
-    sigma: Annotated[PositiveFloat | None, Of("kernel", {"gaussian": 0.25})] = None
+    sigma: Annotated[PositiveFloat | None, Of("kernel", {"gaussian": 0.25}, registered=True)] = None
     """Width of the Gaussian kernel."""
-    mu: Annotated[Annotated[float, Field(gt=0, le=2)] | None, Of("kernel", {"gaussian": 1.0})] = None
+    mu: Annotated[Annotated[float, Field(gt=0, le=2)] | None, Of("kernel", {"gaussian": 1.0}, registered=True)] = None
     """Scale of the Gaussian kernel; it cancels in the softmax."""
-    temperature: Annotated[PositiveFloat | None, Of("kernel", {"cosine": 0.05})] = None
+    temperature: Annotated[PositiveFloat | None, Of("kernel", {"cosine": 0.05}, registered=True)] = None
     """``tau`` of the cosine kernel; SimCSE's 0.05."""
     learn_kernel: bool = False
     """Whether the width is learned; it starts at the value given."""
