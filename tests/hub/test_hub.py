@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fmicl_text.hub.figures import figures
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from hypothesis import given
@@ -19,7 +20,6 @@ from safetensors.torch import save_file
 from fmicl_text.errors import InputError
 from fmicl_text.hub.card import model_card
 from fmicl_text.hub.check import check_contents, encoder_files
-from fmicl_text.hub.figures import figures
 from fmicl_text.hub.private import is_local, local_paths, redact, redacted_logs, shorten
 from fmicl_text.hub.source import Source, find_source
 from fmicl_text.hub.stage import stage
