@@ -139,10 +139,11 @@ class EvaluationInTraining(SentenceEvaluator):
 
 
 def _figures(criterion: Criterion, result: Result) -> dict[str, float]:
-    by_key = {score.key: score for score in result.scores}
-    if criterion.key not in by_key:
+    if criterion.key not in {score.key for score in result.scores}:
         raise NoScoreError([f"{task} is missing: {why}" for task, why in result.missing.items()])
-    return {criterion.logged_name(key, score.metric, score.metric_type): _logged(score) for key, score in by_key.items()}
+    return {
+        criterion.logged_name(score.key, score.metric, score.metric_type): _logged(score) for score in result.scores
+    }
 
 
 def _logged(score: Score) -> float:
