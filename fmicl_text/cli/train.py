@@ -42,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="load and check everything, say what would run, write nothing"
     )
+    parser.add_argument(
+        "--time", action="store_true", help="with --dry-run: train a few steps, and estimate how long all would take"
+    )
     parser.add_argument("--resume", action="store_true", help="go on with the run that is in the run folder")
     parser.add_argument("--overwrite", action="store_true", help="delete the run that is in the folder first")
     parser.add_argument(
@@ -83,12 +86,21 @@ def _run(args: argparse.Namespace) -> int:
     recipe = load_recipe(args.recipe if folder is None else folder / "recipe.yaml", args.overrides)
     if args.num_processes is not None and not args.dry_run:
         return _launch(args)
+    if args.time and not args.dry_run:
+        raise InputError("--time goes with --dry-run")
     console = Console(quiet=os.environ.get("RANK", "0") != "0")  # one of several processes speaks
     with Console(stderr=True).status("loading libraries"):
         from fmicl_text.training import train as training
         from fmicl_text.training.plan import plan
     if args.dry_run:
-        _print_plan(console, recipe.name, plan(recipe))
+        planned = plan(recipe)
+        output = args.output or Path("runs") / recipe.name
+        seconds = None
+        if args.time:
+            from fmicl_text.training.timing import seconds_per_step
+
+            seconds = seconds_per_step(recipe)
+        _print_plan(console, recipe.name, planned, output, recipe.seeds, seconds)
     else:
         output = args.output or (folder if args.resume else None)
         result = training.train(recipe, output, resume=args.resume, overwrite=args.overwrite, repeats=folder)
@@ -144,7 +156,7 @@ def _launch(args: argparse.Namespace) -> int:
     return 0
 
 
-def _print_plan(console: Console, name: str, plan: Plan) -> None:
+def _print_plan(console: Console, name: str, plan: Plan, output: Path, seeds: list[int], seconds: float | None) -> None:
     console.print(f"{name} would run:", style="bold")
     columns = ", ".join(plan.columns)
     stream = f"a stream of {columns}, shuffled in a buffer of {plan.buffer:,} rows" if plan.buffer else None
@@ -157,6 +169,11 @@ def _print_plan(console: Console, name: str, plan: Plan) -> None:
     lines["choice"] = f"best checkpoint by {plan.during}"
     if plan.after:
         lines["results"] = ", ".join(plan.after)
+    lines["folder"] = str(output)
+    lines["seeds"] = ", ".join(map(str, seeds))
+    if seconds is not None:
+        total = seconds * plan.steps * len(seeds)
+        lines["time"] = f"about {total / 60:,.1f} min, at {seconds:.2g} s a step, without evaluations"
     if plan.remote_code:
         lines["code"] = "Python code that comes with the model is run (model.trust_remote_code)"
     for key, line in lines.items():

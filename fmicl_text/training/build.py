@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 from sentence_transformers import SentenceTransformerTrainingArguments
 from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
@@ -23,22 +24,30 @@ from fmicl_text.runs.folder import RunFolder
 from fmicl_text.training.arguments import check_train_section, refusals
 from fmicl_text.training.callbacks import LastStep, MetricsFile, Progress, ProgressLines
 from fmicl_text.training.criterion import EvaluationInTraining
+from fmicl_text.training.data_warnings import data_warnings
 from fmicl_text.training.inputs import Inputs
 from fmicl_text.training.trainer import ContrastiveTrainer
 
 logger = logging.getLogger(__name__)
 
 
-def check_build(recipe: Recipe, inputs: Inputs) -> None:
-    """Find out, before anything is written, what encoder, loss and trainer would refuse.
+def check_build(recipe: Recipe, inputs: Inputs) -> ContrastiveTrainer:
+    """Find out, before anything is written, what encoder, loss and trainer would refuse, and what data to warn of.
+
+    Returns:
+        The trainer of the first seed; its output folder is gone.
 
     Raises:
         InputError: They refuse something.
     """
     with tempfile.TemporaryDirectory() as scratch:  # the trainer makes its output folder when it is built
         trainer = build_trainer(recipe, inputs, recipe.seeds[0], RunFolder(Path(scratch)))
+    if isinstance(inputs.train, Dataset):
+        for warning in data_warnings(inputs.train, trainer.args.train_batch_size * trainer.args.world_size):
+            logger.warning(warning)
     if recipe.train.get("bf16") and not trainer.args.bf16:
         logger.warning("this CPU has no bfloat16 instructions: training in float32, which is faster here")
+    return trainer
 
 
 def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) -> ContrastiveTrainer:

@@ -27,7 +27,7 @@ from fmicl_text.runs.folder import RunFolder, open_run
 from fmicl_text.runs.plots import plot_training
 from fmicl_text.training.build import build_trainer, check_build, precision
 from fmicl_text.training.callbacks import SaveAfterEpoch
-from fmicl_text.training.checkpoints import differences, fingerprints, newest_sealed, newest_whole
+from fmicl_text.training.checkpoints import differences, fingerprints, newest_sealed, newest_whole, step_of
 from fmicl_text.training.criterion import Criterion
 from fmicl_text.training.inputs import Inputs, load_inputs
 from fmicl_text.training.interruption import Interruption
@@ -258,7 +258,7 @@ def _best(trainer: ContrastiveTrainer, during: Criterion | None) -> dict[str, An
 def _weights_step(trainer: ContrastiveTrainer) -> int | None:
     """Return the step whose weights the trainer has now: that of the best checkpoint, if it was loaded at the end."""
     loaded = trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint is not None
-    return trainer.state.best_global_step if loaded else trainer.state.global_step
+    return step_of(Path(trainer.state.best_model_checkpoint)) if loaded else trainer.state.global_step
 
 
 def _save(model: SentenceTransformer, folder: RunFolder) -> dict[str, Any]:
