@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
+import shlex
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from fmicl_text.errors import InputError
+from fmicl_text.errors import InputError, RunFailedError
 
 if TYPE_CHECKING:
     from fmicl_text.cli.console import Console
@@ -37,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="load and check everything, say what would run, write nothing"
     )
+    parser.add_argument(
+        "--time", action="store_true", help="with --dry-run: train a few steps, and estimate how long all would take"
+    )
     parser.add_argument("--resume", action="store_true", help="go on with the run that is in the run folder")
     parser.add_argument("--overwrite", action="store_true", help="delete the run that is in the folder first")
     parser.add_argument(
@@ -45,10 +53,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="train in N processes on this machine, one for each GPU; as `accelerate launch -m fmicl_text train`",
     )
+    volume = parser.add_mutually_exclusive_group()
+    volume.add_argument("-v", "--verbose", action="store_true", help="show what the libraries log, too")
+    volume.add_argument("-q", "--quiet", action="store_true", help="show warnings, errors and the result alone")
 
 
 def run(args: argparse.Namespace) -> int:
     """Train, and print what came out."""
+    with _logging(args.verbose, args.quiet):
+        return _run(args)
+
+
+@contextmanager
+def _logging(verbose: bool, quiet: bool) -> Iterator[None]:
+    """Show on standard error what the package logs: phases and progress as well as warnings."""
+    logger = logging.getLogger(None if verbose else "fmicl_text")
+    handler, level = logging.StreamHandler(sys.stderr), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def _run(args: argparse.Namespace) -> int:
     from fmicl_text.cli.console import Console
     from fmicl_text.recipe.file import load_recipe
 
@@ -56,12 +86,21 @@ def run(args: argparse.Namespace) -> int:
     recipe = load_recipe(args.recipe if folder is None else folder / "recipe.yaml", args.overrides)
     if args.num_processes is not None and not args.dry_run:
         return _launch(args)
+    if args.time and not args.dry_run:
+        raise InputError("--time goes with --dry-run")
     console = Console(quiet=os.environ.get("RANK", "0") != "0")  # one of several processes speaks
     with Console(stderr=True).status("loading libraries"):
         from fmicl_text.training import train as training
         from fmicl_text.training.plan import plan
     if args.dry_run:
-        _print_plan(console, recipe.name, plan(recipe))
+        planned = plan(recipe)
+        output = args.output or Path("runs") / recipe.name
+        seconds = None
+        if args.time:
+            from fmicl_text.training.timing import seconds_per_step
+
+            seconds = seconds_per_step(recipe)
+        _print_plan(console, recipe.name, planned, output, recipe.seeds, seconds)
     else:
         output = args.output or (folder if args.resume else None)
         result = training.train(recipe, output, resume=args.resume, overwrite=args.overwrite, repeats=folder)
@@ -91,7 +130,7 @@ def _launch(args: argparse.Namespace) -> int:
         command += ["--set", override]
     if args.output is not None:
         command += ["--output", str(args.output)]
-    command += [f"--{flag}" for flag in ("resume", "overwrite") if getattr(args, flag)]
+    command += [f"--{flag}" for flag in ("resume", "overwrite", "verbose", "quiet") if getattr(args, flag)]
     here = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -101,17 +140,23 @@ def _launch(args: argparse.Namespace) -> int:
         run_id=uuid4().hex,
         max_restarts=0,
     )
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the messages are below
     try:
         elastic_launch(here, sys.executable)(*command)
     except ChildFailedError as error:
-        _, failure = error.get_first_failure()
-        return failure.exitcode if failure.exitcode > 0 else 1  # negative: ended by a signal
+        rank, failure = error.get_first_failure()
+        if failure.exitcode > 0:
+            return failure.exitcode
+        folder = args.output or (Path(args.recipe) if args.resume else None)
+        again = f"; to go on: fmicl train --resume {shlex.quote(str(folder or 'FOLDER'))}"
+        name = signal.Signals(-failure.exitcode).name
+        raise RunFailedError(f"process {rank} of {args.num_processes} was ended by {name}{again}") from None
     except SignalException as error:  # which the processes were sent too, and have answered
         return 128 + error.sigval
     return 0
 
 
-def _print_plan(console: Console, name: str, plan: Plan) -> None:
+def _print_plan(console: Console, name: str, plan: Plan, output: Path, seeds: list[int], seconds: float | None) -> None:
     console.print(f"{name} would run:", style="bold")
     columns = ", ".join(plan.columns)
     stream = f"a stream of {columns}, shuffled in a buffer of {plan.buffer:,} rows" if plan.buffer else None
@@ -124,6 +169,11 @@ def _print_plan(console: Console, name: str, plan: Plan) -> None:
     lines["choice"] = f"best checkpoint by {plan.during}"
     if plan.after:
         lines["results"] = ", ".join(plan.after)
+    lines["folder"] = str(output)
+    lines["seeds"] = ", ".join(map(str, seeds))
+    if seconds is not None:
+        total = seconds * plan.steps * len(seeds)
+        lines["time"] = f"about {total / 60:,.1f} min, at {seconds:.2g} s a step, without evaluations"
     if plan.remote_code:
         lines["code"] = "Python code that comes with the model is run (model.trust_remote_code)"
     for key, line in lines.items():

@@ -10,15 +10,17 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, Field, JsonValue
+from pydantic import AfterValidator, Field, JsonValue, PlainValidator, SerializeAsAny
 
 from fmicl_text.data.section import DataSection
 from fmicl_text.encoders.section import ModelSection
 from fmicl_text.evaluation.kind import Evaluation
 from fmicl_text.evaluation.kinds.heldout import Heldout
 from fmicl_text.evaluation.section import EvaluateSection
-from fmicl_text.recipe.losses import LossSections
-from fmicl_text.recipe.training_arguments import check_training_arguments
+from fmicl_text.findings import SectionOf
+from fmicl_text.losses.objective import Objective
+from fmicl_text.losses.registry import chosen, declared
+from fmicl_text.recipe.training_arguments import check_training_arguments, training_arguments_model
 from fmicl_text.section import Conflict, Section, refused
 
 _OfTheHub = TypeVar("_OfTheHub", ModelSection, DataSection)
@@ -91,9 +93,13 @@ class Recipe(Section):
     """The encoder to start from."""
     data: DataSection
     """What to train on."""
-    loss: Annotated[LossSections, Field(discriminator="objective")]
-    """The objective."""
-    train: Annotated[dict[str, JsonValue], AfterValidator(check_training_arguments)] = {}
+    loss: Annotated[SerializeAsAny[Objective], PlainValidator(declared), SectionOf(chosen)]
+    """The objective and its settings."""
+    train: Annotated[
+        dict[str, JsonValue],
+        AfterValidator(check_training_arguments),
+        SectionOf(lambda _: training_arguments_model()),
+    ] = {}
     """Any field of SentenceTransformerTrainingArguments, except output_dir and seed."""
     evaluate: EvaluateSection = EvaluateSection()
     """What to measure, and when."""

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from fmicl_text.data.streams import Stream
 from fmicl_text.recipe.schema import Recipe
-from fmicl_text.runs.folder import RunFolder
-from fmicl_text.training.build import build_trainer, precision
+from fmicl_text.training.build import check_build, precision
 from fmicl_text.training.inputs import load_inputs
 
 
@@ -44,8 +41,7 @@ def plan(recipe: Recipe) -> Plan:
         InputError: As :func:`fmicl_text.training.train.train`.
     """
     inputs = load_inputs(recipe)
-    with tempfile.TemporaryDirectory() as scratch:  # the trainer makes its output folder when it is built
-        trainer = build_trainer(recipe, inputs, recipe.seeds[0], RunFolder(Path(scratch)))
+    trainer = check_build(recipe, inputs)
     arguments = trainer.args
     *_, steps = trainer.set_initial_training_values(arguments, trainer.get_train_dataloader())
     rows = inputs.train

@@ -27,13 +27,13 @@ from fmicl_text.runs.folder import RunFolder, open_run
 from fmicl_text.runs.plots import plot_training
 from fmicl_text.training.build import build_trainer, check_build, precision
 from fmicl_text.training.callbacks import SaveAfterEpoch
-from fmicl_text.training.checkpoints import differences, fingerprints, newest_sealed, newest_whole
+from fmicl_text.training.checkpoints import differences, fingerprints, newest_sealed, newest_whole, step_of
 from fmicl_text.training.criterion import Criterion
 from fmicl_text.training.inputs import Inputs, load_inputs
 from fmicl_text.training.interruption import Interruption
 from fmicl_text.training.measure import measure_after, measure_before
 from fmicl_text.training.memory import keep_memory
-from fmicl_text.training.processes import in_first_process, processes
+from fmicl_text.training.processes import in_first_process, lost_contact, processes
 from fmicl_text.training.provenance import changes, provenance
 from fmicl_text.training.results import TrainResult
 from fmicl_text.training.trainer import ContrastiveTrainer
@@ -95,6 +95,11 @@ def train(
             result = _run(recipe, inputs, folder, origin, folder if resume else repeats, interruption)
         except OSError as error:
             raise RunFailedError(f"{error}; to go on, when that is mended: {_resume_command(folder)}") from error
+        except RuntimeError as error:
+            if not processes().use_distributed or not lost_contact(error):
+                raise
+            # Whatever started the processes says which one failed, and why: one message is enough.
+            raise SystemExit(1) from error
         except StreamError as error:
             raise InputError(
                 [*_found(inputs, error), f"to go on, when that is mended: {_resume_command(folder)}"]
@@ -115,16 +120,26 @@ def _run(
     folders = {seed: folder / f"seed-{seed}" if several else folder for seed in recipe.seeds}
     if earlier is not None and processes().is_main_process:
         _say_changes(earlier, origin)
+    if recipe.evaluate.before:
+        _say_phase("measuring the base model")
     before = measure_before(recipe, inputs, RunFolder(folder)) if recipe.evaluate.before else {}
     results = []
     for seed, place in folders.items():
         if not _is_finished(RunFolder(place)):
+            _say_phase(f"training with seed {seed} in {place}")
             _fit(recipe, inputs, seed, RunFolder(place), origin, interruption)
+        if recipe.evaluate.after:
+            _say_phase(f"measuring {RunFolder(place).model}")
         results.append(measure_after(recipe, inputs, seed, RunFolder(place)))
     result = TrainResult(folder, before, results)
     if several:
         in_first_process(lambda: write_json(folder / "summary.json", result.summary()))
     return result
+
+
+def _say_phase(what: str) -> None:
+    if processes().is_main_process:
+        logger.info(what)
 
 
 def _say_changes(earlier: Path, origin: dict[str, Any]) -> None:
@@ -243,7 +258,7 @@ def _best(trainer: ContrastiveTrainer, during: Criterion | None) -> dict[str, An
 def _weights_step(trainer: ContrastiveTrainer) -> int | None:
     """Return the step whose weights the trainer has now: that of the best checkpoint, if it was loaded at the end."""
     loaded = trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint is not None
-    return trainer.state.best_global_step if loaded else trainer.state.global_step
+    return step_of(Path(trainer.state.best_model_checkpoint)) if loaded else trainer.state.global_step
 
 
 def _save(model: SentenceTransformer, folder: RunFolder) -> dict[str, Any]:

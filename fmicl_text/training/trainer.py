@@ -22,7 +22,9 @@ from fmicl_text.data.stream_batches import StreamBatches, stream_loader
 from fmicl_text.errors import RunFailedError
 from fmicl_text.files import cannot_write
 from fmicl_text.losses import NonFiniteEmbeddings
+from fmicl_text.losses.identities import IdentityCollator
 from fmicl_text.training import checkpoints
+from fmicl_text.training.first_steps import FirstSteps
 from fmicl_text.training.library import load_weights
 from fmicl_text.training.log_sums import LogSums
 from fmicl_text.training.loss_state import contrastive_losses, load_losses, save_losses, save_queues
@@ -68,6 +70,7 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         self._limit: int | None = None  # of the number of checkpoints
         self._epoch = 0
         self._sums = LogSums()
+        self._first_steps = FirstSteps()
         self._stream: StreamBatches | None = None  # what training reads, if that is a stream
         self._batch_rows: list[Tensor] = []  # of the training step in progress
         self._terms: dict[str, Tensor] = {}  # of the newest loss
@@ -79,6 +82,7 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         """Train as the parent does, from a checkpoint if one is given, or from the newest sealed one if ``True``."""
         self._resumed = self._checkpoint_to_resume(resume_from_checkpoint)
         self._steps_done, self._best, self._written = 0, (None, None), None
+        self._first_steps = FirstSteps()
         if self._resumed is not None:
             state = TrainerState.load_from_json(str(self._resumed / _STATE_FILE))
             self._steps_done = state.global_step
@@ -232,7 +236,7 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
             seed=self.args.seed,
         )
         loader: DataLoader[Any] = self.accelerator.prepare(
-            numbered_loader(dataset, batches, self.data_collator, self._loading())
+            numbered_loader(dataset, batches, IdentityCollator(self.data_collator), self._loading())
         )
         return loader
 
@@ -245,7 +249,9 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         if not args.ignore_data_skip:  # the parent asks for these batches again, and leaves them out
             self._stream.skipped = self._steps_done * args.gradient_accumulation_steps
         no_rows: Any = []
-        settings: DataLoader[Any] = DataLoader(no_rows, collate_fn=self.data_collator, **self._loading())
+        settings: DataLoader[Any] = DataLoader(
+            no_rows, collate_fn=IdentityCollator(self.data_collator), **self._loading()
+        )
         return stream_loader(settings, self._stream, self.accelerator.device)
 
     def _loading(self) -> dict[str, Any]:
@@ -310,6 +316,8 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         self._terms = {name: term.detach() for name, term in loss.items()}
         if self.model.training:
             self._sums.add_terms(loss)
+            if self._resumed is None:
+                self._first_steps.see(loss)
         else:
             super().track_loss_components(loss)
 

@@ -96,7 +96,9 @@ def test_checkpoints_on_another_disk_are_emptied(recipe_file, tmp_path):
         assert (run / "checkpoints").is_symlink() and [path.name for path in disk.iterdir()] == ["other"]
 
 
-@pytest.mark.parametrize("found", [[], [LOCK], [LOCK, f".{MARKER}.abcd_123"], [LOCK, MARKER], [LOCK, MARKER, ".recipe.yaml.abcdefgh"]])
+@pytest.mark.parametrize(
+    "found", [[], [LOCK], [LOCK, f".{MARKER}.abcd_123"], [LOCK, MARKER], [LOCK, MARKER, ".recipe.yaml.abcdefgh"]]
+)
 def test_a_run_killed_before_it_had_a_recipe_leaves_a_usable_folder(recipe_file, tmp_path, found):
     run = tmp_path / "run"
     run.mkdir()
