@@ -69,7 +69,7 @@ def _run(root: Path, path: Path) -> Source:
     several = len(recipe.seeds) > 1
     seeds = [RunFolder(root / f"seed-{seed}") for seed in recipe.seeds] if several else [RunFolder(root)]
     run = RunFolder(path) if path != root else seeds[0]
-    wanted = [folder.result(name) for folder in {run, *seeds} for name in recipe.evaluate.after]
+    wanted = [folder.result(asked.result_name) for folder in {run, *seeds} for asked in recipe.evaluate.after]
     unfinished = [str(folder.path) for folder in seeds if not folder.is_done()]
     unfinished += [str(file) for file in wanted if not file.is_file()]
     if unfinished:

@@ -69,7 +69,13 @@ def public_recipe(recipe: Recipe) -> dict[str, Any]:
 
 
 def _paths(recipe: Recipe) -> list[str]:
-    named = (recipe.model.base, recipe.data.train, recipe.data.heldout, recipe.evaluate.data, *recipe.evaluate.after)
+    named = (
+        recipe.model.base,
+        recipe.data.train,
+        recipe.data.heldout,
+        recipe.evaluate.data,
+        *(asked.name for asked in recipe.evaluate.after),
+    )
     return [path for path in named if path is not None]
 
 

@@ -14,6 +14,8 @@ from pydantic import AfterValidator, Field, JsonValue, PlainValidator, Serialize
 
 from fmicl_text.data.section import DataSection
 from fmicl_text.encoders.section import ModelSection
+from fmicl_text.evaluation.kind import Evaluation
+from fmicl_text.evaluation.kinds.heldout import Heldout
 from fmicl_text.evaluation.section import EvaluateSection
 from fmicl_text.findings import SectionOf
 from fmicl_text.losses.objective import Objective
@@ -104,12 +106,18 @@ class Recipe(Section):
         """Return the recipe with its base model and its data at revisions, except where it names one itself."""
         return self.model_copy(update={"model": _at(self.model, model), "data": _at(self.data, data)})
 
+    def choosing_by(self, during: Evaluation | str | None) -> Recipe:
+        """Return the recipe with another ``evaluate.during``."""
+        return self.model_copy(update={"evaluate": self.evaluate.model_copy(update={"during": during})})
+
     def conflicts(self) -> Iterator[Conflict]:
         """Seeds differ, and what is asked of the evaluation is there to be evaluated."""
         if len(set(self.seeds)) < len(self.seeds):
             yield ("seeds",), f"must differ, got {self.seeds}"
-        if "heldout" in self.evaluate.after and self.data.heldout is None:
-            yield ("evaluate", "after"), "heldout needs data.heldout, the pairs to hold out"
+        if self.data.heldout is None:
+            for key, asked in (("after", self.evaluate.after), ("during", [self.evaluate.during])):
+                if any(isinstance(one, Heldout) for one in asked):
+                    yield ("evaluate", key), "heldout needs data.heldout, the pairs to hold out"
         if self.evaluate.during is None and self.train.get("load_best_model_at_end"):
             yield ("train", "load_best_model_at_end"), "needs evaluate.during, the score that says which is best"
         if self.data.streaming:

@@ -16,7 +16,10 @@ from fmicl_text.training.inputs import load_inputs
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would do; ``rows`` is None for a stream, ``buffer`` for all else."""
+    """What a run would do; ``rows`` is None for a stream, ``buffer`` for all else.
+
+    ``during`` says which score chooses the checkpoint and why, ``after`` names what is measured at the end.
+    """
 
     rows: int | None
     buffer: int | None
@@ -30,6 +33,8 @@ class Plan:
     device: str
     precision: str
     remote_code: bool
+    during: str
+    after: list[str]
 
 
 def plan(recipe: Recipe) -> Plan:
@@ -57,4 +62,8 @@ def plan(recipe: Recipe) -> Plan:
         device=str(arguments.device),
         precision=precision(arguments),
         remote_code=recipe.model.trust_remote_code,
+        during=f"{inputs.during.name} {inputs.during.metric.name} ({inputs.choice.why})"
+        if inputs.during
+        else f"none ({inputs.choice.why}): the last checkpoint is kept",
+        after=[asked.name for asked in recipe.evaluate.after],
     )
