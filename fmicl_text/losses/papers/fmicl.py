@@ -90,7 +90,7 @@ class FMICL(Objective):
     balance_cosine: Annotated[float, Field(ge=-1, le=1)] | None = None
     """The cosine at which push and pull of a pair balance, alpha = 1 / u(balance_cosine); default 0.1 without alpha."""
     shift: Annotated[Literal["none", "batch", "row"], BeforeValidator(_as_batch)] = "none"
-    """What is subtracted from the critic to make the bound tight: one number for the batch (dv), or one for each row."""
+    """What is subtracted from the critic to make the bound tight: one number a batch (dv), or one a row."""
     critic: Annotated[Literal["paper", "ratio"] | None, Of("shift", {"batch": "paper", "row": "ratio"})] = None
     """With a shift, the critic of a pair: the paper's f'(u), or the log density ratio itself."""
     negatives: Literal["within", "cross", "both", "anchor"] = "cross"
