@@ -28,10 +28,15 @@ def resource_folder(name: str) -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` so that no reader ever sees half of it.
+    """Write ``text`` to ``path`` as UTF-8; see :func:`write_bytes`."""
+    write_bytes(path, text.encode())
 
-    The text goes to a temporary file in the same folder, is flushed to disk and renamed over ``path``.
-    Missing parent folders are made.
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` so that no reader ever sees half of it.
+
+    The content goes to a temporary file in the same folder, is flushed to disk and renamed over ``path``; a link there
+    is replaced, not followed. Missing parent folders are made.
 
     Raises:
         OSError: If it cannot be written, with the place and the free space there.
@@ -40,8 +45,8 @@ def write_text(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes it private

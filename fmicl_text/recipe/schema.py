@@ -39,6 +39,12 @@ LANGUAGE = "[a-z]{2,3}|multilingual|code"
 def _check_repo(repo: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo, re.ASCII):
         raise refused(f'must be OWNER/NAME, as in "me/my-encoder", got "{repo}"')
+    from huggingface_hub.utils import HFValidationError, validate_repo_id  # a tenth of a second, so only where needed
+
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise refused(f"is no name that the Hub takes: {error}") from None
     return repo
 
 

@@ -49,13 +49,13 @@ def check_train_section(train: dict[str, Any], evaluates: bool, smallest_batch: 
         refuse("resume_from_checkpoint", "is not set in a recipe: `fmicl train --resume` resumes a run")
     if train.get("neftune_noise_alpha") is not None:
         refuse("neftune_noise_alpha", "is for causal language models; sentence encoders do not support it")
+    if train.get("use_liger_kernel"):
+        refuse("use_liger_kernel", "is for causal language models; sentence encoders do not support it")
     if not evaluates:
         if train.get("save_strategy") == "best":
             refuse("save_strategy", f"best {_NEEDS_EVALUATION}")
         if train.get("eval_strategy", "no") != "no":
             refuse("eval_strategy", f"{train['eval_strategy']} {_NEEDS_EVALUATION}")
-        if train.get("load_best_model_at_end"):
-            refuse("load_best_model_at_end", _NEEDS_EVALUATION)
     if problems:
         raise InputError(problems)
 

@@ -37,10 +37,7 @@ def check_build(recipe: Recipe, inputs: Inputs) -> None:
     """
     with tempfile.TemporaryDirectory() as scratch:  # the trainer makes its output folder when it is built
         trainer = build_trainer(recipe, inputs, recipe.seeds[0], RunFolder(Path(scratch)))
-    arguments = trainer.args
-    with refusals(recipe.train):  # optimizers and kernels of packages that are not installed
-        trainer.create_optimizer()
-    if recipe.train.get("bf16") and not arguments.bf16:
+    if recipe.train.get("bf16") and not trainer.args.bf16:
         logger.warning("this CPU has no bfloat16 instructions: training in float32, which is faster here")
 
 
@@ -63,6 +60,7 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
             evaluator=None if inputs.during is None else EvaluationInTraining(inputs.during),
             callbacks=[MetricsFile(folder.metrics), LastStep()],
         )
+        trainer.get_optimizer_cls_and_kwargs(arguments, model)  # whose package may not be installed
     trainer.remove_callback(PrinterCallback)
     if trainer.pop_callback(ProgressCallback) is not None:
         trainer.add_callback(Progress())

@@ -221,20 +221,20 @@ def _fit(
             device=str(trainer.args.device),
             threads=torch.get_num_threads(),
             precision=precision(trainer.args),
+            criterion=trainer.args.metric_for_best_model,
             **origin,
         )
     try:
         output = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         if first:
             files = _save(trainer.model, folder)
-            try:
-                plot_training(trainer.state.log_history, folder.picture, title=recipe.name)
-            except OSError as error:
-                raise cannot_write("the picture", folder.picture, error) from error
+            criterion = trainer.args.metric_for_best_model
+            plot_training(trainer.state.log_history, folder.picture, recipe.name, criterion)
             seconds = round(output.metrics["train_runtime"], 1)
             folder.write_manifest(
                 "done",
                 steps=trainer.state.global_step,
+                weights_step=_weights_step(trainer),
                 seconds=seconds,
                 best=_best(trainer, inputs.during),
                 model_files=files,
@@ -253,6 +253,12 @@ def _best(trainer: ContrastiveTrainer, during: Criterion | None) -> dict[str, An
         return None
     name = f"{during.name} {during.metric.name.lower()}"
     return {"step": trainer.state.best_global_step, name: during.shown(trainer.state.best_metric)}
+
+
+def _weights_step(trainer: ContrastiveTrainer) -> int | None:
+    """Return the step whose weights the trainer has now: that of the best checkpoint, if it was loaded at the end."""
+    loaded = trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint is not None
+    return trainer.state.best_global_step if loaded else trainer.state.global_step
 
 
 def _save(model: SentenceTransformer, folder: RunFolder) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The jobs: a training set each, with a development and a test part that share no text and no group with it.
 
-Sizes are such that a run takes seconds: at most 50 batches of 64 to train on, at most 2,000 texts to encode.
+Sizes are such that a run takes seconds: 40 batches of 64 to train on, at most 2,000 texts to encode.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from eval.benchmarks.default_loss.held_out import HeldOut, Retrieval, Similarity
 from fmicl_text.data.samples import stsb_rows, wikipedia_rows
 
 BATCH_SIZE = 64
-STEPS = 50
+STEPS = 40
 DEV_QUERIES, TEST_QUERIES = 250, 500
 DOCUMENTS = 1000
 """At most so many documents are searched in a test part; half as many in a development part."""
@@ -81,7 +81,7 @@ def build_jobs(data: Path, names: Sequence[str] = ()) -> dict[str, Job]:
 
 
 def pair_job(
-    name: str, kind: str, half: Half, rows: Sequence[Row], *, hard_negatives: bool = False, steps: int = STEPS
+    name: str, kind: str, half: Half, rows: Sequence[Row], *, hard_negatives: bool = False, others: Sequence[str] = ()
 ) -> Job:
     """Return the job of finding the positive of an anchor, among the positives and negatives of other anchors.
 
@@ -95,7 +95,7 @@ def pair_job(
         rows: Rows of ``anchor``, ``positive`` and, or None, ``negative``.
         hard_negatives: Whether the negatives are trained with; then rows without are left out. They are searched in
             any case.
-        steps: Training steps of a run.
+        others: More documents to search, which are right for no query.
     """
     if hard_negatives:
         rows = [row for row in rows if row.get("negative")]
@@ -107,18 +107,18 @@ def pair_job(
     held_out = {key(row[column]) for group in dev + test for row in group for column in ("anchor", "positive")}
     kept = [row for group in train for row in group if not (hard_negatives and key(row["negative"]) in held_out)]
     random.Random(name).shuffle(kept)
-    kept = kept[: steps * BATCH_SIZE]
+    kept = kept[: STEPS * BATCH_SIZE]
     columns = ("anchor", "positive", "negative") if hard_negatives else ("anchor", "positive")
-    seen = {key(text) for row in kept for column in columns for text in [row[column]]}
+    taken = held_out | {key(row[column]) for row in kept for column in columns}
     return Job(
         name=name,
         kind=kind,
         half=half,
-        steps=steps,
+        steps=STEPS,
         train=[[row[column] for row in kept] for column in columns],
         groups=None,
-        dev=_search(dev, DOCUMENTS // 2, seen),
-        test=_search(test, DOCUMENTS, seen),
+        dev=_search(dev, DOCUMENTS // 2, others, taken),
+        test=_search(test, DOCUMENTS, others, taken),
     )
 
 
@@ -139,17 +139,17 @@ def _linked(rows: Sequence[Row]) -> Iterator[list[Row]]:
     yield from groups.values()
 
 
-def _search(groups: Sequence[Sequence[Row]], documents: int, seen: set[str]) -> Retrieval:
-    """One anchor of each group is a query; its positives are right, the other groups' and all negatives are not."""
-    queries, candidates, used = [], {}, set()
+def _search(groups: Sequence[Sequence[Row]], documents: int, others: Sequence[str], taken: set[str]) -> Retrieval:
+    """One anchor of each group is a query; its positives are right, the other groups', negatives and others are not."""
+    queries, candidates = [], {}
     for number, group in enumerate(groups):
         queries.append(group[0]["anchor"])
-        used |= {key(row[column]) for row in group for column in ("anchor", "positive")}
         for row in group[: max(1, documents // len(groups))]:
             candidates.setdefault(row["positive"], number)
-    for negative in (row["negative"] for group in groups for row in group if row.get("negative")):
-        if len(candidates) < documents and key(negative) not in used | seen:
-            candidates.setdefault(negative, -1)
+    negatives = [row["negative"] for group in groups for row in group if row.get("negative")]
+    for text in [*negatives, *others]:
+        if len(candidates) < documents and key(text) not in taken:
+            candidates.setdefault(text, -1)
     return Retrieval(queries, list(range(len(queries))), list(candidates), list(candidates.values()))
 
 
@@ -213,10 +213,12 @@ def dropout_job(name: str, half: Half, texts: Sequence[str], dev: Sequence[Row],
     """Return the job of similarity, learned from single texts by SimCSE's dropout views."""
     held_out = {key(row[column]) for row in [*dev, *test] for column in ("sentence1", "sentence2")}
     kept = [text for text in dict.fromkeys(texts) if key(text) not in held_out][: STEPS * BATCH_SIZE]
-    parts = [
-        Similarity(*([row[c] for row in part] for c in ("sentence1", "sentence2", "score"))) for part in (dev, test)
-    ]
-    return Job(name, "dropout", half, STEPS, [kept], None, *parts)
+    return Job(name, "dropout", half, STEPS, [kept], None, _similarity(dev), _similarity(test))
+
+
+def _similarity(rows: Sequence[Row]) -> Similarity:
+    sentences1, sentences2, scores = ([row[column] for row in rows] for column in ("sentence1", "sentence2", "score"))
+    return Similarity(sentences1, sentences2, scores)
 
 
 # --- the list ---
@@ -263,7 +265,31 @@ def _labels(
 
 def _wikipedia(name: str, data: Path) -> Job:
     rows = [{"anchor": row["description"], "positive": row["summary"]} for row in wikipedia_rows("train")]
-    return pair_job(name, "description", "judge", rows)
+    return pair_job(name, "description", "judge", rows, others=[row["summary"] for row in wikipedia_rows("heldout")])
+
+
+def _simplification(name: str, data: Path) -> Job:
+    """Simplifications in other words: those with most of the words of the original are found by any encoder."""
+    rows = _rows(data / "pairs" / "pairs.parquet")
+    simplified = [row for row in rows if row["source"] == "simplification" and overlap(row) <= 0.3]
+    others = [row["positive"] for row in rows if row["source"] == "wiki_split"][:DOCUMENTS]
+    return pair_job(name, "simplification", "choose", simplified, others=others)
+
+
+def _mrpc(name: str, data: Path) -> Job:
+    """Telling paraphrases from sentences that are nearly so: a positive is found too easily among other documents."""
+    rows = _rows(data / "transfer" / "mrpc.parquet")
+    dev, test = ([row for row in rows if row["split"] == split] for split in ("dev", "test"))
+    held_out = [{**row, "score": float(row["label"])} for row in [*dev, *test[:1000]]]
+    texts = {key(row[column]) for row in held_out for column in ("sentence1", "sentence2")}
+    train = [
+        [row["sentence1"], row["sentence2"]]
+        for row in rows
+        if row["split"] == "train" and row["label"] == 1 and not texts & {key(row["sentence1"]), key(row["sentence2"])}
+    ]
+    columns = [list(column) for column in zip(*train, strict=True)]
+    parts = _similarity(held_out[: len(dev)]), _similarity(held_out[len(dev) :])
+    return Job(name, "paraphrase", "judge", STEPS, columns, None, *parts)
 
 
 def _quickstart(name: str, data: Path) -> Job:
@@ -310,12 +336,12 @@ JOBS: dict[str, Callable[[str, Path], Job]] = {
     "parasci": _pairs("paraphrase", "choose", "parasci_acl", "parasci_arxiv", most_overlap=0.3),
     "webnlg": _pairs("paraphrase", "choose", "webnlg", most_overlap=0.5),
     "nli-triplets": _pairs("inference", "choose", "ling_nli", hard_negatives=True),
-    "simplification": _pairs("simplification", "choose", "simplification", most_overlap=0.5),
+    "simplification": _simplification,
     "questions-of-things": _labels("choose", "trec.parquet", "label_name", lambda row: row["label"] in (0, 2, 5)),
     "opinion": _labels("choose", "cr.parquet"),
     "dropout-everyday": _dropout_everyday,
     "wikiqa": _pairs("question, answer", "judge", "wikiqa"),
-    "mrpc": _pairs("paraphrase", "judge", "mrpc_train"),
+    "mrpc": _mrpc,
     "nli-pairs": _pairs("inference", "judge", "snli_dev_test", "counterfactual_nli"),
     "captions": _pairs("caption", "judge", "multi30k", most_overlap=0.2),
     "wikipedia": _wikipedia,

@@ -18,8 +18,6 @@ from fmicl_text.evaluation.paired import PairedTest, paired_test
 from fmicl_text.evaluation.statistics import holm
 from fmicl_text.files import write_json, write_text
 
-METRICS = {"label": "map"}
-"""Kind of job -> the figure that judges it; of the others, what comes first of the scores they have."""
 RESAMPLES = 4000
 LEVEL = 0.05
 Task = tuple[str, str]
@@ -41,7 +39,7 @@ class Study:
             if run["job"] in jobs:
                 by_task[run["job"], run["start"]][run["objective"]].append(run)
         tuned = [objective.name for objective in OBJECTIVES if objective.role == "tuned"]
-        for task, objectives in by_task.items():
+        for objectives in by_task.values():
             if all(name in objectives for name in tuned):
                 best = max(tuned, key=lambda name: mean(figure(run, "dev") for run in objectives[name]))
                 objectives[TUNED] = objectives[best]
@@ -72,20 +70,15 @@ class Study:
         return [figure(run, part, metric) for run in self.by_task[task].get(objective, [])]
 
     def compare(self, task: Task, a: str, b: str, part: str, metric: str | None = None) -> PairedTest | None:
-        """Test an objective against another on a task, over the seeds that both have; None if there are none."""
-        systems = []
-        runs = self.by_task[task]
-        if not runs.get(a) or not runs.get(b):
+        """Test an objective against another, or the start, over the seeds that both have; None if there are none."""
+        of_a, of_b = ({run["seed"]: run for run in self.by_task[task].get(name, [])} for name in (a, b))
+        if of_a and of_b and b == START:  # it has no seeds: it is the same beside each
+            of_b = dict.fromkeys(of_a, *of_b.values())
+        seeds = sorted(of_a.keys() & of_b.keys())
+        if not seeds:
             return None
-        seeds = {run["seed"] for run in runs[a]} & {run["seed"] for run in runs[b]}
-        for name in (a, b):
-            of_seed = {run["seed"]: run for run in runs[name]}
-            chosen = [of_seed[0]] * len(runs[a]) if name == START else [of_seed[seed] for seed in sorted(seeds)]
-            systems.append([(Items.of(run[part][metric or main_metric(run)]),) for run in chosen])
-        if not systems[0]:
-            return None
-        name = "/".join(task)
-        return paired_test({name: systems[0]}, {name: systems[1]}, RESAMPLES)
+        systems = [[(Items.of(of[s][part][metric or main_metric(of[s])]),) for s in seeds] for of in (of_a, of_b)]
+        return paired_test(*({"": system} for system in systems), RESAMPLES)
 
 
 def main_metric(run: Run) -> str:

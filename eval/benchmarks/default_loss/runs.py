@@ -1,13 +1,14 @@
 """Running the study: every job, start, objective and seed once, by one process or several.
 
-Each process appends its runs to a file of its own, one JSON document a line, so nothing is lost when it is stopped; what
-is there already is not run again.
+Each process appends its runs to a file of its own, one JSON document a line, so nothing is lost when it is stopped.
+Runs that are there already are not repeated.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
+import math
 import multiprocessing
 import os
 import platform
@@ -106,7 +107,7 @@ def plan(
     objectives: Sequence[Objective],
     done: Sequence[Run],
 ) -> list[Unit]:
-    """Return the units with something left to run, seed by seed: a study that is cut short still compares like with like.
+    """Return the units with something left to run, seed by seed, so that a study cut short compares like with like.
 
     Args:
         jobs: Which jobs.
@@ -175,11 +176,14 @@ def run_unit(unit: Unit, setting: Setting) -> None:
                 continue
             try:
                 losses = train(model, loss, data, STARTS[unit.start].learning_rate, dtype)
-                run["losses"] = [losses[0], losses[-1]]
+                run["losses"] = [value if math.isfinite(value) else None for value in (losses[0], losses[-1])]
             except (ValueError, ArithmeticError) as error:  # such as an encoder that has become NaN
                 run["failed"] = f"{type(error).__name__}: {error}"
         for part in PARTS:
-            items = getattr(unit.job, part).items(encode(model, texts[part], dtype))
+            vectors = encode(model, texts[part], dtype)
+            if not vectors.isfinite().all():
+                run["failed"] = run["failed"] or "the encoder gives NaN"
+            items = getattr(unit.job, part).items(vectors)
             run[part] = {name: _document(of_score, run) for name, of_score in items.items()}
         run["seconds"] = round(time.perf_counter() - began, 2)
         with output.open("a", encoding="utf-8") as file:
