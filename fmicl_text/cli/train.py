@@ -48,6 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on with the run that is in the run folder")
     parser.add_argument("--overwrite", action="store_true", help="delete the run that is in the folder first")
     parser.add_argument(
+        "--allow-imports",
+        action="store_true",
+        help="run the Python files that the recipe of a run folder imports; only if you have read them",
+    )
+    parser.add_argument(
         "--num-processes",
         type=int,
         metavar="N",
@@ -83,7 +88,13 @@ def _run(args: argparse.Namespace) -> int:
     from fmicl_text.recipe.file import load_recipe
 
     folder = _run_folder(Path(args.recipe))
-    recipe = load_recipe(args.recipe if folder is None else folder / "recipe.yaml", args.overrides)
+    allowed = folder is None or args.allow_imports
+    recipe = load_recipe(folder / "recipe.yaml" if folder else args.recipe, args.overrides, imports=allowed)
+    if recipe.imports and not allowed:
+        raise InputError(
+            f"{folder}: the recipe of this run imports {', '.join(recipe.imports)}; "
+            "--allow-imports runs that code, if you have read it"
+        )
     if args.num_processes is not None and not args.dry_run:
         return _launch(args)
     if args.time and not args.dry_run:
@@ -130,7 +141,11 @@ def _launch(args: argparse.Namespace) -> int:
         command += ["--set", override]
     if args.output is not None:
         command += ["--output", str(args.output)]
-    command += [f"--{flag}" for flag in ("resume", "overwrite", "verbose", "quiet") if getattr(args, flag)]
+    command += [
+        f"--{flag.replace('_', '-')}"
+        for flag in ("resume", "overwrite", "allow_imports", "verbose", "quiet")
+        if getattr(args, flag)
+    ]
     here = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -176,6 +191,8 @@ def _print_plan(console: Console, name: str, plan: Plan, output: Path, seeds: li
         lines["time"] = f"about {total / 60:,.1f} min, at {seconds:.2g} s a step, without evaluations"
     if plan.remote_code:
         lines["code"] = "Python code that comes with the model is run (model.trust_remote_code)"
+    if plan.imports:
+        lines["imports"] = f"Python code of the recipe is run: {', '.join(plan.imports)}"
     for key, line in lines.items():
         console.print(f"  {key:<10}{line}", soft_wrap=True)
 

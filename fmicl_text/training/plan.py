@@ -30,6 +30,7 @@ class Plan:
     device: str
     precision: str
     remote_code: bool
+    imports: list[str]
     during: str
     after: list[str]
 
@@ -58,6 +59,7 @@ def plan(recipe: Recipe) -> Plan:
         device=str(arguments.device),
         precision=precision(arguments),
         remote_code=recipe.model.trust_remote_code,
+        imports=recipe.imports,
         during=f"{inputs.during.name} {inputs.during.metric.name} ({inputs.choice.why})"
         if inputs.during
         else f"none ({inputs.choice.why}): the last checkpoint is kept",

@@ -108,7 +108,8 @@ outputs: {}
         "recipe.yaml:21: train.output_dir: is not a recipe's to say; give `fmicl train --output FOLDER`",
         "recipe.yaml:22: seeds[1]: must be greater than or equal to 0, got -2",
         'recipe.yaml:22: seeds[2]: must be a valid integer, got "x"',
-        "recipe.yaml:23: outputs: unknown key; known here are name, model, data, loss, train, evaluate, seeds, publish",
+        "recipe.yaml:23: outputs: unknown key; known here are name, model, data, loss, train, evaluate, imports, "
+        "seeds, publish",
         "--set train: write it as KEY=VALUE, for example --set loss.divergence=js",
         '--set evaluate.before=maybe: evaluate.before: must be a valid boolean, got "maybe"',
         '--set loss.divergenc=js: loss.divergenc: unknown key (did you mean "divergence"?)',
@@ -553,6 +554,7 @@ def test_resolved_recipe_is_tidy(write):
         "  balance_cosine: 0.1\n  shift: none\n  negatives: cross\n"
         "train: {}\n"
         "evaluate:\n  during: null\n  every_steps: 125\n  before: false\n  after: []\n"
+        "imports: []\n"
         "seeds:\n- 1\n- 2\n"
         "publish:\n  private: true\n  language: []\n"
     )
