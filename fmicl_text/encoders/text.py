@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fmicl_text.data.samples import minilm_path
 from fmicl_text.encoders.pickles import files_of, refuse_pickles
+from fmicl_text.encoders.revisions import cached_snapshot
 from fmicl_text.encoders.section import ModelSection
 from fmicl_text.errors import InputError
 
@@ -123,11 +124,3 @@ def _listed(repo: str, revision: str | None) -> list[str]:
         return list_repo_files(repo, revision=revision)
     except Exception:  # the error there was says more
         return []
-
-
-def cached_snapshot(repo: str, revision: str | None = None) -> Path:
-    """Return the folder of what loading took from the Hub; it is called as the commit."""
-    from huggingface_hub import snapshot_download
-
-    cache = os.environ.get("SENTENCE_TRANSFORMERS_HOME")
-    return Path(snapshot_download(repo, revision=revision, cache_dir=cache, local_files_only=True))

@@ -14,7 +14,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from fmicl_text import __version__
-from fmicl_text.data.readers import READERS
+from fmicl_text.data.formats import FORMATS, ending
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.suites import load_suite
 from fmicl_text.hub.base_model import BaseModel, as_hub_id, describe_base
@@ -105,7 +105,7 @@ def _datasets(recipe: Recipe) -> list[str] | None:
     source = recipe.data.train
     if match := re.match(r"hf://datasets/([^/@]+/[^/@]+)", source):
         return [match[1]]
-    elsewhere = source.startswith("sample:") or source.lower().endswith(tuple(READERS)) or is_local(source)
+    elsewhere = source.startswith("sample:") or ending(source) in FORMATS or is_local(source)
     return [source] if not elsewhere and as_hub_id(source) else None
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from fmicl_text.data.streams import Stream
 from fmicl_text.encoders.section import ModelSection
 from fmicl_text.encoders.text import locate
+from fmicl_text.files import sha256
 from fmicl_text.hub.private import redact
 from fmicl_text.recipe.schema import Recipe
 from fmicl_text.training.inputs import Inputs
@@ -68,11 +69,11 @@ def stream_fingerprint(stream: Stream) -> dict[str, Any]:
     ``sha256`` is that of a line for each file, in order: the SHA-256 of its content, as ``sha256sum`` writes it. Every
     file is read for it.
     """
-    known: dict[str, Any] = {"rows": None, "columns": list(stream.columns.roles)}
+    known: dict[str, Any] = {"rows": None, "columns": list(stream.columns.used)}
     if stream.revision is not None:
         return known | {"revision": stream.revision}
     files = [Path(file) for file in stream.files]
-    digests = "".join(f"{_digest(file)}\n" for file in files)
+    digests = "".join(f"{sha256(file)}\n" for file in files)
     size = sum(file.stat().st_size for file in files)
     return known | {"files": len(files), "bytes": size, "sha256": hashlib.sha256(digests.encode()).hexdigest()}
 
@@ -84,7 +85,7 @@ def model_fingerprint(section: ModelSection) -> dict[str, Any]:
         return {"revision": _commit(place, section.revision)}
     files = sorted(file for file in Path(place).rglob("*") if file.is_file())
     seen = [file for file in files if not any(part.startswith(".") for part in file.relative_to(place).parts)]
-    return {"sha256": {file.relative_to(place).as_posix(): _digest(file) for file in seen}}
+    return {"sha256": {file.relative_to(place).as_posix(): sha256(file) for file in seen}}
 
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -155,8 +156,3 @@ def _git_commit() -> str | None:
         return subprocess.run(describe, capture_output=True, text=True, check=True, timeout=10).stdout.strip() or None
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

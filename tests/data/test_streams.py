@@ -103,7 +103,7 @@ def test_rows_are_the_first_ones_and_only_they_are_looked_at(here: Path):
         ("a.jsonl", '{"txt": "one"}\n', 'a.jsonl: no column "text" (did you mean "txt"?); there are txt'),
         ("a.jsonl", "", "a.jsonl: the file is empty"),
         ("a.txt", "one\n", "a.txt: training and retrieval need two rows or more, there are 1"),
-        ("a.parquet", "text\n", "a.parquet: not a whole Parquet file"),
+        ("a.parquet", "text\n", "a.parquet: not a complete Parquet file"),
         ("b*.txt", None, "b*.txt: no such file"),
         ("a.json", "[]", "a.json: unknown format"),
     ],
@@ -120,7 +120,7 @@ def test_every_file_is_looked_at_for_its_columns(here: Path):
     (here / "3.parquet").write_bytes((here / "1.parquet").read_bytes()[:100])
     first, second = problems("*.parquet")
     assert first == '2.parquet: no column "text" (did you mean "txt"?); there are txt'
-    assert second.startswith("3.parquet: not a whole Parquet file")
+    assert second.startswith("3.parquet: not a complete Parquet file")
 
 
 def test_the_hub_is_asked_for_one_commit(monkeypatch: pytest.MonkeyPatch):
