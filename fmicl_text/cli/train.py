@@ -6,14 +6,17 @@ import argparse
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from fmicl_text.errors import InputError
+from fmicl_text.files import user_path
 
 if TYPE_CHECKING:
     from fmicl_text.cli.console import Console
+    from fmicl_text.recipe.schema import Recipe
     from fmicl_text.training.plan import Plan
     from fmicl_text.training.results import TrainResult
 
@@ -22,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
         "recipe",
-        help="a recipe's file, the name of a shipped one (see `fmicl recipe list`), or a run folder: its recipe "
-        "repeats the run, and with --resume it is gone on with",
+        help="a recipe's file, the name of a shipped one (see `fmicl recipe list`), a run folder, whose recipe repeats "
+        "the run or with --resume continues it, or a file of texts, for which `fmicl recipe new` writes a recipe",
     )
     parser.add_argument(
         "--set",
@@ -33,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="overrides",
         help="override one key of the recipe, for example --set loss.divergence=js; may be repeated",
     )
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="the run folder; default runs/NAME")
+    parser.add_argument("--output", type=user_path, metavar="FOLDER", help="the run folder; default runs/NAME")
     parser.add_argument(
         "--dry-run", action="store_true", help="load and check everything, say what would run, write nothing"
     )
@@ -51,9 +54,13 @@ def run(args: argparse.Namespace) -> int:
     """Train, and print what came out."""
     from fmicl_text.cli.console import Console
     from fmicl_text.recipe.file import load_recipe
+    from fmicl_text.recipe.new import is_data
 
     folder = _run_folder(Path(args.recipe))
-    recipe = load_recipe(args.recipe if folder is None else folder / "recipe.yaml", args.overrides)
+    if is_data(args.recipe):
+        recipe = _recipe_for(args.recipe, args.overrides)
+    else:
+        recipe = load_recipe(args.recipe if folder is None else folder / "recipe.yaml", args.overrides)
     if args.num_processes is not None and not args.dry_run:
         return _launch(args)
     console = Console(quiet=os.environ.get("RANK", "0") != "0")  # one of several processes speaks
@@ -67,6 +74,17 @@ def run(args: argparse.Namespace) -> int:
         result = training.train(recipe, output, resume=args.resume, overwrite=args.overwrite, repeats=folder)
         _print_result(console, result)
     return 0
+
+
+def _recipe_for(data: str, overrides: list[str]) -> Recipe:
+    """Return the recipe that ``fmicl recipe new`` writes for a file of texts, with overrides."""
+    from fmicl_text.recipe.file import load_recipe
+    from fmicl_text.recipe.new import new_recipe
+
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "recipe.yaml"
+        file.write_text(new_recipe(data), encoding="utf-8")
+        return load_recipe(file, overrides)
 
 
 def _run_folder(source: Path) -> Path | None:
@@ -121,10 +139,14 @@ def _print_plan(console: Console, name: str, plan: Plan) -> None:
         "loss": json.dumps(plan.loss),
         "training": f"{plan.steps:,} steps of {plan.batch} rows on {plan.device}, {plan.precision}",
     }
+    if plan.mining:
+        lines["negatives"] = plan.mining
     if plan.remote_code:
         lines["code"] = "Python code that comes with the model is run (model.trust_remote_code)"
     for key, line in lines.items():
         console.print(f"  {key:<10}{line}", soft_wrap=True)
+    for warning in plan.warnings:
+        console.print(f"  warning   {warning}", soft_wrap=True)
 
 
 def _print_result(console: Console, result: TrainResult) -> None:

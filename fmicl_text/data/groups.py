@@ -77,7 +77,7 @@ def pair_within_groups(rows: Dataset, seed: int, source: str) -> Dataset:
     if alone := [texts for texts in members.values() if len(texts) == 1]:
         example = next(iter(alone[0]))
         logger.warning(
-            "%s: %s of %s groups have only one text, such as %.60r; their %s rows are left out, as they have no positive",
+            "%s: %s of %s groups have only one text, such as %.60r; their %s rows have no positive and are left out",
             source,
             f"{len(alone):,}",
             f"{len(members):,}",

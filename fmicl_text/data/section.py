@@ -104,7 +104,8 @@ class DataSection(Section):
             )
         if self.views != "columns" and self.columns.positive is not None:
             made = "the anchor" if self.views == "dropout" else "the texts of a group"
-            yield ("views",), f"{self.views} makes the positive from {made}; drop columns.positive, or set views: columns"
+            remedy = "drop columns.positive, or set views: columns"
+            yield ("views",), f"{self.views} makes the positive from {made}; {remedy}"
         if self.views == "group" and self.columns.group is None:
             yield ("columns", "group"), "is the column of the label from whose texts pairs are drawn (views: group)"
         if self.heldout is not None and self.views == "dropout":

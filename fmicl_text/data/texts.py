@@ -64,4 +64,5 @@ def complaint(role: str, value: object) -> str:
         return f"has {value!r:.40}, which is no text"
     if not value.strip():
         return "is empty"
-    return "has a NUL character, which is no text" if "\0" in value else "has half of a surrogate pair, which is no text"
+    what = "a NUL character" if "\0" in value else "half of a surrogate pair"
+    return f"has {what}, which is no text"

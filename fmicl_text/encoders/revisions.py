@@ -39,9 +39,7 @@ def visible_files(folder: Path) -> dict[str, Path]:
     """Return the files under a folder by their names relative to it, without hidden files and folders."""
     named = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
     return {
-        name.as_posix(): path
-        for name, path in named.items()
-        if not any(part.startswith(".") for part in name.parts)
+        name.as_posix(): path for name, path in named.items() if not any(part.startswith(".") for part in name.parts)
     }
 
 

@@ -109,6 +109,10 @@ def _datasets(recipe: Recipe) -> list[str] | None:
     return [source] if not elsewhere and as_hub_id(source) else None
 
 
+def _heldout(heldout: float | str | None) -> str | None:
+    return f"{100 * heldout:g}% of the data" if isinstance(heldout, float) else heldout and last_part(heldout)
+
+
 def _eval_result(figure: Figure) -> EvalResult:
     from huggingface_hub import EvalResult
 
@@ -186,7 +190,7 @@ def _training(source: Source, base: BaseModel, model: SentenceTransformer) -> di
         "objective": objective,
         **_loss_rows(loss),
         "data": _data(recipe),
-        "held out": last_part(recipe.data.heldout) if recipe.data.heldout else None,
+        "held out": _heldout(recipe.data.heldout),
         "pairs": "a text encoded twice, with two dropout masks" if recipe.data.views == "dropout" else None,
         "columns": ", ".join(f"{role}: {column}" for role, column in recipe.data.columns.roles.items()),
         "settings": ", ".join(f"{key}: {value}" for key, value in shorten(recipe.train).items()),

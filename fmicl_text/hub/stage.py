@@ -70,7 +70,7 @@ def public_recipe(recipe: Recipe) -> dict[str, Any]:
 
 def _paths(recipe: Recipe) -> list[str]:
     named = (recipe.model.base, recipe.data.train, recipe.data.heldout, recipe.evaluate.data, *recipe.evaluate.after)
-    return [path for path in named if path is not None]
+    return [path for path in named if isinstance(path, str)]
 
 
 def _is_here(model: str) -> bool:

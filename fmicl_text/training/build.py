@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from sentence_transformers import SentenceTransformerTrainingArguments
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
 from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from fmicl_text.data.streams import Stream
+from fmicl_text.data.warnings import data_warnings, require_tokens
 from fmicl_text.encoders.text import load_encoder
+from fmicl_text.encoders.tokens import token_counts
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.embeddings import cpu_has_bfloat16
 from fmicl_text.evaluation.suites import Pairs
@@ -35,10 +38,27 @@ def check_build(recipe: Recipe, inputs: Inputs) -> None:
     Raises:
         InputError: They refuse something.
     """
-    build_loss(recipe, load_encoder(recipe.model))
+    model = load_encoder(recipe.model)
+    build_loss(recipe, model)
     arguments = training_arguments(recipe, inputs, recipe.seeds[0], RunFolder(Path()))
+    for warning in check_rows(recipe, inputs, model, arguments):
+        logger.warning("%s: %s", recipe.data.train, warning)
     if recipe.train.get("bf16") and not arguments.bf16:
         logger.warning("this CPU has no bfloat16 instructions: training in float32, which is faster here")
+
+
+def check_rows(
+    recipe: Recipe, inputs: Inputs, model: SentenceTransformer, arguments: SentenceTransformerTrainingArguments
+) -> list[str]:
+    """Return why rows that are in memory will not train well.
+
+    Raises:
+        InputError: If the encoder makes no token of a text.
+    """
+    if isinstance(inputs.train, Stream):
+        return []
+    require_tokens(inputs.train, partial(token_counts, model), recipe.data)
+    return data_warnings(inputs.train, arguments.train_batch_size * arguments.world_size)
 
 
 def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) -> ContrastiveTrainer:

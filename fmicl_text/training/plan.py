@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fmicl_text.data.mining import described
 from fmicl_text.data.streams import Stream
 from fmicl_text.recipe.schema import Recipe
 from fmicl_text.runs.folder import RunFolder
-from fmicl_text.training.build import build_trainer, precision
+from fmicl_text.training.build import build_trainer, check_rows, precision
 from fmicl_text.training.inputs import load_inputs
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would do; ``rows`` is None for a stream, ``buffer`` for all else."""
+    """What a run would do; ``rows`` is None for a stream, ``buffer`` for all else, ``mining`` without mining."""
 
     rows: int | None
     buffer: int | None
@@ -30,6 +31,8 @@ class Plan:
     device: str
     precision: str
     remote_code: bool
+    mining: str | None
+    warnings: list[str]
 
 
 def plan(recipe: Recipe) -> Plan:
@@ -38,7 +41,7 @@ def plan(recipe: Recipe) -> Plan:
     Raises:
         InputError: As :func:`fmicl_text.training.train.train`.
     """
-    inputs = load_inputs(recipe)
+    inputs = load_inputs(recipe, mine=False)
     with tempfile.TemporaryDirectory() as scratch:  # the trainer makes its output folder when it is built
         trainer = build_trainer(recipe, inputs, recipe.seeds[0], RunFolder(Path(scratch)))
     arguments = trainer.args
@@ -47,7 +50,7 @@ def plan(recipe: Recipe) -> Plan:
     return Plan(
         rows=None if isinstance(rows, Stream) else len(rows),
         buffer=recipe.data.shuffle_buffer if isinstance(rows, Stream) else None,
-        columns=list(recipe.data.columns.roles),
+        columns=list(recipe.data.columns.used) if isinstance(rows, Stream) else rows.column_names,
         parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
         dimensions=trainer.model.get_embedding_dimension(),
         max_seq_length=trainer.model.max_seq_length,
@@ -57,4 +60,6 @@ def plan(recipe: Recipe) -> Plan:
         device=str(arguments.device),
         precision=precision(arguments),
         remote_code=recipe.model.trust_remote_code,
+        mining=described(recipe.data.mine, recipe.model) if recipe.data.mine is not None else None,
+        warnings=check_rows(recipe, inputs, trainer.model, arguments),
     )

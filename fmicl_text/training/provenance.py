@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fmicl_text.data.fingerprints import fingerprint, tuples
 from fmicl_text.data.streams import Stream
+from fmicl_text.encoders.revisions import cached_snapshot, visible_files
 from fmicl_text.encoders.section import ModelSection
 from fmicl_text.encoders.text import locate
 from fmicl_text.files import sha256
@@ -50,19 +51,6 @@ def command_line() -> str:
     return shlex.join(words)
 
 
-def fingerprint(columns: list[str], rows: Iterable[tuple[Any, ...]]) -> dict[str, Any]:
-    """Return the number of rows of a table, its columns, and the SHA-256 of its content.
-
-    Hashed is what a run uses, not the file it was in: a JSON list a row, values in the order of the columns, in UTF-8,
-    each with a line feed.
-    """
-    digest, count = hashlib.sha256(), 0
-    for row in rows:
-        digest.update(json.dumps(row, ensure_ascii=False).encode() + b"\n")
-        count += 1
-    return {"rows": count, "columns": columns, "sha256": digest.hexdigest()}
-
-
 def stream_fingerprint(stream: Stream) -> dict[str, Any]:
     """Return what a stream is known by without reading its rows: the Hub's commit, or the content of its files.
 
@@ -82,10 +70,8 @@ def model_fingerprint(section: ModelSection) -> dict[str, Any]:
     """Return the SHA-256 of each file of a base model's folder, or the Hub's commit that a name stands for."""
     place = locate(section.base)
     if not Path(place).is_dir():
-        return {"revision": _commit(place, section.revision)}
-    files = sorted(file for file in Path(place).rglob("*") if file.is_file())
-    seen = [file for file in files if not any(part.startswith(".") for part in file.relative_to(place).parts)]
-    return {"sha256": {file.relative_to(place).as_posix(): sha256(file) for file in seen}}
+        return {"revision": cached_snapshot(place, section.revision).name}
+    return {"sha256": {name: sha256(file) for name, file in visible_files(Path(place)).items()}}
 
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -123,7 +109,7 @@ def _stream(inputs: Inputs) -> dict[str, dict[str, Any]]:
 def _tables(inputs: Inputs) -> dict[str, tuple[list[str], Iterator[tuple[Any, ...]]]]:
     datasets = {"training": inputs.train, "held-out": inputs.heldout}
     tables = {
-        name: (dataset.column_names, _rows(dataset))
+        name: (dataset.column_names, tuples(dataset))
         for name, dataset in datasets.items()
         if dataset is not None and not isinstance(dataset, Stream)
     }
@@ -131,22 +117,6 @@ def _tables(inputs: Inputs) -> dict[str, tuple[list[str], Iterator[tuple[Any, ..
         rows = zip(pairs.sentences1, pairs.sentences2, pairs.scores.tolist(), strict=True)
         tables["STS-B dev"] = (["sentence1", "sentence2", "score"], rows)
     return tables
-
-
-def _rows(dataset: Any) -> Iterator[tuple[Any, ...]]:
-    for batch in dataset.iter(10_000):
-        yield from zip(*batch.values(), strict=True)
-
-
-def _commit(repo: str, revision: str | None) -> str | None:
-    """Return the commit of a model in the Hub's cache, where loading it has put it."""
-    from huggingface_hub import try_to_load_from_cache
-
-    for file in ("modules.json", "config.json"):
-        path = try_to_load_from_cache(repo, file, revision=revision)
-        if isinstance(path, str) and (commit := re.search(r"/snapshots/([0-9a-f]{40})/", Path(path).as_posix())):
-            return commit[1]
-    return None
 
 
 def _git_commit() -> str | None:
