@@ -23,6 +23,7 @@ _HEAD = 2**20
 """Characters of a tsv that is streamed which decide whether it is quoted."""
 # A field, quoted or without any quote, and the separator after it; possessive, so that no file takes long.
 _FIELD = re.compile(r'(?:"((?:[^"]++|"")*+)"|[^"\t\r\n]*+)(?:\t|\r\n?|\n|\Z)')
+_CUT_OFF = re.compile(r'"(?:[^"]++|"")*+\Z')
 
 
 def read_csv(path: Path, wanted: Sequence[str]) -> Rows:
@@ -36,14 +37,14 @@ def read_tsv(path: Path, wanted: Sequence[str]) -> Rows:
     return _read(path, wanted, text, "\t", csv.QUOTE_MINIMAL if is_quoted(text) else csv.QUOTE_NONE)
 
 
-def csv_columns(path: Path) -> list[str]:
+def csv_columns(path: Path, wanted: Sequence[str]) -> list[str]:
     """Return the header of a csv file, after a look at the first record."""
-    return _columns(path, ",", csv.QUOTE_MINIMAL)
+    return _columns(path, wanted, ",", csv.QUOTE_MINIMAL)
 
 
-def tsv_columns(path: Path) -> list[str]:
+def tsv_columns(path: Path, wanted: Sequence[str]) -> list[str]:
     """Return the header of a tsv file, after a look at the first record."""
-    return _columns(path, "\t", tsv_quoting(path))
+    return _columns(path, wanted, "\t", tsv_quoting(path))
 
 
 def tsv_quoting(path: Path) -> int:
@@ -71,7 +72,7 @@ def is_quoted(text: str, whole: bool = True) -> bool:
     while end < len(text):
         field = _FIELD.match(text, end)
         if field is None:
-            return needed and not whole and text.find("\t", end) == text.find("\n", end) == -1
+            return needed and not whole and _CUT_OFF.match(text, end) is not None
         needed = needed or (field[1] is not None and any(mark in field[1] for mark in '"\t\r\n'))
         end = field.end()
     return needed
@@ -88,12 +89,18 @@ def require_separator(path: Path, wanted: Sequence[str], header: Sequence[str], 
     """
     if wanted and all(column in header for column in wanted):
         return
-    for other, name in _SEPARATORS.items():
+    found = []
+    for other in _SEPARATORS.keys() - {separator}:
         fields = next(csv.reader([separator.join(header)], delimiter=other), [])
-        hidden = wanted and all(column in fields for column in wanted)
-        if other != separator and len(fields) > 1 and (hidden or len(header) == 1):
-            expected = _SEPARATORS[separator]
-            raise InputError(f"{path}, line 1: columns are separated by {name}, not {expected}; {_remedy(path, other)}")
+        as_wanted = bool(wanted) and all(column in fields for column in wanted)
+        if len(fields) > 1 and (as_wanted or len(header) == 1):
+            found.append((as_wanted, len(fields), other))
+    if found:
+        *_, other = max(found)
+        raise InputError(
+            f"{path}, line 1: columns are separated by {_SEPARATORS[other]}, not {_SEPARATORS[separator]}; "
+            f"{_remedy(path, other)}"
+        )
 
 
 def _remedy(path: Path, separator: str) -> str:
@@ -119,11 +126,11 @@ def _read(path: Path, wanted: Sequence[str], text: str, separator: str, quoting:
     return Rows({column: [row[position] for row in rows] for column, position in positions.items()}, lines)
 
 
-def _columns(path: Path, separator: str, quoting: int) -> list[str]:
+def _columns(path: Path, wanted: Sequence[str], separator: str, quoting: int) -> list[str]:
     with open_text(path) as file:
         numbered = _records(path, file, separator, quoting)
         _, header = next(numbered, (1, []))
-        _check_header(path, [], header, separator)
+        _check_header(path, wanted, header, separator)
         line, fields = next(numbered, (2, header))
     _check_width(path, line, fields, header)
     return header

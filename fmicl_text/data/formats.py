@@ -25,14 +25,15 @@ class Format:
 
     Attributes:
         read: Reads the columns that are asked for.
-        columns: Reads the names of all columns from the beginning or the end of a file.
+        columns: Reads the names of all columns from the beginning or the end of a file; the columns that are asked for
+            only help to say what is wrong.
         loader: The loader of ``datasets`` that streams it.
         options: What keeps the loader from changing values.
         options_of: Options that depend on the file.
     """
 
     read: Callable[[Path, Sequence[str]], Rows]
-    columns: Callable[[Path], list[str]]
+    columns: Callable[[Path, Sequence[str]], list[str]]
     loader: str
     options: dict[str, Any] = field(default_factory=dict)
     options_of: Callable[[Path], dict[str, Any]] = lambda path: {}
@@ -85,8 +86,12 @@ def read_file(path: Path, wanted: Sequence[str]) -> Rows:
     return format_of(path).read(path, wanted)
 
 
-def column_names(path: Path) -> list[str]:
+def column_names(path: Path, wanted: Sequence[str] = ()) -> list[str]:
     """Return the names of a file's columns without reading all of it.
+
+    Args:
+        path: The file.
+        wanted: Columns that there should be, if they are known: if they are not there, the message may say why.
 
     Raises:
         InputError: As :func:`read_file`; only the beginning of the file is looked at, or of Parquet its end.
@@ -94,7 +99,7 @@ def column_names(path: Path) -> list[str]:
     if path.is_file() and not path.stat().st_size:
         raise InputError(f"{path}: the file is empty")
     try:
-        return format_of(path).columns(path)
+        return format_of(path).columns(path, wanted)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (OSError, EOFError, UnicodeDecodeError) as error:
@@ -107,4 +112,4 @@ def check_head(path: Path, wanted: Sequence[str]) -> None:
     Raises:
         InputError: As :func:`read_file`.
     """
-    require_columns(wanted, column_names(path), str(path))
+    require_columns(wanted, column_names(path, wanted), str(path))

@@ -18,8 +18,10 @@ def read_txt(path: Path, wanted: Sequence[str]) -> Rows:
     return Rows({"text": lines}, range(1, len(lines) + 1))
 
 
-def txt_columns(path: Path) -> list[str]:
-    """Return the one column that a txt file has."""
+def txt_columns(path: Path, wanted: Sequence[str]) -> list[str]:
+    """Return the one column that a txt file has, if it is a text file."""
+    with open_text(path) as file:
+        file.readline()
     return ["text"]
 
 
@@ -37,7 +39,7 @@ def read_jsonl(path: Path, wanted: Sequence[str]) -> Rows:
     return Rows(columns, range(1, len(lines) + 1))
 
 
-def jsonl_columns(path: Path) -> list[str]:
+def jsonl_columns(path: Path, wanted: Sequence[str]) -> list[str]:
     """Return the keys of the first object of a jsonl file."""
     with open_text(path) as file:
         return list(_parse(file.readline(), f"{path}, line 1"))

@@ -30,7 +30,7 @@ def read_parquet(path: Path, wanted: Sequence[str]) -> Rows:
     return Rows(columns, range(1, table.num_rows + 1), unit="row")
 
 
-def parquet_columns(path: Path) -> list[str]:
+def parquet_columns(path: Path, wanted: Sequence[str]) -> list[str]:
     """Return the columns that the footer of a Parquet file names."""
     return list(_open(path).schema_arrow.names)
 

@@ -98,9 +98,7 @@ def test_the_head_of_a_quoted_tsv_tells_it_too(rows, data):
     csv.writer(file, delimiter="\t", lineterminator="\n").writerows([("h", "g"), ('say "hi"', "x"), *rows])
     text = file.getvalue()
     cut = data.draw(st.integers(len('h\tg\n"say ""hi"""\tx\n'), len(text)))
-    unfinished = text[:cut].rsplit("\n", 1)[-1]
-    if not unfinished.startswith('"') or "\t" not in unfinished:  # an open quote with a tab behind it tells nothing
-        assert is_quoted(text[:cut], whole=False)
+    assert is_quoted(text[:cut], whole=False)
 
 
 def test_a_field_may_be_long(here: Path):
@@ -129,7 +127,7 @@ def test_another_separator_is_told_with_the_remedy(here: Path, name: str, separa
     for problem in problems_both_ways(name):
         assert problem.startswith(f"{name}, line 1: columns are {words}") and remedy in problem
     with pytest.raises(InputError, match=words):
-        column_names(Path(name)) if separator not in "," else read_file(Path(name), ["text"])
+        check_head(Path(name), ["text"])
 
 
 def test_the_remedy_for_semicolons_works_and_changes_no_value(here: Path):
@@ -214,9 +212,17 @@ def test_what_is_not_utf_8(here: Path, suffix: str, content: bytes, problem: str
         ("a.csv", "text\n", "a.csv: training and retrieval need two rows or more, there are 0"),
         ("a.jsonl", '{"text": "a", "text": "b"}\n', 'a.jsonl, line 1: the key "text" appears twice in an object'),
         ("a.jsonl", '["a", "b"]\n', 'a.jsonl, line 1: not a JSON object such as {"text": "..."}'),
-        ("a.jsonl", '[\n{"text": "a"}\n]\n', "a.jsonl, line 1: not JSON: the file is one JSON document; write each row"),
+        (
+            "a.jsonl",
+            '[\n{"text": "a"}\n]\n',
+            "a.jsonl, line 1: not JSON: the file is one JSON document; write each row",
+        ),
         ("a.jsonl", '{\n"text": "a"\n}\n', "a.jsonl, line 1: not JSON: the file is one JSON document; write each row"),
-        ("a.jsonl", '{"text": {"en": "a"}}\n{"text": {"en": "b"}}\n', 'a.jsonl, line 1: column "text" has {\'en\': \'a\'}'),
+        (
+            "a.jsonl",
+            '{"text": {"en": "a"}}\n{"text": {"en": "b"}}\n',
+            "a.jsonl, line 1: column \"text\" has {'en': 'a'}",
+        ),
         ("a.jsonl", '{"text": "a\\u0000"}\n{"text": "b"}\n', 'a.jsonl, line 1: column "text" has a NUL character'),
         ("a.jsonl", f'{{"text": {"9" * 25}}}\n{{"text": 1}}\n', 'a.jsonl, line 1: column "text" has 9999999999'),
         ("a.csv.zip", "PK", "a.csv.zip: unknown format; the name of a file of texts ends in .csv, .tsv, .jsonl"),

@@ -67,7 +67,7 @@ def test_groups_are_the_same_however_they_are_written_and_read(name: str, doc: t
 def test_identities_do_not_depend_on_the_process():
     code = "from fmicl_text.data.groups import identity; print(identity('für 7'))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert int(said) == identity("für 7") == -5208583929227411716 or int(said) == identity("für 7")
+    assert int(said) == identity("für 7") == 2980950776518651488
     assert identity(7) == identity("7") != identity("07")
 
 
@@ -126,7 +126,9 @@ def test_another_seed_makes_other_pairs_and_lone_texts_are_told(caplog: pytest.L
     section = DataSection(train=source, columns=LABELLED, views="group")
     first, again, other = (load_train(section, seed).to_list() for seed in (1, 1, 2))
     assert first == again != other and len(first) == 40
-    assert "a.jsonl: 1 of 3 groups have only one text, such as 'alone here'; their 1 rows have no positive" in caplog.text
+    assert (
+        "a.jsonl: 1 of 3 groups have only one text, such as 'alone here'; their 1 rows have no positive" in caplog.text
+    )
 
 
 pairs = st.lists(st.tuples(texts, texts, st.sampled_from("xyz")), min_size=4, max_size=40)
@@ -159,7 +161,9 @@ def test_the_share_holds_and_does_not_depend_on_order_or_other_rows(caplog: pyte
     rows = [{"question": f"q {i}", "answer": f"a {i}", "doc": i} for i in range(4000)]
     parts = []
     for name, part in (("a.jsonl", rows), ("b.jsonl", rows[::-1]), ("c.jsonl", rows[:2000])):
-        section = DataSection(train=write(name, part), columns=Columns(anchor="question", positive="answer"), heldout=0.1)
+        section = DataSection(
+            train=write(name, part), columns=Columns(anchor="question", positive="answer"), heldout=0.1
+        )
         train, heldout = load_train(section), load_heldout(section)
         assert len(train) + len(heldout) == len(part)
         parts.append(set(heldout["anchor"][:]))
@@ -194,7 +198,9 @@ def test_documents_are_held_out_whole_and_labels_on_both_sides():
 
 def test_a_share_that_leaves_nothing_is_an_error():
     write("a.jsonl", pairs_of(4))
-    with pytest.raises(InputError, match=r"a.jsonl: data.heldout 0.001 of 4 rows .* leaves 4 to train on and 0 held out"):
+    with pytest.raises(
+        InputError, match=r"a.jsonl: data.heldout 0.001 of 4 rows .* leaves 4 to train on and 0 held out"
+    ):
         load_train(DataSection(train="a.jsonl", columns=GROUPED, heldout=0.001))
 
 
@@ -218,7 +224,10 @@ RECIPE = {
         ({"columns": {"anchor": "text", "group": "label"}}, "data.columns: views from columns need a positive column"),
         ({"views": "group"}, "data.views: group makes the positive from the texts of a group"),
         ({"views": "group", "columns": {"anchor": "text"}}, "data.columns.group: is the column of the label"),
-        ({"views": "group", "columns": {"anchor": "t", "group": "l"}, "streaming": True}, "data.views: group needs all"),
+        (
+            {"views": "group", "columns": {"anchor": "t", "group": "l"}, "streaming": True},
+            "data.views: group needs all",
+        ),
         ({"views": "dropout", "columns": {"anchor": "t"}, "heldout": 0.1}, "data.heldout: needs columns.positive"),
         ({"mine": {"num_negatives": 0}}, "data.mine.num_negatives: must be"),
         ({"mine": {"k": 3}}, "data.mine.k: unknown key"),
@@ -237,7 +246,9 @@ def test_what_a_recipe_may_not_ask_for(here: Path, data: dict, problem: str):
 def test_a_recipe_has_its_share_as_a_data_set(here: Path):
     write("a.jsonl", pairs_of(200))
     data = RECIPE["data"] | {"heldout": 0.1}
-    (here / "r.yaml").write_text(json.dumps(RECIPE | {"data": data, "evaluate": {"during": None, "after": ["heldout"]}}))
+    (here / "r.yaml").write_text(
+        json.dumps(RECIPE | {"data": data, "evaluate": {"during": None, "after": ["heldout"]}})
+    )
     inputs = load_inputs(load_recipe("r.yaml"))
     assert inputs.heldout.column_names == ["anchor", "positive"]
     assert len(inputs.train) + len(inputs.heldout) == 200 and len(inputs.heldout) > 5

@@ -112,7 +112,9 @@ def test_too_few_candidates_are_an_error_and_some_are_counted(tiny_encoder, capl
     limit = scores.kthvalue(4, dim=1).values.median().item()
     found = mine_negatives(PAIRS, ANY.model_copy(update={"max_score": limit, "range_max": 36}), tiny_encoder, "a")
     assert 2 <= len(found) < 36
-    assert f"a: data.mine: {36 - len(found)} of 36 pairs are left out, as they have fewer than 3 negatives" in caplog.text
+    assert (
+        f"a: data.mine: {36 - len(found)} of 36 pairs are left out, as they have fewer than 3 negatives" in caplog.text
+    )
 
 
 def test_a_recipe_trains_on_them_and_the_plan_says_so(
