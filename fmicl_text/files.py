@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import shutil
+import stat
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from fmicl_text.errors import InputError
 
 _PACKAGE = Path(__file__).parent
 _CHECKOUT = {"recipes": "recipes", "suites": "eval/suites", "published": "eval/published"}
@@ -38,23 +43,65 @@ def sha256(path: Path) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` so that no reader ever sees half of it.
+    """Write ``text`` to ``path`` as UTF-8; see :func:`write_bytes`."""
+    write_bytes(path, text.encode())
 
-    The text goes to a temporary file in the same folder, is flushed to disk and renamed over ``path``.
-    Missing parent folders are made.
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` so that no reader ever sees half of it.
+
+    The content goes to a temporary file in the same folder, is flushed to disk and renamed over ``path``; a link there
+    is replaced, not followed. Missing parent folders are made.
+
+    Raises:
+        OSError: If it cannot be written, with the place and the free space there.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes it private
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes it private
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise cannot_write(path.name, path.parent, error) from error
+
+
+def _umask() -> int:
+    """Return the process's umask, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or what a folder lists, is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def cannot_write(what: str, path: Path, error: Exception) -> OSError:
+    """Return the error to raise when something cannot be written: what, where, why, and how much space is left.
+
+    Args:
+        what: What was to be written, such as "the model".
+        path: Where; the folder or file need not exist.
+        error: What the system or a library said.
+    """
+    folder = next(place for place in (path, *path.absolute().parents) if place.is_dir())
+    free = shutil.disk_usage(folder).free
+    return OSError(
+        f"{what} cannot be written to {path}: {' '.join(str(error).split())} ({free / 1e6:,.1f} MB free there)"
+    )
 
 
 def write_json(path: Path, document: Any, indent: int | None = 2) -> None:
@@ -63,5 +110,36 @@ def write_json(path: Path, document: Any, indent: int | None = 2) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON document written by :func:`write_json`."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Read a JSON document.
+
+    Raises:
+        InputError: The path is not a regular file that can be read, or its text is not a JSON document: not UTF-8,
+            broken, nested too deeply, or with NaN or infinity, which JSON does not have.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a named pipe would wait for someone to write to it
+            raise InputError(f"{path}: not a regular file, so it cannot be read as JSON")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not JSON: byte {error.start:,} is not UTF-8") from None
+    if not text.strip():
+        raise InputError(f"{path}: not JSON: the file is empty")
+    try:
+        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+    except ValueError as error:  # also of whole numbers with too many digits
+        raise InputError(f"{path}: not JSON: {error}") from None
+    except RecursionError:
+        raise InputError(f"{path}: not a JSON document that fmicl wrote: nested too deeply") from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is too large a number")
+    return number

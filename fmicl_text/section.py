@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Self
 
 from pydantic import (
     BaseModel,
     ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     SerializerFunctionWrapHandler,
     ValidationError,
     model_serializer,
     model_validator,
 )
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, PydanticKnownError, core_schema
 
+KeyPath = tuple[str | int, ...]
+"""The keys and list indices that lead to a value."""
 Conflict = tuple[tuple[str | int, ...], str]
 """Where, from the section on, and what is impossible there."""
 
@@ -23,6 +28,36 @@ Conflict = tuple[tuple[str | int, ...], str]
 def refused(message: str) -> PydanticCustomError:
     """Return an error whose message is shown as it is."""
     return PydanticCustomError("refused", "{message}", {"message": message})
+
+
+def one_of(names: Iterable[str]) -> dict[str, str]:
+    """Return the context of pydantic's ``literal_error`` for names of which a value must be one."""
+    *others, last = names
+    return {"expected": ", ".join(f"'{name}'" for name in others) + f" or '{last}'"}
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Annotates a text that must be one of some names, which are only known when it is read.
+
+    Attributes:
+        names: Returns them.
+    """
+
+    names: Callable[[], Iterable[str]]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Check the name after the type."""
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Return the schema of a choice."""
+        return handler(schema) | {"enum": list(self.names())}
+
+    def _check(self, name: str) -> str:
+        if name not in (names := list(self.names())):
+            raise PydanticKnownError("literal_error", one_of(names))
+        return name
 
 
 def check_revision(revision: str) -> str:
@@ -42,6 +77,11 @@ class Section(BaseModel):
     def conflicts(self) -> Iterator[Conflict]:
         """Yield every impossible combination of values that are fine by themselves."""
         yield from ()
+
+    @classmethod
+    def written_at(cls, value: Any) -> dict[str, KeyPath]:
+        """Return where in ``value`` those keys were written that an older spelling has elsewhere."""
+        return {}
 
     @model_validator(mode="after")
     def _refuse_conflicts(self) -> Self:

@@ -71,7 +71,7 @@ class Repo:
     commits: dict[str, dict[str, File]] = field(default_factory=dict)
     messages: dict[str, str] = field(default_factory=dict)
     heads: dict[str, str] = field(default_factory=dict)
-    pull_requests: int = 0
+    pull_requests: list[str] = field(default_factory=list)  # their titles
 
     def commit(self, branch: str, files: dict[str, File], message: str) -> str:
         listing = json.dumps([len(self.commits), *((name, file.blob) for name, file in sorted(files.items()))])
@@ -218,6 +218,7 @@ class Handler(BaseHTTPRequestHandler):
             r"POST /api/repos/create": self.create,
             r"GET /api/models/(?P<repo>[^/]+/[^/]+)(/revision/(?P<revision>.+))?": self.info,
             r"GET /api/models/(?P<repo>[^/]+/[^/]+)/tree/(?P<revision>.+)": self.tree,
+            r"GET /api/models/(?P<repo>[^/]+/[^/]+)/discussions": self.discussions,
             r"POST /api/models/(?P<repo>[^/]+/[^/]+)/branch/(?P<branch>.+)": self.branch,
             r"POST /api/models/(?P<repo>[^/]+/[^/]+)/preupload/(?P<revision>.+)": self.preupload,
             r"POST /api/models/(?P<repo>[^/]+/[^/]+)/commit/(?P<revision>.+)": self.commit,
@@ -312,6 +313,13 @@ class Handler(BaseHTTPRequestHandler):
             | ({"lfs": file.lfs} if file.large else {})
             for name, file in listed.items()
         ]
+
+    def discussions(self, repo: str) -> Any:
+        titles = self.repo(repo).pull_requests
+        common = {"status": "open", "isPullRequest": True, "createdAt": "2026-01-01T00:00:00.000Z"}
+        common |= {"repo": {"name": repo, "type": "model"}, "author": {"name": "someone"}}
+        listed = [{"num": number, "title": title} | common for number, title in enumerate(titles, 1)]
+        return {"discussions": listed, "start": 0, "count": len(listed)}
 
     def branch(self, repo: str, branch: str) -> Any:
         found = self.repo(repo, write=True)
@@ -410,9 +418,9 @@ class Handler(BaseHTTPRequestHandler):
         pull_request = None
         branch = revision
         if "create_pr" in self.query:
-            found.pull_requests += 1
-            branch = f"refs/pr/{found.pull_requests}"
-            pull_request = f"{self.hub.url}/{repo}/discussions/{found.pull_requests}"
+            found.pull_requests.append(header["value"]["summary"])
+            branch = f"refs/pr/{len(found.pull_requests)}"
+            pull_request = f"{self.hub.url}/{repo}/discussions/{len(found.pull_requests)}"
         sha = found.commit(branch, files, header["value"]["summary"])
         return {
             "commitOid": sha,

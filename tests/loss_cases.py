@@ -5,38 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from loss_table import LOSS_TABLE
 from torch import Tensor, nn
 
-from fmicl_text.losses import LOSSES, ContrastiveLoss
+from fmicl_text.losses import LOSSES, SentenceLoss
 
-LEARNED = {"learn_kernel": True}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "fmicl": ("fmicl", {"sigma": 0.6, "alpha": 3.0} | LEARNED),
-    "fmicl-within": ("fmicl", {"divergence": "js", "sigma": 0.6, "negatives": "within"}),
-    "fmicl-both": ("fmicl", {"divergence": "pearson", "sigma": 0.8, "negatives": "both"} | LEARNED),
-    "fmicl-auto": ("fmicl", {"sigma": 0.6, "alpha": "auto"} | LEARNED),
-    "fmicl-dv": ("fmicl", {"sigma": 0.6, "shift": "dv"}),
-    "infonce": ("infonce", {"temperature": 0.2} | LEARNED),
-    "infonce-symmetric": ("infonce", {"kernel": "gaussian", "sigma": 0.5, "symmetric": True}),
-    "ntxent": ("ntxent", LEARNED),
-    "alignment-uniformity": ("alignment-uniformity", {"power": 1.0}),
-    "spectral": ("spectral", {}),
-    "kernel-infonce": ("kernel-infonce", LEARNED),
-    "kernel-infonce-sum": ("kernel-infonce", {"mix": "sum", "second_temperature": 0.3} | LEARNED),
-    "kernel-infonce-losses": ("kernel-infonce", {"kernel": "exponential", "mix": "losses"} | LEARNED),
-    "kernel-infonce-concatenation": ("kernel-infonce", {"mix": "concatenation"} | LEARNED),
-    "dhel": ("dhel", LEARNED),
-    "kcl": ("kcl", {}),
-    "kcl-log": ("kcl", {"kernel": "log"}),
-    "dcl": ("dcl", LEARNED),
-    "dclw": ("dcl", {"weight_sigma": 0.5} | LEARNED),
-    "focal-infonce": ("focal-infonce", {"temperature": 0.2}),
-    "hcl": ("hcl", LEARNED),
-    "asymmetric-infonce": ("asymmetric-infonce", LEARNED),
-    "contextual-infonce": ("contextual-infonce", LEARNED),
+    variant: (name, arguments) for name, loss in LOSS_TABLE.items() for variant, arguments in loss.trained.items()
 }
 """Name of a variant -> name of the loss and its arguments."""
-PAIRWISE = [name for name in CASES if name != "contextual-infonce"]
+PAIRWISE = [case for case, (name, _) in CASES.items() if LOSS_TABLE[name].columns == 2]
 """Variants that can do with pairs; the other one needs a third column."""
 DIMENSIONS, VOCABULARY = 6, 20
 
@@ -62,7 +40,7 @@ class MeanOfTokens(nn.Module):
         return {"sentence_embedding": self.dropout(vectors.sum(dim=1) / mask.sum(dim=1))}
 
 
-def build(case: str, dropout: float = 0.0, seed: int = 0, **common: Any) -> ContrastiveLoss:
+def build(case: str, dropout: float = 0.0, seed: int = 0, **common: Any) -> SentenceLoss:
     """The loss over a fresh encoder, which is the same for every seed; the loss's own weights follow the seed."""
     name, arguments = CASES[case]
     torch.manual_seed(0)

@@ -62,10 +62,10 @@ def _run(arguments: list[str]) -> int:
     except InputError as error:
         if os.environ.get("RANK", "0") == "0":  # of several processes, which all read the same, one speaks
             for problem in error.problems:
-                print(f"error: {problem}", file=sys.stderr)
+                print(f"error: {_without_secrets(problem)}", file=sys.stderr)
         return 2
     except (RunFailedError, OSError) as error:  # such as a file that may not be written
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_without_secrets(str(error))}", file=sys.stderr)
         return 1
     except RunInterrupted as error:
         print(error, file=sys.stderr)
@@ -73,3 +73,10 @@ def _run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
+
+
+def _without_secrets(message: str) -> str:
+    """Return a message without passwords and tokens, such as one in an address that was given to ``--set``."""
+    from fmicl_text.hub.private import redact
+
+    return redact(message)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
+import shlex
+import signal
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from fmicl_text.errors import InputError
+from fmicl_text.errors import InputError, RunFailedError
 from fmicl_text.files import user_path
 
 if TYPE_CHECKING:
@@ -48,10 +53,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="train in N processes on this machine, one for each GPU; as `accelerate launch -m fmicl_text train`",
     )
+    volume = parser.add_mutually_exclusive_group()
+    volume.add_argument("-v", "--verbose", action="store_true", help="show what the libraries log, too")
+    volume.add_argument("-q", "--quiet", action="store_true", help="show warnings, errors and the result alone")
 
 
 def run(args: argparse.Namespace) -> int:
     """Train, and print what came out."""
+    with _logging(args.verbose, args.quiet):
+        return _run(args)
+
+
+@contextmanager
+def _logging(verbose: bool, quiet: bool) -> Iterator[None]:
+    """Show on standard error what the package logs: phases and progress as well as warnings."""
+    logger = logging.getLogger(None if verbose else "fmicl_text")
+    handler, level = logging.StreamHandler(sys.stderr), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def _run(args: argparse.Namespace) -> int:
     from fmicl_text.cli.console import Console
     from fmicl_text.recipe.file import load_recipe
     from fmicl_text.recipe.new import is_data
@@ -109,7 +136,7 @@ def _launch(args: argparse.Namespace) -> int:
         command += ["--set", override]
     if args.output is not None:
         command += ["--output", str(args.output)]
-    command += [f"--{flag}" for flag in ("resume", "overwrite") if getattr(args, flag)]
+    command += [f"--{flag}" for flag in ("resume", "overwrite", "verbose", "quiet") if getattr(args, flag)]
     here = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -119,11 +146,17 @@ def _launch(args: argparse.Namespace) -> int:
         run_id=uuid4().hex,
         max_restarts=0,
     )
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the messages are below
     try:
         elastic_launch(here, sys.executable)(*command)
     except ChildFailedError as error:
-        _, failure = error.get_first_failure()
-        return failure.exitcode if failure.exitcode > 0 else 1  # negative: ended by a signal
+        rank, failure = error.get_first_failure()
+        if failure.exitcode > 0:
+            return failure.exitcode
+        folder = args.output or (Path(args.recipe) if args.resume else None)
+        again = f"; to go on: fmicl train --resume {shlex.quote(str(folder or 'FOLDER'))}"
+        name = signal.Signals(-failure.exitcode).name
+        raise RunFailedError(f"process {rank} of {args.num_processes} was ended by {name}{again}") from None
     except SignalException as error:  # which the processes were sent too, and have answered
         return 128 + error.sigval
     return 0
@@ -141,6 +174,9 @@ def _print_plan(console: Console, name: str, plan: Plan) -> None:
     }
     if plan.mining:
         lines["negatives"] = plan.mining
+    lines["choice"] = f"best checkpoint by {plan.during}"
+    if plan.after:
+        lines["results"] = ", ".join(plan.after)
     if plan.remote_code:
         lines["code"] = "Python code that comes with the model is run (model.trust_remote_code)"
     for key, line in lines.items():
@@ -153,23 +189,30 @@ def _print_result(console: Console, result: TrainResult) -> None:
     """Print the table of scores, where things are, and the Python that uses the model."""
     from rich.table import Table
 
+    from fmicl_text.cli.eval.table import number
     from fmicl_text.training.results import scores
 
-    before, summary = scores(result.before), result.summary()
+    before, after, summary = scores(result.before), scores(result.seeds[0].after), result.summary()
     if summary:
         several = len(result.seeds) > 1
-        console.print(f"{result.folder}, percent", soft_wrap=True)
+        console.print(f"{result.folder}", soft_wrap=True)
         table = Table()
         table.add_column("score")
         if before:
             table.add_column("before", justify="right")
-        table.add_column("after" + ", mean ± sd" * several, justify="right")
+        table.add_column("after, mean ± sd" if several else "after", justify="right")
         if before:
             table.add_column("change", justify="right")
         for name, row in summary.items():
-            after = f"{row['mean']:.2f}" + (f" ± {row['sd']:.2f}" if several else "")
-            cells = [f"{before[name]:.2f}", after, f"{row['mean'] - before[name]:+.2f}"] if before else [after]
-            table.add_row(name, *cells)
+            score = after[name]
+            mean = number(score, row["mean"]) + (f" ± {number(score, row['sd'])}" if several else "")
+            cells = [mean]
+            if name in before:
+                change = row["mean"] - before[name].value
+                cells = [number(score, before[name].value), mean, ("+" if change >= 0 else "") + number(score, change)]
+            elif before:
+                cells = ["", mean, ""]
+            table.add_row(f"{name} ({score.unit})" if score.unit else name, *cells)
         console.print(table)
     for seed in result.seeds:
         console.print(f"model    {seed.folder.model}", soft_wrap=True)

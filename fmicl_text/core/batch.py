@@ -18,8 +18,9 @@ from fmicl_text.core.kernels import Kernel
 from fmicl_text.core.pairs import Block, Rows, together
 from fmicl_text.core.regions import Region, restricted
 
-NEGATIVES = ("within", "cross", "both")
-"""``within``: anchors (x_i, x_j), the paper's. ``cross``: (x_i, y_j). ``both``: all pairs of the 2B rows."""
+NEGATIVES = ("within", "cross", "both", "anchor")
+"""``within``: anchors (x_i, x_j), the paper's. ``cross``: (x_i, y_j). ``both``: all pairs of the 2B rows. ``anchor``:
+what an anchor meets, (x_i, x_j) and (x_i, y_j), so ``both`` without the pairs of positives (y_i, y_j)."""
 
 Terms = dict[str, Tensor]
 """The scalar terms of an objective by name, ``positive`` and ``negative``; their sum is the loss."""
@@ -42,7 +43,7 @@ class Batch(NamedTuple):
         return restricted([Block(rows, of) for of in columns if of is not None], self.region)
 
     def negatives(self, which: str) -> Sequence[Block]:
-        """Return the negative pairs called ``within``, ``cross`` or ``both``, and the pairs (x_i, n_j).
+        """Return the negative pairs of a kind, and the pairs (x_i, n_j) with the explicit negatives.
 
         Raises:
             ValueError: If ``which`` is none of :data:`NEGATIVES`.
@@ -54,7 +55,20 @@ class Batch(NamedTuple):
         if which == "both":
             rows = together(self.x, self.y)
             return [*self.against(rows, rows), *self.against(self.x, self.extra)]
+        if which == "anchor":
+            return self.against(self.x, self.x, self.y, self.extra)
         raise ValueError(f"negatives must be one of {', '.join(NEGATIVES)}, got {which!r}")
+
+    def candidates(self, which: str) -> list[Sequence[Block]]:
+        """Return the same pairs by row: for each set of rows that has negatives, the blocks of those B rows.
+
+        Raises:
+            ValueError: If ``which`` is none of :data:`NEGATIVES`.
+        """
+        if which == "both":
+            rows = together(self.x, self.y)
+            return [self.against(self.x, rows, self.extra), self.against(self.y, rows)]
+        return [self.negatives(which)]
 
     def swapped(self) -> Batch:
         """Return the batch with anchors and positives in each other's place, without explicit negatives."""

@@ -10,13 +10,16 @@ The paper's NLP setting c = 20 is sigma = 0.158 and tau = 0.025; SimCSE's tau = 
 
 from __future__ import annotations
 
+import inspect
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fmicl_text.core.checks import require_positive
-from fmicl_text.core.divergences import Divergence
+from fmicl_text.core.divergence import Divergence
+from fmicl_text.core.registry import KERNELS
 
 _MARGIN = 0.02
 """How far :class:`CosineCritic` stays inside an open conjugate domain, in units of the critic."""
@@ -252,43 +255,33 @@ class CosineCritic(Kernel):
         return self.divergence.inverse_critic(critic)
 
 
-def kernel_named(
-    name: str,
-    *,
-    sigma: float | None = None,
-    mu: float | None = None,
-    temperature: float | None = None,
-    learn: bool = False,
-    divergence: Divergence | None = None,
-) -> Kernel:
-    """Return the kernel called ``name``, with its class's defaults for settings that are ``None``.
+def kernel_named(name: str, *, learn: bool = False, divergence: Divergence | None = None, **settings: Any) -> Kernel:
+    """Return the kernel called ``name``, with its own defaults for settings that are ``None``.
 
     Args:
-        name: ``gaussian`` (takes ``sigma``, ``mu``), ``cosine`` (takes ``temperature``) or ``cosine-critic``
-            (takes ``temperature`` and the divergence; cannot be learned).
-        sigma: See :class:`GaussianKernel`.
-        mu: See :class:`GaussianKernel`.
-        temperature: See :class:`CosineKernel`.
+        name: A key of :data:`fmicl_text.core.KERNELS`: ``gaussian`` (takes ``sigma``, ``mu``), ``cosine`` (takes
+            ``temperature``), ``cosine-critic`` (takes ``temperature`` and the divergence; cannot be learned), or one
+            that was registered.
         learn: Whether the width is learned.
         divergence: The divergence of the objective, if it has one.
+        settings: The kernel's settings by name.
 
     Raises:
         ValueError: If the name is unknown, a setting belongs to another kernel, or a value is out of range.
     """
-    settings = {"sigma": sigma, "mu": mu, "temperature": temperature}
+    takes = {key: list(inspect.signature(factory).parameters) for key, factory in KERNELS.items()}
+    allowed = [key for key in takes if divergence is not None or "divergence" not in takes[key]]
+    if name not in allowed:
+        raise ValueError(f"kernel must be one of {', '.join(allowed)}, got {name!r}")
+    own = [key for key in takes[name] if key not in ("learn", "divergence")]
     given = {key: value for key, value in settings.items() if value is not None}
-    takes = {"gaussian": ("sigma", "mu"), "cosine": ("temperature",)}
-    if divergence is not None:
-        takes["cosine-critic"] = ("temperature",)
-    if name not in takes:
-        raise ValueError(f"kernel must be one of {', '.join(takes)}, got {name!r}")
-    if strangers := [key for key in given if key not in takes[name]]:
-        raise ValueError(f"the {name} kernel takes {' and '.join(takes[name])}, not {' or '.join(strangers)}")
-    if name == "gaussian":
-        return GaussianKernel(**given, learn=learn)
-    if name == "cosine":
-        return CosineKernel(**given, learn=learn)
-    if learn:
-        raise ValueError("learn_kernel does not go with the kernel 'cosine-critic'")
-    assert divergence is not None  # or the name would not have been allowed
-    return CosineCritic(divergence, **given)
+    if strangers := [key for key in given if key not in own]:
+        raise ValueError(f"the {name} kernel takes {' and '.join(own) or 'nothing'}, not {' or '.join(strangers)}")
+    if "learn" in takes[name]:
+        given["learn"] = learn
+    elif learn:
+        raise ValueError(f"learn_kernel does not go with the kernel {name!r}, which has no width to learn")
+    if "divergence" in takes[name]:
+        given["divergence"] = divergence
+    kernel: Kernel = KERNELS[name](**given)
+    return kernel

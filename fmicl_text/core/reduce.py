@@ -1,4 +1,4 @@
-r"""The two reductions over pairs that every objective is made of: a mean, and a log-sum-exp over each row.
+r"""The two reductions over pairs that objectives are made of: a mean, and a log-sum-exp over each row.
 
 Neither ever holds the matrix of all pairs. The matrix is visited tile by tile; a tile's cosines are scored, reduced
 and forgotten, and their gradient flows into ``(B, D)`` and ``(M, D)`` buffers:
@@ -72,7 +72,7 @@ def pair_mean(blocks: Sequence[Block], kernel: Kernel, score: Score = torch.exp)
         kernel: The log density ratio ``r`` of a pair from its cosine.
         score: What a pair is worth by its ``r``; default the density ratio ``u = exp(r)``.
     """
-    value, count = _sum_and_count(blocks, kernel, score)
+    value, count = sum_and_count(blocks, kernel, score)
     return value / count.clamp(min=1)
 
 
@@ -81,7 +81,7 @@ def log_pair_mean(blocks: Sequence[Block], kernel: Kernel, score: Score = torch.
 
     Where the mean underflows, it is the log of the smallest float.
     """
-    value, count = _sum_and_count(blocks, kernel, score)
+    value, count = sum_and_count(blocks, kernel, score)
     mean = (value / count.clamp(min=1)).clamp(min=torch.finfo(value.dtype).tiny)
     return mean.log().masked_fill(count == 0, 0)
 
@@ -127,7 +127,7 @@ def finite(logs: Tensor) -> Tensor:
     return logs.masked_fill(logs.isneginf(), 0)
 
 
-def _sum_and_count(blocks: Sequence[Block], kernel: Kernel, score: Score) -> tuple[Tensor, Tensor]:
+def sum_and_count(blocks: Sequence[Block], kernel: Kernel, score: Score) -> tuple[Tensor, Tensor]:
     """Sum of the scores of all blocks' pairs on all processes that share the batch, and their number."""
     value, count = _pair_sum(blocks[0], kernel, score)
     for block in blocks[1:]:
@@ -138,28 +138,28 @@ def _sum_and_count(blocks: Sequence[Block], kernel: Kernel, score: Score) -> tup
 
 def _pair_sum(block: Block, kernel: Kernel, score: Score) -> tuple[Tensor, Tensor]:
     """Sum of the scores of a block's pairs that have this process's rows, and their number."""
-    if not _fits_one_tile(block):
+    if not fits_one_tile(block):
         wanted = torch.is_grad_enabled()  # inside an autograd function it never is
         return _PairSum.apply(
-            block, kernel, score, wanted, block.rows.vectors, block.columns.vectors, *_learned(kernel)
+            block, kernel, score, wanted, block.rows.vectors, block.columns.vectors, *learned_by(kernel)
         )
     cosines = all_cosines(block)  # (B, M)
-    return _tile_sum(cosines, _left_out(block, cosines), kernel, score)
+    return _tile_sum(cosines, left_out(block, cosines), kernel, score)
 
 
 def _row_log_sum_exp(block: Block, kernel: Kernel, score: Score, paired: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Log-sum-exp and number of the pairs of each of this process's rows in a block, and its own cosine: ``(B,)``."""
-    if not _fits_one_tile(block):
+    if not fits_one_tile(block):
         return _RowLogSumExp.apply(
-            block, kernel, score, paired, block.rows.vectors, block.columns.vectors, *_learned(kernel)
+            block, kernel, score, paired, block.rows.vectors, block.columns.vectors, *learned_by(kernel)
         )
     cosines = all_cosines(block)  # (B, M)
-    out = _left_out(block, cosines)
-    log = _tile_scores(cosines, out, kernel, score).logsumexp(dim=1)
-    return log, _counts(cosines, out, dim=1), cosines.diagonal()
+    out = left_out(block, cosines)
+    log = tile_scores(cosines, out, kernel, score).logsumexp(dim=1)
+    return log, pairs_along(cosines, out, dim=1), cosines.diagonal()
 
 
-class _Tile(NamedTuple):
+class Tile(NamedTuple):
     """A rectangle of the matrix of pairs: its place, its cosines, and which of them do not count (``None``: all do)."""
 
     i: slice
@@ -169,12 +169,12 @@ class _Tile(NamedTuple):
     out: Tensor | None  # (b, m)
 
 
-def _tiles(block: Block, columns: Rows) -> Iterator[_Tile]:
+def tiles(block: Block, columns: Rows) -> Iterator[Tile]:
     """Cut the pairs of the block's rows with some process's columns into tiles.
 
     Of a symmetric block only the pairs above the diagonal are in them: each unordered pair once.
     """
-    vectors, symmetric = block.rows.vectors, _is_symmetric(block)
+    vectors, symmetric = block.rows.vectors, is_symmetric(block)
     area = tile_area(vectors)
     high = math.isqrt(area) if symmetric else min(len(vectors), math.isqrt(area))
     wide = high if symmetric else area // high
@@ -184,11 +184,11 @@ def _tiles(block: Block, columns: Rows) -> Iterator[_Tile]:
             j = slice(begin, begin + wide)
             pairs = _part(block, columns, i, j)
             cosines = product(pairs.rows.vectors, pairs.columns.vectors)  # (b, m)
-            out = _left_out(pairs, cosines)
+            out = left_out(pairs, cosines)
             if symmetric and i == j:
                 twin = torch.ones_like(cosines, dtype=torch.bool).tril()
                 out = twin if out is None else out | twin
-            yield _Tile(i, j, pairs, cosines.requires_grad_(), out)
+            yield Tile(i, j, pairs, cosines.requires_grad_(), out)
 
 
 def _part(block: Block, columns: Rows, i: slice, j: slice) -> Block:
@@ -201,7 +201,7 @@ def _part(block: Block, columns: Rows, i: slice, j: slice) -> Block:
     )
 
 
-def _left_out(block: Block, cosines: Tensor) -> Tensor | None:
+def left_out(block: Block, cosines: Tensor) -> Tensor | None:
     """Say which pairs of a block do not count: bool ``(B, M)``, or ``None`` if all do."""
     out = share_text(block.rows.texts, block.columns.texts)
     if block.offered is not None:
@@ -213,29 +213,33 @@ def _left_out(block: Block, cosines: Tensor) -> Tensor | None:
     return out
 
 
-def _tile_scores(cosines: Tensor, out: Tensor | None, kernel: Kernel, score: Score, fill: float = -math.inf) -> Tensor:
+def tile_scores(cosines: Tensor, out: Tensor | None, kernel: Kernel, score: Score, fill: float = -math.inf) -> Tensor:
+    """Return what each pair is worth, ``(B, M)``, and ``fill`` for those that do not count."""
     scores = score(kernel(cosines))
     return scores if out is None else scores.masked_fill(out, fill)
 
 
 def _tile_sum(cosines: Tensor, out: Tensor | None, kernel: Kernel, score: Score) -> tuple[Tensor, Tensor]:
-    scores = _tile_scores(cosines, out, kernel, score, fill=0.0)
+    scores = tile_scores(cosines, out, kernel, score, fill=0.0)
     if out is None:
         return scores.sum(), torch.full((), scores.numel(), device=scores.device)
     return scores.sum(), out.logical_not().count_nonzero()
 
 
-def _counts(cosines: Tensor, out: Tensor | None, dim: int) -> Tensor:
+def pairs_along(cosines: Tensor, out: Tensor | None, dim: int) -> Tensor:
+    """Return how many pairs of each row (``dim=1``) or each column (``dim=0``) count."""
     if out is None:
         return torch.full((cosines.shape[1 - dim],), cosines.shape[dim], device=cosines.device)
     return cosines.shape[dim] - out.count_nonzero(dim=dim)
 
 
-def _learned(kernel: Kernel) -> list[Tensor]:
+def learned_by(kernel: Kernel) -> list[Tensor]:
+    """Return the parameters of a kernel that are trained."""
     return [parameter for parameter in kernel.parameters() if parameter.requires_grad]
 
 
-def _is_symmetric(block: Block) -> bool:
+def is_symmetric(block: Block) -> bool:
+    """Say whether the block has each unordered pair twice, of which tiles hold one."""
     plain = block.bounds is None and block.offered is None
     return block.rows is block.columns and plain and world_size() == 1
 
@@ -246,22 +250,23 @@ def tile_area(vectors: Tensor) -> int:
     return max(1, size // (_COPIES * vectors.element_size()))
 
 
-def _fits_one_tile(block: Block) -> bool:
+def fits_one_tile(block: Block) -> bool:
+    """Say whether the pairs of a block are few enough to be reduced by plain autograd."""
     pairs = block.rows.vectors.shape[0] * block.columns.vectors.shape[0]
     return world_size() == 1 and pairs <= tile_area(block.rows.vectors)
 
 
-class _Gradients:
+class Gradients:
     """Buffers for the gradient of a sweep's result by rows, columns and the kernel's parameters."""
 
     def __init__(self, block: Block, kernel: Kernel) -> None:
         self.rows = torch.zeros_like(block.rows.vectors)  # (B, D)
         self.columns: Tensor | None  # (M, D); shared with the rows where the two are one set
-        self.columns = self.rows if _is_symmetric(block) else torch.zeros_like(block.columns.vectors)
-        self.parameters = _learned(kernel)
+        self.columns = self.rows if is_symmetric(block) else torch.zeros_like(block.columns.vectors)
+        self.parameters = learned_by(kernel)
         self.learned = [torch.zeros_like(parameter) for parameter in self.parameters]
 
-    def add(self, tile: _Tile, visitors: Tensor, result: Tensor, weight: Tensor | None = None) -> None:
+    def add(self, tile: Tile, visitors: Tensor, result: Tensor, weight: Tensor | None = None) -> None:
         """Add what ``result``, a function of the tile's cosines, gives; ``visitors`` is its columns' buffer."""
         slope, *slopes = torch.autograd.grad(result, [tile.cosines, *self.parameters], weight)  # (b, m), ...
         add_product(self.rows[tile.i], slope, tile.pairs.columns.vectors)
@@ -289,14 +294,14 @@ class _PairSum(torch.autograd.Function):
         *learned: Tensor,
     ) -> tuple[Tensor, Tensor]:
         wanted = wanted and any(ctx.needs_input_grad)
-        gradients = _Gradients(block, kernel) if wanted else None
+        gradients = Gradients(block, kernel) if wanted else None
         # Summed in place: small tensors that stay, left between the tiles' large ones, would tear the heap to pieces.
         precise = rows.dtype if rows.device.type == "mps" else torch.float64
         sums = torch.zeros((), dtype=precise, device=rows.device)
         counts = torch.zeros((), dtype=torch.long, device=rows.device)
 
         def look(visiting: Rows, visitors: Tensor | None) -> None:
-            for tile in _tiles(block, visiting):
+            for tile in tiles(block, visiting):
                 with torch.set_grad_enabled(wanted):
                     value, count = _tile_sum(tile.cosines, tile.out, kernel, score)
                 sums.add_(value.detach())
@@ -308,14 +313,14 @@ class _PairSum(torch.autograd.Function):
         if gradients is not None:
             gradients.columns = home
         ctx.gradients = gradients
-        ctx.times = 2.0 if _is_symmetric(block) else 1.0  # each unordered pair stands for two
+        ctx.times = 2.0 if is_symmetric(block) else 1.0  # each unordered pair stands for two
         count = counts * int(ctx.times)
         ctx.mark_non_differentiable(count)
         return (sums * ctx.times).to(rows.dtype), count
 
     @staticmethod
     def backward(ctx: Any, weight: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        _refuse_second_derivative()
+        refuse_second_derivative()
         factor = weight * ctx.times
         gradients = ctx.gradients.of_inputs()
         return None, None, None, None, *(None if gradient is None else gradient * factor for gradient in gradients)
@@ -337,14 +342,14 @@ class _RowLogSumExp(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         log = torch.full_like(rows[:, 0], -torch.inf)  # (B,)
         count = torch.zeros(len(rows), dtype=torch.long, device=rows.device)  # (B,)
-        symmetric = _is_symmetric(block)
+        symmetric = is_symmetric(block)
 
         def look(visiting: Rows, _: Tensor | None) -> None:
-            for tile in _tiles(block, visiting):
-                scores = _tile_scores(tile.cosines, tile.out, kernel, score)
+            for tile in tiles(block, visiting):
+                scores = tile_scores(tile.cosines, tile.out, kernel, score)
                 for part, dim in ((tile.i, 1), (tile.j, 0))[: 1 + symmetric]:
                     log[part] = torch.logaddexp(log[part], scores.logsumexp(dim=dim))
-                    count[part] += _counts(tile.cosines, tile.out, dim=dim)
+                    count[part] += pairs_along(tile.cosines, tile.out, dim=dim)
 
         visit(block.columns, look)
         own = torch.bmm(rows.unsqueeze(1), columns.unsqueeze(2)).flatten() if paired else rows.new_zeros(0)
@@ -356,16 +361,16 @@ class _RowLogSumExp(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, weight: Tensor, _: Tensor, weight_of_own: Tensor) -> tuple[Tensor | None, ...]:
-        _refuse_second_derivative()
+        refuse_second_derivative()
         rows, columns, log = ctx.saved_tensors
         with across_devices(ctx.across), torch.autocast(log.device.type, enabled=False):
-            gradients = _Gradients(ctx.block, ctx.kernel)
-            symmetric = _is_symmetric(ctx.block)
+            gradients = Gradients(ctx.block, ctx.kernel)
+            symmetric = is_symmetric(ctx.block)
 
             def look(visiting: Rows, visitors: Tensor | None) -> None:
-                for tile in _tiles(ctx.block, visiting):
+                for tile in tiles(ctx.block, visiting):
                     with torch.enable_grad():
-                        scores = _tile_scores(tile.cosines, tile.out, ctx.kernel, ctx.score)
+                        scores = tile_scores(tile.cosines, tile.out, ctx.kernel, ctx.score)
                     share = (scores.detach() - log[tile.i, None]).exp() * weight[tile.i, None]  # (b, m)
                     if symmetric:
                         share += (scores.detach() - log[tile.j]).exp() * weight[tile.j]
@@ -379,7 +384,12 @@ class _RowLogSumExp(torch.autograd.Function):
         return None, None, None, None, *gradients.of_inputs()
 
 
-def _refuse_second_derivative() -> None:
+def refuse_second_derivative() -> None:
+    """Refuse ``create_graph`` in the backward pass of a tiled reduction.
+
+    Raises:
+        NotImplementedError: If a second derivative is asked for.
+    """
     if torch.is_grad_enabled():  # autograd's create_graph
         raise NotImplementedError(
             "a loss computed tile by tile has no second derivative; for one, let tile_memory() hold all pairs"

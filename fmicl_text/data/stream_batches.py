@@ -1,4 +1,4 @@
-"""Batches of a stream: without end, the same for any number of processes and workers, and gone on with exactly."""
+"""Batches of a stream: pass after pass, the same for any number of processes and workers, and resumed exactly."""
 
 from __future__ import annotations
 
@@ -38,11 +38,18 @@ class StreamBatches(TorchIterableDataset[list[Row] | None]):
 
     Attributes:
         skipped: So many batches are only counted: ``None`` comes in place of each.
+        length: After how many batches the loader ends; never if None.
     """
 
     def __init__(self, stream: IterableDataset, size: int, process: int, processes: int) -> None:
         self.stream, self.size, self.process, self.processes = stream, size, process, processes
         self.skipped = 0
+        self.length: int | None = None
+
+    def __len__(self) -> int:
+        if self.length is None:
+            raise TypeError("a stream without a length has no number of batches")
+        return self.length
 
     def __iter__(self) -> Iterator[list[Row] | None]:
         """Yield this worker's part of the batches, which the loader takes from one worker after another.
@@ -53,6 +60,8 @@ class StreamBatches(TorchIterableDataset[list[Row] | None]):
         worker = get_worker_info()
         own, workers = (worker.id, worker.num_workers) if worker is not None else (0, 1)
         for number, table in enumerate(_cut(_passes(self.stream), self.size * self.processes)):
+            if number == self.length:
+                return
             if number % workers == own:
                 yield None if number < self.skipped else table.slice(self.process * self.size, self.size).to_pylist()
 

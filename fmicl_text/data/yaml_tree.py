@@ -17,9 +17,7 @@ import yaml
 
 from fmicl_text.data.readers import read_text
 from fmicl_text.errors import InputError
-
-KeyPath = tuple[str | int, ...]
-"""The keys and list indices that lead to a value."""
+from fmicl_text.section import KeyPath
 
 _CORE_SCHEMA = (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),

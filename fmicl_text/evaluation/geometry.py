@@ -6,17 +6,21 @@ All of it is about unit vectors, whether or not the encoder normalises; ``s`` is
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.density_ratio import EDGES, DensityRatio, divergence_bounds, fit_density_ratio
+from fmicl_text.evaluation.items import Measured
+from fmicl_text.evaluation.kind import Effort, NoScoreError
+from fmicl_text.evaluation.metrics import DENSITY_RATIO, GEOMETRY, Metric, mutual_information
 from fmicl_text.evaluation.pair_sets import PairSet
-from fmicl_text.evaluation.scored_model import scored_model
+from fmicl_text.evaluation.results import Result, Score
+from fmicl_text.evaluation.scored_model import ScoredModel, scored_model
 from fmicl_text.evaluation.statistics import mean_interval, percentile_interval, resampled_pair_means
-from fmicl_text.versions import versions
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -98,37 +102,45 @@ class Neighbours:
     nearest: dict[str, float]
 
 
-@dataclass(frozen=True)
-class GeometryResult:
-    """The geometry of one model on one set of pairs.
+class Layout(BaseModel):
+    """What the result of a geometry keeps in its ``details``: every figure, the histograms and some neighbours."""
 
-    Attributes:
-        model: Name of the model.
-        revision: The Hub's commit or a digest of the folder, of a model that was given by name; None of a loaded one.
-        data: Where the pairs came from.
-        max_seq_length: Tokens after which the model cuts a sentence; None if it never does.
-        geometry: The figures.
-        neighbours: The nearest others of a few sentences.
-    """
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
-    model: str
-    revision: str | None
-    data: str
-    max_seq_length: int | None
     geometry: Geometry
-    neighbours: list[Neighbours]
+    neighbours: list[Neighbours] = []
 
-    def document(self) -> dict[str, Any]:
-        """Return the result as plain values, ready for JSON."""
-        return {
-            "model": self.model,
-            "revision": self.revision,
-            "data": self.data,
-            "max_seq_length": self.max_seq_length,
-            "geometry": asdict(self.geometry),
-            "neighbours": [asdict(found) for found in self.neighbours],
-            "versions": versions(),
-        }
+    @field_validator("geometry")
+    @classmethod
+    def _counted_between_edges(cls, geometry: Geometry) -> Geometry:
+        histograms = geometry.histograms
+        for counts in (histograms.positive, histograms.random, histograms.hard):
+            if len(counts) + 1 != len(histograms.edges):
+                raise ValueError("histograms must have one count between every two edges")
+        if not any(histograms.positive):
+            raise ValueError("histograms must count positive pairs")
+        return geometry
+
+
+PROTOCOL = "unit vectors of the sentences; positive pairs mean the same, random pairs are all others"
+
+
+def geometry_scores(geometry: Geometry) -> list[Score]:
+    """Return the figures as scores; one that could not be measured, such as the hubness of ten texts, is left out."""
+    ratio = geometry.density_ratio
+    figures: list[tuple[Metric, Estimate | float | None]] = [
+        *((metric, getattr(geometry, name)) for name, metric in GEOMETRY.items()),
+        *((metric, getattr(ratio, name)) for name, metric in DENSITY_RATIO.items() if ratio),
+        *((mutual_information(name), bound) for name, bound in geometry.mutual_information.items()),
+    ]
+    scores = []
+    for metric, figure in figures:
+        n = geometry.positives if metric is GEOMETRY["alignment"] else geometry.sentences
+        if isinstance(figure, Estimate):
+            scores.append(metric.score("sentences", figure.value, n, figure.ci95))
+        elif figure is not None:
+            scores.append(metric.score("sentences", figure, n))
+    return scores
 
 
 def measure_geometry(
@@ -137,7 +149,7 @@ def measure_geometry(
     batch_size: int = 128,
     show_progress: bool = False,
     name: str | None = None,
-) -> GeometryResult:
+) -> Measured:
     """Embed the sentences of ``pairs`` and measure how they lie.
 
     Args:
@@ -150,16 +162,28 @@ def measure_geometry(
     Raises:
         InputError: No such model, or as :func:`geometry`.
     """
-    encoder, name, revision = scored_model(model, name)
-    embeddings = encoder.encode(pairs.sentences, batch_size=batch_size, show_progress_bar=show_progress)
-    return GeometryResult(
-        model=name,
-        revision=revision,
-        data=pairs.source,
-        max_seq_length=encoder.max_seq_length,
+    return measure_pair_set(scored_model(model, name), Effort(batch_size, show_progress), pairs)
+
+
+def measure_pair_set(scored: ScoredModel, effort: Effort, pairs: PairSet) -> Measured:
+    """Measure an encoder; see :func:`measure_geometry`. Intervals cost little here, and are always computed."""
+    embeddings = scored.encoder.encode(
+        pairs.sentences, batch_size=effort.batch_size, show_progress_bar=effort.show_progress
+    )
+    layout = Layout(
         geometry=geometry(embeddings, pairs.positives),
         neighbours=_neighbours(pairs.sentences, _cosines(_unit(embeddings))),
     )
+    result = Result(
+        kind="geometry",
+        name="geometry",
+        protocol=PROTOCOL,
+        data=pairs.source,
+        scores=geometry_scores(layout.geometry),
+        details=layout.model_dump(mode="json"),
+        **scored.described(),
+    )
+    return Measured(result, {})
 
 
 def geometry(embeddings: np.ndarray, positives: np.ndarray) -> Geometry:
@@ -216,7 +240,9 @@ def _unit(embeddings: np.ndarray) -> np.ndarray:
     embeddings = embeddings.astype(np.float64)
     lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
     if not (np.isfinite(lengths).all() and lengths.all()):
-        raise InputError("the model gives some sentences an embedding that is zero or not finite: it has no direction")
+        raise NoScoreError(
+            "the model gives some sentences an embedding that is zero or not finite: it has no direction"
+        )
     return embeddings / lengths
 
 

@@ -9,10 +9,14 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Self
 
 import numpy as np
+from pydantic import BaseModel, model_validator
 
+from fmicl_text.evaluation.kind import Effort
+from fmicl_text.evaluation.metrics import Metric
+from fmicl_text.evaluation.results import Result, Score, checked
 from fmicl_text.evaluation.statistics import (
     Redrawn,
     percentile_interval,
@@ -21,13 +25,13 @@ from fmicl_text.evaluation.statistics import (
     redrawn_spearmans,
     resampled,
 )
-from fmicl_text.files import write_json
+from fmicl_text.files import read_json, write_json
 
 Document = dict[str, Any]
 """The JSON document of one evaluation."""
 
 Statistic = Literal["mean", "spearman", "average precision"]
-"""How a score comes of items: the mean of what each scored, or how well what is said of each agrees with its gold."""
+"""How a score follows from items: the mean of what each scored, or how well the system's values agree with the gold."""
 
 _STATISTICS: dict[Statistic, Callable[[np.ndarray, Any], Redrawn]] = {
     "mean": redrawn_means,
@@ -79,17 +83,6 @@ Parts = tuple[Items, ...]
 """A task's items; a task of several splits or languages is the mean of their scores."""
 
 
-class Scored(Protocol):
-    """A result that knows what each item scored."""
-
-    def document(self) -> dict[str, Any]:
-        """Return the result as plain values."""
-
-    @property
-    def items(self) -> Mapping[str, Parts]:
-        """Score -> its items."""
-
-
 def score(parts: Parts) -> float:
     """Return the score x 100 of a task; NaN if a part of it has none."""
     once = [np.ones((1, len(part.values))) for part in parts]
@@ -105,6 +98,27 @@ def average_interval(tasks: Iterable[Parts], resamples: int = 1000, seed: int = 
     """Return the 95% percentile interval of the mean of several tasks' scores, each on resamples of its own items."""
     rng = np.random.default_rng(seed)
     return percentile_interval(np.mean([resampled_scores([parts], resamples, rng)[0] for parts in tasks], axis=0))
+
+
+def scores_of_items(metric: Metric, items: Mapping[str, Parts], effort: Effort, average: bool) -> list[Score]:
+    """Return the score of each task from its items; before them their mean, if it is asked for and there are several.
+
+    Args:
+        metric: Of all tasks.
+        items: Task -> its items.
+        effort: Whether intervals are computed.
+        average: Whether a mean over the tasks means something.
+    """
+    scores = [
+        metric.score(
+            task, score(parts), sum(len(part.values) for part in parts), interval(parts) if effort.intervals else None
+        )
+        for task, parts in items.items()
+    ]
+    if average and len(scores) > 1:
+        ci95 = average_interval(items.values()) if effort.intervals else None
+        scores.insert(0, metric.score("average", float(np.mean([one.value for one in scores])), ci95=ci95))
+    return scores
 
 
 def resampled_scores(systems: Sequence[Parts], resamples: int, rng: np.random.Generator) -> np.ndarray:
@@ -132,12 +146,66 @@ def items_file(file: Path) -> Path:
     return file.with_suffix(".items.json")
 
 
-def write_result(result: Scored, file: Path) -> None:
-    """Write what each item scored to ``NAME.items.json``, then the document to ``file``, ``NAME.json``."""
-    document = result.document()
-    items = {name: [part.document() for part in parts] for name, parts in result.items.items()}
-    write_json(items_file(file), {"model": document.get("model"), "items": items}, indent=None)
-    write_json(file, document)
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What an evaluation found: its result, and what each item scored, by :attr:`Score.key`.
+
+    Scores that are not made up of items, such as those of the geometry, have none.
+    """
+
+    result: Result
+    items: Mapping[str, Parts]
+
+
+def write_result(measured: Measured, file: Path) -> None:
+    """Write what each item scored to ``NAME.items.json``, if anything, then the result to ``file``, ``NAME.json``."""
+    if measured.items:
+        items = {key: [part.document() for part in parts] for key, parts in measured.items.items()}
+        write_json(items_file(file), {"model": measured.result.model, "items": items}, indent=None)
+    write_json(file, measured.result.document())
+
+
+def read_items(file: Path, result: Result) -> dict[str, Parts]:
+    """Read what each item of a result in ``file`` scored, by :attr:`Score.key`; empty if that was not kept.
+
+    Raises:
+        InputError: The file of the items is not what :func:`write_result` writes.
+    """
+    place = items_file(file)
+    if not place.exists():
+        return {}
+    written = checked(_ItemsDocument, read_json(place), place).items
+    return {_key(result, name): tuple(Items.of(part.model_dump()) for part in parts) for name, parts in written.items()}
+
+
+class _Part(BaseModel):
+    statistic: Statistic
+    source: str
+    values: list[float]
+    gold: list[float] | None
+
+    @model_validator(mode="after")
+    def _gold_for_each(self) -> Self:
+        if not self.values or (self.gold is not None and len(self.gold) != len(self.values)):
+            raise ValueError("needs one or more values, and as many in gold as in values")
+        if (self.gold is None) != (self.statistic == "mean"):
+            raise ValueError("gold must be null for a mean, and a list for all else")
+        return self
+
+
+class _ItemsDocument(BaseModel):
+    items: dict[str, list[_Part]]
+
+
+def _key(result: Result, name: str) -> str:
+    """Return the key of a score; in format 1, items were kept by the name of a task or of a metric alone."""
+    keys = [score.key for score in result.scores]
+    named = (
+        score.key
+        for score in result.scores
+        if name == score.name or name.replace("_", " ").lower() == score.metric.lower()
+    )
+    return name if name in keys else next(named, name)
 
 
 def _redrawn(of_systems: Sequence[Items]) -> Redrawn:

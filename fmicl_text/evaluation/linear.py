@@ -1,8 +1,4 @@
-"""Linear layers in float32 by oneDNN, for evaluation on a CPU.
-
-PyTorch multiplies float32 matrices on x86 by MKL, which leaves half of the vector units of an AMD processor idle;
-oneDNN, which PyTorch has for bfloat16 anyway, does not. The results differ by rounding.
-"""
+"""Linear layers in float32 by oneDNN, for evaluation on a CPU; see :mod:`fmicl_text.core.products`."""
 
 from __future__ import annotations
 
@@ -13,16 +9,18 @@ from torch import Tensor
 from torch.nn.functional import linear
 from torch.overrides import TorchFunctionMode
 
-_AVAILABLE = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+from fmicl_text.core.products import product
 
 
 class OneDnnLinear(TorchFunctionMode):
     """In this context, linear layers without gradient on a CPU are computed by oneDNN, where PyTorch has it."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Compute the layer by the operator that PyTorch's compiler puts in its place."""
-        if func is linear and _AVAILABLE and len(args) == 3 and _suits(*args[:2]):
-            return torch.ops.mkldnn._linear_pointwise(*args, "none", [], "")
+        """Compute a layer as a product of matrices in oneDNN's layout."""
+        if func is linear and len(args) == 3 and _suits(*args[:2]):
+            x, weight, bias = args  # (..., D), (E, D), (E,)
+            y = product(x.reshape(-1, x.shape[-1]), weight).view(*x.shape[:-1], len(weight))  # (..., E)
+            return y if bias is None else y.add_(bias)
         return func(*args, **(kwargs or {}))
 
 

@@ -11,6 +11,8 @@ import numpy as np
 from fmicl_text.evaluation.suites import stsb_pairs
 
 if TYPE_CHECKING:
+    from datasets import Dataset
+
     from fmicl_text.data.section import Columns
 
 _SAME = 4.0
@@ -60,8 +62,15 @@ def own_pair_set(source: str, columns: Columns) -> PairSet:
     """
     from fmicl_text.data.sources import load_rows
 
-    rows = load_rows(source, columns)
-    described = f"{source}, {columns.anchor} and {columns.positive}"
+    return _drawn(f"{source}, {columns.anchor} and {columns.positive}", load_rows(source, columns))
+
+
+def heldout_pair_set(pairs: Dataset) -> PairSet:
+    """Return the held-out pairs of a run, with ``anchor`` and ``positive``; drawn as by :func:`own_pair_set`."""
+    return _drawn("held-out pairs", pairs)
+
+
+def _drawn(described: str, rows: Dataset) -> PairSet:
     if len(rows) > _MOST_PAIRS:
         described += f", {_MOST_PAIRS:,} of {len(rows):,} pairs"
         rows = rows.select(np.sort(np.random.default_rng(0).choice(len(rows), _MOST_PAIRS, replace=False)))

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.columns import binary, number, read_columns, text
-from fmicl_text.evaluation.items import Items, Parts
-from fmicl_text.evaluation.scored_model import scored_model
+from fmicl_text.evaluation.items import Items, Measured
+from fmicl_text.evaluation.kind import Effort, NoScoreError
+from fmicl_text.evaluation.metrics import PAIR_METRICS
+from fmicl_text.evaluation.results import Result
+from fmicl_text.evaluation.scored_model import ScoredModel, scored_model
 from fmicl_text.evaluation.statistics import percentile_interval, resampled_statistics
 from fmicl_text.evaluation.sts import encode_pairs
 from fmicl_text.evaluation.suites import Pairs
-from fmicl_text.versions import versions
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -28,63 +29,7 @@ METRICS: dict[Gold, tuple[str, ...]] = {
     "score": ("spearman", "pearson", "kendall"),
     "label": ("auc", "average_precision", "f1", "threshold"),
 }
-"""What is measured against each kind of gold; all x 100 but the threshold, which is a cosine."""
-
-
-@dataclass(frozen=True)
-class Score:
-    """A figure and its 95% bootstrap interval over the pairs."""
-
-    value: float
-    ci95: tuple[float, float]
-
-
-@dataclass(frozen=True, eq=False)
-class PairsResult:
-    """What :func:`evaluate` found.
-
-    Attributes:
-        model: Name of the model.
-        revision: The Hub's commit or a digest of the folder, of a model that was given by name; None of a loaded one.
-        file: Where the pairs came from.
-        gold: Whether they have scores or labels.
-        n: How many pairs there are.
-        positives: How many of them have the label 1; None if they have scores.
-        scores: Metric, of :data:`METRICS`, -> figure.
-        max_seq_length: Tokens after which the model cuts a sentence; None if it never does.
-        precision: Type of the model's weights, such as ``float32``.
-        similarities: Cosines of the pairs, ``(n,)``; not in the document.
-        items: The pairs with their scores or labels, for a paired test of the metric that is Spearman's rho or the
-            average precision; not in the document.
-    """
-
-    model: str
-    revision: str | None
-    file: str
-    gold: Gold
-    n: int
-    positives: int | None
-    scores: dict[str, Score]
-    max_seq_length: int | None
-    precision: str
-    similarities: np.ndarray
-    items: dict[str, Parts]
-
-    def document(self) -> dict[str, Any]:
-        """Return the result as plain values, ready for JSON."""
-        return {
-            "model": self.model,
-            "revision": self.revision,
-            "task": "pairs",
-            "file": self.file,
-            "gold": self.gold,
-            "n": self.n,
-            "positives": self.positives,
-            "scores": {name: {"value": score.value, "ci95": list(score.ci95)} for name, score in self.scores.items()},
-            "max_seq_length": self.max_seq_length,
-            "precision": self.precision,
-            "versions": versions(),
-        }
+"""What is measured against each kind of gold; keys of :data:`~fmicl_text.evaluation.metrics.PAIR_METRICS`."""
 
 
 def evaluate(
@@ -96,7 +41,7 @@ def evaluate(
     batch_size: int = 128,
     show_progress: bool = False,
     name: str | None = None,
-) -> PairsResult:
+) -> Measured:
     """Measure how well the cosine of two sentences agrees with what a file says of them.
 
     Scores: Spearman's rho, Pearson's r and Kendall's tau-b. Labels: area under the ROC curve, average precision, and
@@ -113,39 +58,49 @@ def evaluate(
         show_progress: Draw a progress bar on standard error.
         name: What to call the model in the result; by default what ``model`` says, if it is a string.
 
+    Returns:
+        The scores; items of the one that is Spearman's rho or the average precision.
+
     Raises:
         InputError: No such model or file; rows that are not two texts and a score or label, each named; nothing to
             tell apart, in the file or to the model.
     """
-    pairs = _read(Path(file), gold, column or gold, sentences)
-    encoder, name, revision = scored_model(model, name)
-    similarities = encode_pairs(encoder, {"pairs": pairs}, batch_size, show_progress)["pairs"]
+    pairs = read_pairs(Path(file), gold, column or gold, sentences)
+    return measure_pairs(scored_model(model, name), Effort(batch_size, show_progress), str(file), gold, pairs)
+
+
+def measure_pairs(scored: ScoredModel, effort: Effort, file: str, gold: Gold, pairs: Pairs) -> Measured:
+    """Score an encoder on pairs that were read; see :func:`evaluate`."""
+    similarities = encode_pairs(scored.encoder, {"pairs": pairs}, effort.batch_size, effort.show_progress)["pairs"]
     if not np.ptp(similarities) > 0:  # NaN too
-        raise InputError(f"{name} gives all pairs the same similarity, or none at all (NaN)")
+        raise NoScoreError(f"{scored.name} gives all pairs the same similarity, or none at all (NaN)")
     statistic = {"score": correlations, "label": detection}[gold]
-    values = statistic(pairs.scores, similarities)
-    items: dict[str, Parts] = (
-        {"spearman": (Items("spearman", similarities, pairs.scores),)}
-        if gold == "score"
-        else {"average_precision": (Items("average precision", similarities, pairs.scores),)}
+    intervals: list[tuple[float, float] | None] = [None] * len(METRICS[gold])
+    if effort.intervals:
+        resampled = resampled_statistics(statistic, pairs.scores, similarities)  # (R, K)
+        intervals = [percentile_interval(column) for column in resampled.T]
+    task, n = Path(file).name, len(pairs.scores)
+    scores = [
+        PAIR_METRICS[metric].score(task, value, n, ci95)
+        for metric, value, ci95 in zip(METRICS[gold], statistic(pairs.scores, similarities), intervals, strict=True)
+    ]
+    described = scored.described()
+    described["facts"] |= {"gold": gold} | ({"positives": int(pairs.scores.sum())} if gold == "label" else {})
+    result = Result(
+        kind="pairs",
+        name=task,
+        protocol=f"the cosine of two sentences against the {gold} of their pair",
+        data=file,
+        scores=scores,
+        **described,
     )
-    resampled = resampled_statistics(statistic, pairs.scores, similarities)  # (R, K)
-    return PairsResult(
-        model=name,
-        revision=revision,
-        file=str(file),
-        gold=gold,
-        n=len(pairs.scores),
-        positives=int(pairs.scores.sum()) if gold == "label" else None,
-        scores={
-            metric: Score(value, percentile_interval(column))
-            for metric, value, column in zip(METRICS[gold], values, resampled.T, strict=True)
+    items = {
+        "score": {PAIR_METRICS["spearman"].key(task): (Items("spearman", similarities, pairs.scores),)},
+        "label": {
+            PAIR_METRICS["average_precision"].key(task): (Items("average precision", similarities, pairs.scores),)
         },
-        max_seq_length=encoder.max_seq_length,
-        precision=str(encoder.dtype).removeprefix("torch."),
-        similarities=similarities,
-        items=items,
-    )
+    }
+    return Measured(result, items[gold])
 
 
 def correlations(gold: np.ndarray, similarity: np.ndarray) -> Sequence[float]:
@@ -181,7 +136,12 @@ def detection(labels: np.ndarray, similarity: np.ndarray) -> Sequence[float]:
     ]
 
 
-def _read(path: Path, gold: Gold, column: str, sentences: tuple[str, str]) -> Pairs:
+def read_pairs(path: Path, gold: Gold, column: str, sentences: tuple[str, str]) -> Pairs:
+    """Read a file of pairs with the scores or labels in a column.
+
+    Raises:
+        InputError: The file or a column is missing, rows are not two texts and a score or label, or all have the same.
+    """
     names = [*sentences, column]
     if len(set(names)) < 3:
         raise InputError(f"{path}: the two sentences and the {gold} are three columns, got {', '.join(names)}")

@@ -6,12 +6,21 @@ choice of a checkpoint read its scores and need to know nothing else about the k
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fmicl_text.errors import InputError
+from fmicl_text.files import read_json
 
 Unit = Literal["%", ""]
 """``%``: the value is in percent, from 0 (or -100) to 100; empty: a plain number."""
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 class _Document(BaseModel):
@@ -73,3 +82,63 @@ class Result(_Document):
     """Task -> why it could not be scored."""
     details: dict[str, Any] = Field(default_factory=dict)
     """What a kind keeps beyond its scores (histograms, chosen regularisation); nothing but that kind reads it."""
+
+    def score(self, name: str) -> Score:
+        """Return the first score of a name, such as ``STS12``, or of a key, such as ``STS12 Spearman``.
+
+        Raises:
+            KeyError: There is none.
+        """
+        for score in self.scores:
+            if name in (score.name, score.key):
+                return score
+        raise KeyError(f"no score {name!r}; there are {', '.join(score.key for score in self.scores)}")
+
+    def document(self) -> dict[str, Any]:
+        """Return the result as plain values, ready for JSON."""
+        return self.model_dump(mode="json")
+
+
+class ForeignDocument(InputError):
+    """A JSON document that is sound, but no result of an evaluation."""
+
+
+def read_result(path: Path) -> Result:
+    """Read the result of any evaluation, also one written in format 1.
+
+    Raises:
+        ForeignDocument: The file holds JSON of another kind.
+        InputError: The file cannot be read, is not JSON, or a key of the result is missing or wrong; with file and key.
+    """
+    return as_result(read_json(path), path)
+
+
+def as_result(document: Any, place: Path | str) -> Result:
+    """Return a document as a result; ``place`` is named in errors, which are those of :func:`read_result`."""
+    from fmicl_text.evaluation.format_1 import from_format_1
+
+    if isinstance(document, dict) and "format" not in document:
+        return from_format_1(document, place)
+    if not isinstance(document, dict):
+        raise ForeignDocument(f"{place}: not the result of an evaluation")
+    if document["format"] != 2:
+        raise InputError(
+            f"{place}: format: this version of fmicl reads formats 1 and 2, not {document['format']!r:.20}"
+        )
+    return checked(Result, document, place)
+
+
+def checked(model: type[_Model], document: Any, place: Path | str) -> _Model:
+    """Return a document as a model; an InputError names the place and the first keys that are wrong."""
+    with named(place):
+        return model.model_validate(document)
+
+
+@contextmanager
+def named(place: Path | str) -> Iterator[None]:
+    """Turn what pydantic finds wrong with a document into an InputError that names its place and keys."""
+    try:
+        yield
+    except ValidationError as error:
+        found = [f"{'.'.join(map(str, details['loc']))}: {details['msg']}" for details in error.errors()[:3]]
+        raise InputError(f"{place}: not a result that fmicl wrote: {'; '.join(found)}") from None

@@ -1,104 +1,116 @@
-"""Retrieval on held-out pairs: does a query find its own document among all of them?"""
+"""Retrieval on held-out pairs: does a query find a right document among all of them?"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fmicl_text.errors import InputError
-from fmicl_text.evaluation.items import Items, Parts, digest, interval, score
+from fmicl_text.evaluation.items import Items, Measured, digest, scores_of_items
+from fmicl_text.evaluation.kind import Effort
+from fmicl_text.evaluation.metrics import ACCURACY_AT_1, MRR_AT_10
+from fmicl_text.evaluation.results import Result
+from fmicl_text.evaluation.scored_model import ScoredModel, scored_model
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+SCORED = "held-out pairs"
+"""What the scores are called."""
 _CUTOFF = 10
-
-
-@dataclass(frozen=True)
-class RetrievalResult:
-    """What :func:`retrieve` found, in percent, over ``n`` queries, with 95% bootstrap intervals over the queries.
-
-    Attributes:
-        n: Number of queries.
-        candidates: Number of distinct documents each was searched in.
-        accuracy_at_1: Queries whose document came first.
-        mrr_at_10: Mean over the queries of 1/rank of their document; 0 past rank 10.
-        accuracy_at_1_ci95: Interval of ``accuracy_at_1``.
-        mrr_at_10_ci95: Interval of ``mrr_at_10``.
-        items: Score -> the queries, for paired tests; not in the document.
-    """
-
-    n: int
-    candidates: int
-    accuracy_at_1: float
-    mrr_at_10: float
-    accuracy_at_1_ci95: tuple[float, float]
-    mrr_at_10_ci95: tuple[float, float]
-    items: dict[str, Parts]
-
-    def document(self) -> dict[str, Any]:
-        """Return the result as plain values, ready for JSON."""
-        return {
-            "task": "heldout retrieval",
-            "n": self.n,
-            "candidates": self.candidates,
-            "accuracy@1": self.accuracy_at_1,
-            "mrr@10": self.mrr_at_10,
-            "ci95": {"accuracy@1": list(self.accuracy_at_1_ci95), "mrr@10": list(self.mrr_at_10_ci95)},
-        }
+_PROTOCOL = (
+    "each query searched among all distinct documents, by cosine; right is any document paired with the query's text"
+)
+_OF_A_GROUP = ", or with any query of its group"
 
 
 def retrieve(
-    model: SentenceTransformer,
-    queries: list[str],
-    documents: list[str],
+    model: SentenceTransformer | str,
+    queries: Sequence[str],
+    documents: Sequence[str],
     batch_size: int = 128,
     show_progress: bool = False,
-) -> RetrievalResult:
-    """Search each query's document among all distinct documents, by cosine.
+    groups: Sequence[Hashable] | None = None,
+    name: str | None = None,
+) -> Measured:
+    """Search each query's documents among all distinct documents, by cosine.
 
     Args:
-        model: The encoder.
-        queries: Texts to search with.
-        documents: ``documents[i]`` is the right answer to ``queries[i]``. A text that occurs several times is one
-            candidate, and right for each query that has it.
+        model: A loaded model, or what :func:`fmicl_text.encoders.text.load_model` takes.
+        queries: Texts to search with, ``N`` of them.
+        documents: ``documents[i]`` is a right answer to ``queries[i]``, and to every query of the same text. A text
+            that occurs several times is one candidate, and right for each query that has it.
         batch_size: Texts encoded at a time.
         show_progress: Draw progress bars on standard error.
+        groups: ``groups[i]`` is the group of pair ``i``, such as a label or a document's id: any document of the
+            group is right for its queries. None if pairs have no groups.
+        name: What to call the model in the result; by default what ``model`` says, if it is a string.
+
+    Returns:
+        In percent, with 95% intervals over the queries: ``MRR@10``, the mean of 1/rank of the first right document, 0
+        past rank 10; and ``accuracy@1``, the share of queries whose first document is right. Items are the queries.
 
     Raises:
-        InputError: No queries, or another number of documents.
+        InputError: No queries, or another number of documents or groups.
     """
+    effort = Effort(batch_size, show_progress)
+    return measure_retrieval(scored_model(model, name), effort, queries, documents, groups)
+
+
+def measure_retrieval(
+    scored: ScoredModel,
+    effort: Effort,
+    queries: Sequence[str],
+    documents: Sequence[str],
+    groups: Sequence[Hashable] | None = None,
+) -> Measured:
+    """Score an encoder; see :func:`retrieve`."""
     from sentence_transformers.util import semantic_search
 
     if not queries or len(queries) != len(documents):
         raise InputError(f"retrieval needs a document for each query, found {len(queries)} and {len(documents)}")
+    if groups is not None and len(groups) != len(queries):
+        raise InputError(f"retrieval needs a group for each query, found {len(queries)} and {len(groups)}")
     candidates = {document: index for index, document in enumerate(dict.fromkeys(documents))}
+    keys = [("text", query) for query in queries], [("group", group) for group in groups or ()]
+    right: dict[tuple[str, Hashable], set[int]] = defaultdict(set)
+    for of_pairs in keys:
+        for key, document in zip(of_pairs, documents, strict=False):  # without groups, there is nothing in the second
+            right[key].add(candidates[document])
     encoding: dict[str, Any] = {
-        "batch_size": batch_size,
-        "show_progress_bar": show_progress,
+        "batch_size": effort.batch_size,
+        "show_progress_bar": effort.show_progress,
         "convert_to_tensor": True,
     }
     found = semantic_search(
-        model.encode_query(queries, **encoding),
-        model.encode_document(list(candidates), **encoding),
+        scored.encoder.encode_query(list(queries), **encoding),
+        scored.encoder.encode_document(list(candidates), **encoding),
         top_k=_CUTOFF,
     )
     reciprocal_ranks = np.zeros(len(queries))
-    for index, (document, hits) in enumerate(zip(documents, found, strict=True)):
-        ranked = [hit["corpus_id"] for hit in hits]
-        if candidates[document] in ranked:
-            reciprocal_ranks[index] = 1 / (1 + ranked.index(candidates[document]))
-    source = digest(queries, documents)
-    first = (Items("mean", 1.0 * (reciprocal_ranks == 1), source=source),)
-    top_10 = (Items("mean", reciprocal_ranks, source=source),)
-    return RetrievalResult(
-        n=len(queries),
-        candidates=len(candidates),
-        accuracy_at_1=score(first),
-        mrr_at_10=score(top_10),
-        accuracy_at_1_ci95=interval(first),
-        mrr_at_10_ci95=interval(top_10),
-        items={"accuracy@1": first, "mrr@10": top_10},
+    for index, hits in enumerate(found):
+        answers = set().union(*(right[of_pairs[index]] for of_pairs in keys if of_pairs))
+        ranks = (rank for rank, hit in enumerate(hits, 1) if hit["corpus_id"] in answers)
+        reciprocal_ranks[index] = 1 / next(ranks, np.inf)
+    source = digest(queries, documents, map(str, groups or ()))
+    items = {
+        MRR_AT_10: (Items("mean", reciprocal_ranks, source=source),),
+        ACCURACY_AT_1: (Items("mean", 1.0 * (reciprocal_ranks == 1), source=source),),
+    }
+    described = scored.described()
+    described["facts"] |= {"candidates": len(candidates)}
+    result = Result(
+        kind="heldout",
+        name="heldout",
+        protocol=_PROTOCOL + (_OF_A_GROUP if groups is not None else ""),
+        scores=[
+            score
+            for metric, parts in items.items()
+            for score in scores_of_items(metric, {SCORED: parts}, effort, average=False)
+        ],
+        **described,
     )
+    return Measured(result, {metric.key(SCORED): parts for metric, parts in items.items()})

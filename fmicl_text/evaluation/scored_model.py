@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fmicl_text.encoders import revisions
 from fmicl_text.encoders.text import load_model, locate
+from fmicl_text.versions import versions
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -17,6 +18,22 @@ class ScoredModel(NamedTuple):
     encoder: SentenceTransformer
     name: str
     revision: str | None
+
+    def described(self, precision: str | None = None) -> dict[str, Any]:
+        """Return the fields of a :class:`~fmicl_text.evaluation.results.Result` that say what was scored, by what.
+
+        Args:
+            precision: Of the products of matrices, if not the type of the model's weights.
+        """
+        return {
+            "model": self.name,
+            "revision": self.revision,
+            "facts": {
+                "max_seq_length": self.encoder.max_seq_length,
+                "precision": precision or str(self.encoder.dtype).removeprefix("torch."),
+            },
+            "versions": versions(),
+        }
 
 
 def scored_model(model: SentenceTransformer | str, name: str | None = None) -> ScoredModel:

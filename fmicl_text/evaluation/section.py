@@ -2,41 +2,50 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, PositiveInt
+from pydantic import BeforeValidator, PositiveInt, SerializeAsAny, WithJsonSchema
 
-from fmicl_text.files import resource_folder
-from fmicl_text.section import Conflict, Section, refused
-from fmicl_text.text import did_you_mean
+from fmicl_text.evaluation.kind import Evaluation
+from fmicl_text.evaluation.registry import evaluation
+from fmicl_text.section import Conflict, Section
+
+AUTO: Literal["auto"] = "auto"
 
 
-def _check_suite(suite: str) -> str:
-    known = ["geometry", "heldout", *sorted(path.stem for path in resource_folder("suites").glob("*.yaml"))]
-    if suite in known or (suite.endswith((".yaml", ".yml")) and os.path.isfile(suite)):
-        return suite
-    hint = did_you_mean(suite, known)
-    raise refused(f'no suite "{suite}"{hint}; there are {", ".join(known)}, or name a YAML file')
+def _during(asked: Any) -> Any:
+    return {None: None, "none": None, AUTO: AUTO}[asked] if asked in (None, "none", AUTO) else evaluation(asked)
+
+
+_SCHEMA = WithJsonSchema(
+    {
+        "anyOf": [
+            {"type": "string"},
+            {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]},
+        ]
+    }
+)
 
 
 class EvaluateSection(Section):
-    """What to measure, and when."""
+    """What to measure, and when: names of suites, files, or mappings of a name and its options."""
 
-    during: Literal["stsb-dev"] | None = "stsb-dev"
-    """Score that chooses the best checkpoint during training."""
+    during: Annotated[SerializeAsAny[Evaluation] | Literal["auto"] | None, BeforeValidator(_during), _SCHEMA] = AUTO
+    """What chooses the best checkpoint; auto: heldout if there are held-out pairs, stsb-dev if `data` has it."""
     every_steps: PositiveInt = 125
     """Steps between two scores during training."""
     before: bool = False
     """Also measure everything in `after` before training."""
-    after: list[Annotated[str, AfterValidator(_check_suite)]] = []
-    """What to measure at the end: names or files of suites, heldout, and geometry."""
+    after: list[Annotated[SerializeAsAny[Evaluation], BeforeValidator(evaluation), _SCHEMA]] = []
+    """What to measure at the end: suites, heldout, geometry, transfer, mteb, files of suites or pairs."""
     data: str | None = None
-    """Where the STS data comes from: a folder, or sample:stsb; default the Hub."""
+    """Where the data of STS and transfer tasks comes from: a folder, or sample:stsb; default the Hub."""
 
     def conflicts(self) -> Iterator[Conflict]:
-        """Everything is measured once."""
-        if len({Path(name).stem for name in self.after}) < len(self.after):  # which is what the results are called
-            yield ("after",), f"has something twice: {', '.join(self.after)}"
+        """Everything is measured once, and only `during` chooses by a metric."""
+        names = [asked.name for asked in self.after]
+        if len({asked.result_name for asked in self.after}) < len(names):
+            yield ("after",), f"has something twice: {', '.join(names)}"
+        if any(asked.metric for asked in self.after):
+            yield ("after",), "reports every metric; `metric` belongs in evaluate.during, where it chooses a checkpoint"

@@ -11,20 +11,19 @@ SentEval (Conneau & Kiela, LREC 2018) with its scikit-learn classifier and the 1
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fmicl_text.errors import InputError
 from fmicl_text.evaluation.embeddings import embed
-from fmicl_text.evaluation.items import Items, Parts, average_interval, digest, interval, score
-from fmicl_text.evaluation.scored_model import scored_model
+from fmicl_text.evaluation.items import Items, Measured, Parts, digest, scores_of_items
+from fmicl_text.evaluation.kind import Effort, NoScoreError
+from fmicl_text.evaluation.metrics import ACCURACY, F1_OF_CLASS_1
+from fmicl_text.evaluation.results import Result, Score
+from fmicl_text.evaluation.scored_model import ScoredModel, scored_model
 from fmicl_text.evaluation.statistics import percentile_interval, resampled_means
-from fmicl_text.evaluation.transfer_tasks import TASKS, TransferTask, load_tasks
-from fmicl_text.versions import versions
+from fmicl_text.evaluation.transfer_tasks import TASKS, Labelled, TransferTask, load_tasks
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -45,88 +44,6 @@ _GRID_OF_TRAIN_AND_TEST = tuple(2.0**power for power in range(-1, 6))
 _SETTINGS: dict[str, Any] = {"tol": 1e-5, "max_iter": 1000}
 
 
-@dataclass(frozen=True)
-class TaskAccuracy:
-    """Accuracy x 100 of one task over ``n`` test rows, with its 95% bootstrap interval over them.
-
-    Attributes:
-        accuracy: Share of the test rows classified right.
-        n: Number of test rows.
-        ci95: Interval of ``accuracy``. It holds the classifiers fixed: another training set is not part of it.
-        chosen: The C that was chosen, in each fold if there are.
-        f1: F1 x 100 of class 1; MRPC only.
-        f1_ci95: Interval of ``f1``.
-    """
-
-    accuracy: float
-    n: int
-    ci95: tuple[float, float]
-    chosen: list[float]
-    f1: float | None = None
-    f1_ci95: tuple[float, float] | None = None
-
-    def document(self) -> dict[str, Any]:
-        """Return the score as plain values, ready for JSON."""
-        document = {"accuracy": self.accuracy, "n": self.n, "ci95": list(self.ci95), "C": self.chosen}
-        if self.f1_ci95 is not None:
-            document |= {"f1": self.f1, "f1_ci95": list(self.f1_ci95)}
-        return document
-
-
-@dataclass(frozen=True, eq=False)
-class TransferResult:
-    """What :func:`transfer` found.
-
-    Attributes:
-        model: Name of the model.
-        revision: The Hub's commit or a digest of the folder, of a model that was given by name; None of a loaded one.
-        data: Where the texts came from: ``Hub`` or a folder.
-        max_seq_length: Tokens after which the model cuts a text; None if it never does.
-        tasks: Task -> score.
-        missing: Task -> why it could not be scored.
-        items: Task -> its test rows, 1 where classified right, for paired tests; not in the document.
-    """
-
-    model: str
-    revision: str | None
-    data: str
-    max_seq_length: int | None
-    tasks: dict[str, TaskAccuracy]
-    missing: dict[str, str]
-    items: dict[str, Parts]
-
-    @property
-    def average(self) -> float | None:
-        """Mean accuracy of the seven tasks; None unless all were scored, since the rest has no published equal."""
-        return (
-            float(np.mean([task.accuracy for task in self.tasks.values()]))
-            if self.tasks.keys() == TASKS.keys()
-            else None
-        )
-
-    @cached_property
-    def average_ci95(self) -> tuple[float, float] | None:
-        """95% bootstrap interval of the average, over the items of each task; None where there is no average."""
-        return None if self.average is None else average_interval(self.items.values())
-
-    def document(self) -> dict[str, Any]:
-        """Return the result as plain values, ready for JSON."""
-        return {
-            "model": self.model,
-            "revision": self.revision,
-            "suite": "transfer",
-            "protocol": PROTOCOL,
-            "tasks": {name: task.document() for name, task in self.tasks.items()},
-            "average": self.average,
-            "average_ci95": self.average_ci95,
-            "missing": list(self.missing),
-            "missing_reasons": self.missing,
-            "data": self.data,
-            "max_seq_length": self.max_seq_length,
-            "versions": versions(),
-        }
-
-
 def transfer(
     model: SentenceTransformer | str,
     tasks: Sequence[TransferTask] = tuple(TASKS.values()),
@@ -134,7 +51,7 @@ def transfer(
     batch_size: int = 128,
     show_progress: bool = False,
     name: str | None = None,
-) -> TransferResult:
+) -> Measured:
     """Score a sentence encoder on SentEval's transfer tasks.
 
     Every distinct text of all tasks is encoded once. Cross-validation uses all cores.
@@ -147,45 +64,62 @@ def transfer(
         show_progress: Draw progress bars on standard error.
         name: What to call the model in the result; by default what ``model`` says, if it is a string.
 
+    Returns:
+        Accuracy x 100 of each task with its 95% interval over the test rows, which holds the classifiers fixed, and
+        for MRPC F1 x 100 of class 1. The average is first if all seven tasks were scored; of fewer it could not be
+        compared with any published one. ``details`` has the C that was chosen, in each fold if there are several.
+
     Raises:
         InputError: Unknown model; data that is wrong or altogether missing; a model that gives embeddings
             that are no numbers.
     """
+    loaded, missing = load_tasks(tasks, data)
+    return measure_transfer(
+        scored_model(model, name), Effort(batch_size, show_progress), loaded, missing, data or "Hub"
+    )
+
+
+def measure_transfer(
+    scored: ScoredModel,
+    effort: Effort,
+    tasks: Mapping[str, Mapping[str, Labelled]],
+    missing: Mapping[str, str],
+    source: str,
+) -> Measured:
+    """Score an encoder on tasks that were loaded, task -> part -> rows; see :func:`transfer`."""
     from rich.console import Console
     from rich.progress import track
 
-    loaded, missing = load_tasks(tasks, data)
-    encoder, name, revision = scored_model(model, name)
-    columns = (column for parts in loaded.values() for part in parts.values() for column in part.texts)
-    embedded = embed(encoder, chain.from_iterable(columns), batch_size, show_progress)
+    columns = (column for parts in tasks.values() for part in parts.values() for column in part.texts)
+    embedded = embed(scored.encoder, chain.from_iterable(columns), effort.batch_size, effort.show_progress)
     if not np.isfinite(embedded.rows).all():
-        raise InputError(f"{name} gives embeddings that are not finite numbers: nothing can be fitted")
-    scores: dict[str, TaskAccuracy] = {}
+        raise NoScoreError(f"{scored.name} gives embeddings that are not finite numbers: nothing can be fitted")
     items: dict[str, Parts] = {}
+    chosen: dict[str, list[float]] = {}
+    f1: dict[str, Score] = {}
     console = Console(stderr=True)
-    for task, parts in track(loaded.items(), "Classifying", console=console, disable=not show_progress):
+    for task, parts in track(tasks.items(), "Classifying", console=console, disable=not effort.show_progress):
         x = {part: _features([embedded.of(column) for column in rows.texts]) for part, rows in parts.items()}
         y = {part: rows.labels for part, rows in parts.items()}
-        predicted, regularisation = classify(x, y)
+        predicted, chosen[task] = classify(x, y)
         tested = parts["all" if "all" in parts else "test"]
-        gold = tested.labels
-        items[task] = (Items("mean", 1.0 * (predicted == gold), source=digest(*tested.texts)),)
-        scores[task] = TaskAccuracy(
-            accuracy=score(items[task]),
-            n=len(gold),
-            ci95=interval(items[task]),
-            chosen=regularisation,
-            **(_f1(gold, predicted) if task == "MRPC" else {}),
-        )
-    return TransferResult(
-        model=name,
-        revision=revision,
-        data=data or "Hub",
-        max_seq_length=encoder.max_seq_length,
-        tasks=scores,
-        missing=missing,
-        items=items,
+        items[task] = (Items("mean", 1.0 * (predicted == tested.labels), source=digest(*tested.texts)),)
+        if task == "MRPC":
+            f1[task] = _f1(task, tested.labels, predicted, effort)
+    scores = []
+    for score in scores_of_items(ACCURACY, items, effort, average=tasks.keys() == TASKS.keys()):
+        scores += [score, f1[score.name]] if score.name in f1 else [score]
+    result = Result(
+        kind="transfer",
+        name="transfer",
+        protocol=PROTOCOL,
+        data=source,
+        scores=scores,
+        missing=dict(missing),
+        details={"C": chosen},
+        **scored.described(),
     )
+    return Measured(result, {ACCURACY.key(task): parts for task, parts in items.items()})
 
 
 def classify(x: Mapping[str, np.ndarray], y: Mapping[str, np.ndarray]) -> tuple[np.ndarray, list[float]]:
@@ -250,8 +184,8 @@ def _features(embeddings: Sequence[np.ndarray]) -> np.ndarray:
     return np.hstack([np.abs(first - second[0]), first * second[0]]) if second else first
 
 
-def _f1(gold: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
+def _f1(task: str, gold: np.ndarray, predicted: np.ndarray, effort: Effort) -> Score:
     """F1 x 100 of class 1 with its interval. The same seed draws the same rows for both sums."""
     hits, sizes = 200.0 * (gold * predicted), gold + predicted  # F1 is 2 TP / (positives + predicted positives)
-    resampled = resampled_means(hits) / resampled_means(sizes)
-    return {"f1": float(hits.sum() / sizes.sum()), "f1_ci95": percentile_interval(resampled)}
+    ci95 = percentile_interval(resampled_means(hits) / resampled_means(sizes)) if effort.intervals else None
+    return F1_OF_CLASS_1.score(task, float(hits.sum() / sizes.sum()), len(gold), ci95)

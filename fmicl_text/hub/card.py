@@ -1,8 +1,8 @@
 """The model card.
 
 sentence-transformers writes a card too, from a trainer's state: it shows rows of the training data, asks the Hub about
-the base model, and cannot be made of a run that ended yesterday. This one is made of the run's folder alone, by the Hub
-client's own classes. What comes from recipes, data and results is shown as plain text: nothing in it is markup.
+the base model, and cannot be made of a run that ended yesterday. This one is made from the run's folder alone, by the
+Hub client's own classes. What comes from recipes, manifests, data and results is shown as plain text, never as markup.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import html
 import re
 from collections.abc import Iterator
 from importlib.resources import files
+from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 from fmicl_text import __version__
 from fmicl_text.data.formats import FORMATS, ending
 from fmicl_text.errors import InputError
+from fmicl_text.evaluation.results import Result, Score
 from fmicl_text.evaluation.suites import load_suite
 from fmicl_text.hub.base_model import BaseModel, as_hub_id, describe_base
-from fmicl_text.hub.figures import Figure, figures
 from fmicl_text.hub.private import is_local, last_part, one_line, shorten
 from fmicl_text.hub.source import Source
 from fmicl_text.recipe.schema import PublishSection, Recipe
@@ -47,13 +48,13 @@ def model_card(source: Source, target: PublishSection, model: SentenceTransforme
     recipe = source.recipe
     base = describe_base(recipe.model) if recipe else BaseModel("", None)
     assert target.repo is not None and target.license is not None
-    after = [f for name, document in source.results.items() if not _is_before(name) for f in figures(name, document)]
+    manifest = source.manifest[1] if source.manifest else None
     language = list(target.language or base.language)
     data = ModelCardData(
         model_name=target.repo.partition("/")[2],
         base_model=base.hub_id,
         datasets=_datasets(recipe) if recipe else None,
-        eval_results=[_eval_result(figure) for figure in after] or None,
+        eval_results=[_eval_result(name, score) for name, r in source.results.items() for score in r.scores] or None,
         language=language or None,
         library_name="sentence-transformers",
         license=target.license,
@@ -66,15 +67,15 @@ def model_card(source: Source, target: PublishSection, model: SentenceTransforme
         title=_plain(target.repo.partition("/")[2]),
         repo=target.repo,
         dimensions=model.get_embedding_dimension(),
-        similarity=model.similarity_fn_name,
+        similarity=_plain(model.similarity_fn_name),
         adapter=adapter,
         prompts=any(model.prompts.values()),
         license=_plain(target.license),
         base_license=_plain(base.license or ""),
-        limits=list(_limits(source, model, after, language)),
-        **_results(source, after),
+        limits=list(_limits(source, model, language)),
+        **_results(source),
         **(_training(source, base, model) if recipe else {"trained": False, "citations": []}),
-        version=source.manifest.get("versions", {}).get("fmicl-text", __version__),
+        version=_plain(manifest.versions.get("fmicl-text", __version__) if manifest else __version__),
     )
     _validate(card)
     return card
@@ -89,10 +90,6 @@ def _validate(card: ModelCard) -> None:
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(f"the card's metadata is wrong: {error}") from error
     assert again.data.to_dict() == card.data.to_dict()
-
-
-def _is_before(name: str) -> bool:
-    return name.startswith("before-")
 
 
 def _plain(text: object) -> str:
@@ -113,22 +110,33 @@ def _heldout(heldout: float | str | None) -> str | None:
     return f"{100 * heldout:g}% of the data" if isinstance(heldout, float) else heldout and last_part(heldout)
 
 
-def _eval_result(figure: Figure) -> EvalResult:
+def _eval_result(evaluation: str, score: Score) -> EvalResult:
     from huggingface_hub import EvalResult
 
-    retrieval = figure.metric_type != "spearman_cosine"
-    hub = _hub_sources(figure.evaluation).get(figure.task)
+    task_type, task_name = next(task for pattern, task in _TASKS.items() if re.match(pattern, score.metric_type))
+    hub = _hub_sources(evaluation).get(score.name)
     return EvalResult(
-        task_type="information-retrieval" if retrieval else "semantic-similarity",
-        task_name="Information Retrieval" if retrieval else "Semantic Similarity",
+        task_type=task_type,
+        task_name=task_name,
         dataset_type=hub.dataset if hub else "unknown",
-        dataset_name=one_line(shorten(f"{figure.evaluation} {figure.task}")),
+        dataset_name=one_line(shorten(f"{evaluation} {score.name}")),
         dataset_revision=hub.revision if hub else None,
         dataset_split=hub.split if hub else None,
-        metric_type=figure.metric_type,
-        metric_name=figure.metric,
-        metric_value=figure.value / 100,  # the scale of sentence-transformers' evaluators
+        metric_type=one_line(score.metric_type),
+        metric_name=one_line(score.metric),
+        metric_value=score.value / 100 if score.unit == "%" else score.value,  # the scale of sentence-transformers
     )
+
+
+_TASKS = {
+    r"(spearman|pearson|kendall)": ("semantic-similarity", "Semantic Similarity"),
+    r"(cosine_)?(accuracy|mrr|ndcg|map|recall|precision)@\d+$": ("information-retrieval", "Information Retrieval"),
+    r"(cosine|max)_(ap|f1|accuracy|roc_auc)": ("binary-classification", "Binary Classification"),
+    r"(accuracy|f1)$": ("classification", "Classification"),
+    r"v_measure": ("clustering", "Clustering"),
+    r"": ("feature-extraction", "Feature Extraction"),
+}
+"""Pattern of a metric's type -> the task it belongs to, as sentence-transformers' cards and the Hub call it."""
 
 
 def _hub_sources(suite: str) -> dict[str, Any]:
@@ -138,42 +146,55 @@ def _hub_sources(suite: str) -> dict[str, Any]:
         return {}
 
 
-def _results(source: Source, after: list[Figure]) -> dict[str, Any]:
-    before = {
-        (figure.evaluation.removeprefix("before-"), figure.task, figure.metric): figure.value
-        for name, document in source.results.items()
-        if _is_before(name)
-        for figure in figures(name, document)
-    }
+def _results(source: Source) -> dict[str, Any]:
+    before = {(name, score.key): score for name, result in source.before.items() for score in result.scores}
+    scores = [(name, score) for name, result in source.results.items() for score in result.scores]
     rows = [
         {
-            "evaluation": _plain(shorten(figure.evaluation)),
-            "task": _plain(figure.task),
-            "metric": figure.metric,
-            "before": _score(before.get((figure.evaluation, figure.task, figure.metric))),
-            "score": _score(figure.value),
-            "interval": "{:.2f} to {:.2f}".format(*figure.ci95) if figure.ci95 else "",
-            "n": f"{figure.n:,}" if figure.n else "",
+            "evaluation": _plain(shorten(name)),
+            "task": _plain(shorten(score.name)),
+            "metric": _plain(score.metric) + (" (%)" if score.unit == "%" else ""),
+            "before": _written(before[name, score.key]) if (name, score.key) in before else "",
+            "score": _written(score),
+            "interval": " to ".join(_number(end, score) for end in score.ci95) if score.ci95 else "",
+            "n": f"{score.n:,}" if score.n else "",
         }
-        for figure in after
+        for name, score in scores
     ]
     return {
         "rows": rows,
-        "before": before,
-        "intervals": any(figure.ci95 for figure in after),
-        "protocols": {
-            _plain(shorten(name)): _plain(shorten(document["protocol"]))
-            for name, document in source.results.items()
-            if "protocol" in document and not _is_before(name)
-        },
-        "seed": source.manifest.get("seed"),
+        "before": any(row["before"] for row in rows),
+        "intervals": any(score.ci95 for _, score in scores),
+        "protocols": {_plain(shorten(name)): _plain(shorten(r.protocol)) for name, r in source.results.items()},
+        "missing": [
+            _plain(shorten(f"{name}, {task}: {why}"))
+            for name, result in source.results.items()
+            for task, why in result.missing.items()
+        ],
+        "seed": source.manifest[1].seed if source.manifest else None,
         "seeds": source.recipe.seeds if source.recipe else [],
-        "summary": {_plain(name): f"{row['mean']:.2f} ± {row['sd']:.2f}" for name, row in source.summary.items()},
+        "summary": dict(_summary(source.seeds)),
     }
 
 
-def _score(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
+def _summary(seeds: list[dict[str, Result]]) -> Iterator[tuple[str, str]]:
+    """Yield mean and standard deviation (n - 1) of each score that every seed has."""
+    by_seed = [{(name, s.key): s for name, result in seed.items() for s in result.scores} for seed in seeds]
+    for name, key in by_seed[0] if by_seed else ():
+        of_seeds = [scores[name, key] for scores in by_seed if (name, key) in scores]
+        if len(of_seeds) == len(by_seed):
+            values = [score.value for score in of_seeds]
+            deviation = _number(stdev(values), of_seeds[0]) if len(values) > 1 else "unknown"
+            yield _plain(shorten(f"{name}: {key}")), f"{_number(mean(values), of_seeds[0])} ± {deviation}"
+
+
+def _written(score: Score) -> str:
+    return _number(score.value, score)
+
+
+def _number(value: float, score: Score) -> str:
+    """Write a figure as its score's unit wants it: two decimals of a percentage, four digits of a plain number."""
+    return f"{value:.2f}" if score.unit == "%" else f"{value:.4g}"
 
 
 def _training(source: Source, base: BaseModel, model: SentenceTransformer) -> dict[str, Any]:
@@ -181,7 +202,8 @@ def _training(source: Source, base: BaseModel, model: SentenceTransformer) -> di
     from fmicl_text.recipe.build import build_loss
 
     recipe = source.recipe
-    assert recipe is not None
+    assert recipe is not None and source.manifest is not None
+    manifest = source.manifest[1]
     loss: Any = build_loss(recipe, model)
     objective = _objective(recipe)
     citations = dict.fromkeys(LOSSES[name].citation.strip() for name in ("fmicl", recipe.loss.objective))
@@ -194,9 +216,10 @@ def _training(source: Source, base: BaseModel, model: SentenceTransformer) -> di
         "pairs": "a text encoded twice, with two dropout masks" if recipe.data.views == "dropout" else None,
         "columns": ", ".join(f"{role}: {column}" for role, column in recipe.data.columns.roles.items()),
         "settings": ", ".join(f"{key}: {value}" for key, value in shorten(recipe.train).items()),
-        "steps": source.manifest.get("steps"),
-        "seed": source.manifest.get("seed"),
-        "precision": source.manifest.get("precision"),
+        "steps": manifest.steps,
+        "weights": manifest.weights(recipe.train),
+        "seed": manifest.seed,
+        "precision": manifest.precision,
     }
     return {
         "trained": True,
@@ -238,17 +261,16 @@ def _data(recipe: Recipe) -> str:
     return f"{name}, first {recipe.data.rows:,} rows" if recipe.data.rows else name
 
 
-def _limits(source: Source, model: SentenceTransformer, after: list[Figure], language: list[str]) -> Iterator[str]:
+def _limits(source: Source, model: SentenceTransformer, language: list[str]) -> Iterator[str]:
     if model.max_seq_length is not None:
-        yield f"Of a text the first {model.max_seq_length} tokens are read; the rest is cut off."
-    if not after:
+        yield f"Only the first {model.max_seq_length} tokens of a text are read; the rest is cut off."
+    if not any(result.scores for result in source.results.values()):
         yield "No results are recorded with this model."
     else:
-        yield "Nothing but the results above was measured: not other tasks, other domains, or other languages."
+        yield "Nothing but the results above was measured: no other tasks, domains, or languages."
         yield "The intervals are over test items; another seed of the same training would differ too."
-    best = source.manifest.get("best")
-    if best:
-        yield _plain(f"The checkpoint of step {best.get('step')} is published, the best on the development set.")
+    if source.recipe and source.manifest and (weights := source.manifest[1].weights(source.recipe.train)):
+        yield _plain(f"The published weights are those of {weights}.")
     if not language:
         yield "The languages it is for are not stated."
     yield "It has learned from the texts of its base model and its own training data, their biases included."

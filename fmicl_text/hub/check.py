@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import mmap
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fmicl_text.encoders.pickles import PICKLES, convert
 from fmicl_text.errors import InputError
+from fmicl_text.hub.links import files_under, refuse_links
 from fmicl_text.hub.private import local_paths, secrets
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 _WEIGHTS = ".safetensors"
 _SENTENCEPIECE = ".model"
@@ -18,17 +24,22 @@ _VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "add
 """Pieces of text that may look like anything, paths included."""
 
 
-def encoder_files(folder: Path) -> list[Path]:
+def encoder_files(folder: Path, links_into: Sequence[Path] = ()) -> list[Path]:
     """Return the files of an encoder, relative to its folder; hidden ones and its card are left out.
 
+    Args:
+        folder: The encoder's folder, resolved.
+        links_into: Other folders that links in it may lead into.
+
     Raises:
-        InputError: If there is a file that sentence-transformers does not read from safetensors and text; all of them
-            at once, pickled weights with the command that converts them.
+        InputError: If a link leads elsewhere; if there is a file that sentence-transformers does not read from
+            safetensors and text. All of them at once, pickled weights with the command that converts them.
     """
-    files = [file.relative_to(folder) for file in sorted(folder.rglob("*")) if file.is_file()]
+    files = [file.relative_to(folder) for file in files_under(folder)]
     files = [
         file for file in files if not any(part.startswith(".") for part in file.parts) and file.name != "README.md"
     ]
+    refuse_links((folder / file for file in files), [folder, *links_into])
     pickles = [file for file in files if file.suffix.lower() in PICKLES]
     known = (_WEIGHTS, _SENTENCEPIECE, *_TEXTS)
     others = [file for file in files if file.suffix not in known and file.stem not in _LICENCES and file not in pickles]
@@ -43,6 +54,30 @@ def encoder_files(folder: Path) -> list[Path]:
     if problems:
         raise InputError(problems)
     return files
+
+
+def check_tokenizers(model: SentenceTransformer, folder: Path, source: Path) -> None:
+    """Check that an encoder brings the vocabulary of each of its tokenizers.
+
+    transformers loads a model without it all the same, with a tokenizer that knows no words.
+
+    Args:
+        model: The encoder, loaded.
+        folder: What it was loaded from.
+        source: What it is called in the error.
+
+    Raises:
+        InputError: A tokenizer has none of its files in the folder.
+    """
+    there = {file.name for file in folder.rglob("*")}
+    for module in model.modules():
+        tokenizer = getattr(module, "tokenizer", None)
+        files = set(getattr(tokenizer, "vocab_files_names", {}).values())
+        if files and not files & there:
+            raise InputError(
+                f"{source}: has no tokenizer: none of {', '.join(sorted(files))} is there; save the encoder again by "
+                "SentenceTransformer.save_pretrained"
+            )
 
 
 def check_contents(folder: Path) -> None:
@@ -76,11 +111,11 @@ def check_contents(folder: Path) -> None:
             if file.name not in _VOCABULARIES:
                 problems += [f"{name}:{line}: has the local path {path} in it" for line, path in local_paths(text)]
     if problems:
-        raise InputError([*problems, "nothing was published; what others should not see must go first"])
+        raise InputError([*problems, "nothing was published; remove what others should not see, and publish again"])
 
 
 def _header(weights: Path) -> str:
-    """Return what a safetensors file says beside the tensors, one entry a line."""
+    """Return the metadata in the header of a safetensors file, one entry a line."""
     from safetensors import SafetensorError, safe_open
 
     try:

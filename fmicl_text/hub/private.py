@@ -27,7 +27,7 @@ _SECRETS = {
     "an API key": rb"\bsk-[\w-]{32,}",
     "an AWS key": rb"\bAKIA[0-9A-Z]{16}\b",
     "a private key": rb"-----BEGIN [A-Z ]*PRIVATE KEY-----",
-    "a password in an address": rb"\b[a-z]+://[^\s/:@\"']+:[^\s/@\"']+@",
+    "a password in an address": rb"\b[a-z]+:/{1,2}[^\s/:@\"']+:[^\s/@\"']+@",
 }
 _SECRET_NAME = re.compile(r"TOKEN|API_?KEY|SECRET|PASSWORD|PASSWD", re.IGNORECASE)
 _SHORTEST_SECRET = 12  # characters; a shorter value of a variable may be an everyday word

@@ -15,7 +15,8 @@ from fmicl_text.encoders.text import load_model
 from fmicl_text.errors import InputError, RunFailedError
 from fmicl_text.hub.base_model import describe_base
 from fmicl_text.hub.card import model_card
-from fmicl_text.hub.check import check_contents, encoder_files
+from fmicl_text.hub.check import check_contents, check_tokenizers, encoder_files
+from fmicl_text.hub.links import cache_folders, files_under
 from fmicl_text.hub.remote import Published, check_download, check_place, commit, download
 from fmicl_text.hub.source import Source, find_source
 from fmicl_text.hub.stage import stage
@@ -78,7 +79,10 @@ def publish(
         folder, copy = Path(scratch) / "publish", Path(scratch) / "download"
         expected = _prepare(found, target, folder, merge_adapter)
         if dry_run is not None:
-            shutil.rmtree(dry_run, ignore_errors=True)
+            if dry_run.is_symlink():
+                dry_run.unlink()
+            elif dry_run.exists():
+                shutil.rmtree(dry_run)
             shutil.move(folder, dry_run)
             return None
         place = check_place(folder, repo, private, revision or "main", create_pr, overwrite)
@@ -92,24 +96,25 @@ def publish(
 
 def _target(source: Source, repo: str, license: str | None, language: Sequence[str], private: bool) -> PublishSection:
     """Return where and how to publish: what was asked for, then what the run's recipe says."""
-    said = source.recipe.publish if source.recipe else PublishSection()
-    license = license or said.license
+    section = source.recipe.publish if source.recipe else PublishSection()
+    license = license or section.license
     if license is None:
         base = describe_base(source.recipe.model) if source.recipe else None
         hint = f"; {base.name}, its base model, is under {base.license}" if base and base.license else ""
         raise InputError(f"no licence: give --license, or publish.license in the recipe{hint}")
     try:
-        return PublishSection(repo=repo, private=private, license=license, language=list(language) or said.language)
+        return PublishSection(repo=repo, private=private, license=license, language=list(language) or section.language)
     except ValidationError as error:
         raise InputError([f"{error['loc'][0]}: {error['msg']}" for error in error.errors()]) from error
 
 
 def _prepare(source: Source, target: PublishSection, folder: Path, merge_adapter: bool) -> np.ndarray:
     """Write what is published to a folder, check it, and return the encoder's embeddings of the probes, ``(n, D)``."""
-    files = encoder_files(source.model)
+    files = encoder_files(source.model, () if source.recipe else cache_folders(source.model))
     expected = _embed(source.model)
     stage(source, files, folder, merge_adapter)
     model = load_model(str(folder))
+    check_tokenizers(model, folder, source.model)
     model_card(source, target, model, adapter=(folder / "adapter_config.json").is_file()).save(folder / "README.md")
     check_contents(folder)
     if _distance(actual := _embed(folder), expected) > _SAME:
@@ -131,7 +136,14 @@ def _distance(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _check_room(folder: Path, overwrite: bool) -> None:
-    if folder.exists() and not overwrite:
+    """Refuse a folder of which anything would be lost but an earlier dry run; a link is replaced, never followed."""
+    if (folder.exists() or folder.is_symlink()) and not overwrite:
         raise InputError(f"{folder} is there already; --overwrite replaces it")
-    if folder.exists() and not (folder / "modules.json").is_file():
-        raise InputError(f"{folder} holds something else than a dry run's encoder; move it away")
+    if folder.is_symlink() or not folder.exists():
+        return
+    if not (folder / "modules.json").is_file() or not (folder / "README.md").is_file():
+        raise InputError(f"{folder} holds something else than an earlier dry run; move it away")
+    names = {file.relative_to(folder).as_posix() for file in files_under(folder)}
+    known = {file.as_posix() for file in encoder_files(folder)} | {"README.md"}
+    if foreign := sorted(names - known):
+        raise InputError(f"{folder} holds what no dry run writes: {', '.join(foreign[:5])}; move it away")

@@ -13,12 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from fmicl_text.errors import InputError, RunFailedError
 from fmicl_text.hub.private import one_line, redact, redacted_logs
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelInfo
+    from huggingface_hub.errors import HfHubHTTPError
 
 _OF_THE_HUB = {".gitattributes"}
 """What the Hub puts into a new repository."""
@@ -92,13 +94,13 @@ def check_place(folder: Path, repo: str, private: bool, revision: str, create_pr
     if private and not info.private:
         raise InputError(f"{repo} is there already and public; make it private on the Hub, or leave --private out")
     siblings = {file.rfilename: file for file in info.siblings or [] if file.rfilename not in _OF_THE_HUB}
-    ours = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+    ours = _files(folder)
     theirs = {name: file.lfs.sha256 if file.lfs else None for name, file in siblings.items() if _is_weight(name)}
-    same = theirs == {name: _sha256(folder / name) for name in ours if _is_weight(name)}
+    same = theirs == {name: _sha256(file) for name, file in ours.items() if _is_weight(name)}
     if siblings and not (same or new_branch or overwrite):
         shown = ", ".join(sorted(siblings)[:5]) + (", ..." if len(siblings) > 5 else "")
         raise InputError(f"{repo} ({revision}) holds something else: {shown}; --overwrite replaces all of it")
-    unwanted = () if same else tuple(sorted(siblings.keys() - ours))
+    unwanted = () if same else tuple(sorted(siblings.keys() - ours.keys()))
     return Place(repo, private, revision, create_pr, info.sha, new_branch, unwanted)
 
 
@@ -111,9 +113,8 @@ def commit(folder: Path, place: Place, message: str) -> Published:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
     api = HfApi()
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
     operations: list[CommitOperationAdd | CommitOperationDelete] = [
-        CommitOperationAdd(file.relative_to(folder).as_posix(), file) for file in files
+        CommitOperationAdd(name, file) for name, file in _files(folder).items()
     ]
     operations += [CommitOperationDelete(name) for name in place.unwanted]
     with _explained(place.repo, "nothing was published; the same command tries again, and sends only what is missing"):
@@ -123,15 +124,49 @@ def commit(folder: Path, place: Place, message: str) -> Published:
             parent = api.model_info(place.repo).sha
         if place.new_branch:
             api.create_branch(place.repo, branch=place.revision, revision=parent, exist_ok=True)
-        made = api.create_commit(
-            place.repo,
-            operations,
-            commit_message=message,
-            revision=place.revision,
-            create_pr=place.create_pr,
-            parent_commit=parent,  # what was looked at is what is replaced
-        )
+        try:
+            made = api.create_commit(
+                place.repo,
+                operations,
+                commit_message=message,
+                revision=place.revision,
+                create_pr=place.create_pr,
+                parent_commit=parent,  # what was looked at is what is replaced
+            )
+        except Exception as error:
+            refused = (answer := _answer(error)) is not None and answer.response.status_code < 500
+            if refused or (arrived := _arrived(folder, place, message)) is None:
+                raise
+            return arrived
     return Published(place.repo, made.oid, made.pr_url or f"{api.endpoint}/{place.repo}")
+
+
+def _arrived(folder: Path, place: Place, message: str) -> Published | None:
+    """Look for a commit that the Hub may have made although its reply was lost.
+
+    Raises:
+        RunFailedError: If the Hub does not answer this either.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    url = f"{api.endpoint}/{place.repo}"
+    with _explained(place.repo, f"it is not known whether anything was published: see {url} before trying again"):
+        places = {place.revision: url}
+        if place.create_pr:
+            opened = api.get_repo_discussions(place.repo, discussion_type="pull_request", discussion_status="open")
+            places = {f"refs/pr/{found.num}": found.url for found in opened if found.title == message}
+        for revision, page in places.items():
+            info = api.model_info(place.repo, revision=revision, files_metadata=True)
+            if info.sha is not None and _holds(info, folder):
+                return Published(place.repo, info.sha, page)
+    return None
+
+
+def _holds(info: ModelInfo, folder: Path) -> bool:
+    """Whether the Hub has every file of a folder, by the hashes it lists."""
+    listed = {file.rfilename: file.lfs.sha256 if file.lfs else file.blob_id for file in info.siblings or []}
+    return all(listed.get(name) in (_sha256(file), _git_blob(file)) for name, file in _files(folder).items())
 
 
 def download(published: Published, folder: Path) -> None:
@@ -154,8 +189,7 @@ def check_download(folder: Path, copy: Path, published: Published) -> None:
     Raises:
         RunFailedError: If any file is missing or differs.
     """
-    names = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
-    _, different, missing = filecmp.cmpfiles(folder, copy, names, shallow=False)
+    _, different, missing = filecmp.cmpfiles(folder, copy, list(_files(folder)), shallow=False)
     if different or missing:
         raise RunFailedError(f"{published.url} has something else than what was sent: {', '.join(different + missing)}")
 
@@ -182,6 +216,11 @@ def _look(repo: str, revision: str) -> tuple[ModelInfo | None, bool]:
             return None, revision != "main"
 
 
+def _files(folder: Path) -> dict[str, Path]:
+    """Return the files under a folder by the names they have on the Hub."""
+    return {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
 def _is_weight(name: str) -> bool:
     return name.endswith(".safetensors")
 
@@ -191,34 +230,67 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def _git_blob(file: Path) -> str:
+    """Return the hash by which git, and so the Hub, knows the content of a file that is not large."""
+    content = file.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
 @contextmanager
 def _explained(repo: str, state: str) -> Iterator[None]:
-    """Say what a failure means and what to do, and what state things are in; without secrets, here and in the logs."""
+    """Turn a failure into a RunFailedError that says what it means, and what state things are in.
+
+    Secrets are kept out of the error, and out of the logs meanwhile.
+    """
     with redacted_logs():
         try:
             yield
+        except RunFailedError:  # explained already
+            raise
         except Exception as error:  # the client, its transport and hf_xet each have their own
             raise RunFailedError(redact(one_line(f"{_reason(repo, error)}; {state}"))) from None
 
 
-def _reason(repo: str, error: BaseException) -> str:
+def _answer(error: BaseException) -> HfHubHTTPError | None:
+    """Return the error status that a server answered with; ``None`` if a failure is of another kind."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    while not isinstance(error, HfHubHTTPError) and error.__cause__ is not None:
-        error = error.__cause__  # a failed upload is wrapped
-    if not isinstance(error, HfHubHTTPError):
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, HfHubHTTPError):
+        cause = cause.__cause__  # a failed upload is wrapped
+    return cause
+
+
+def _reason(repo: str, error: BaseException) -> str:
+    answer = _answer(error)
+    if answer is None:
+        while error.__cause__ is not None:
+            error = error.__cause__
         invalid = isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError)
         what = "the Hub does not accept it" if invalid else "the Hub could not be reached, or broke off"
         return f"{what}: {type(error).__name__}: {error}"
-    status, said = error.response.status_code, error.server_message
-    wait = error.response.headers.get("Retry-After", "")
-    meaning = {
+    message = f": {answer.server_message}" if answer.server_message else ""
+    return f"{_meaning(repo, answer)} (status {answer.response.status_code}{message})"
+
+
+def _meaning(repo: str, answer: HfHubHTTPError) -> str:
+    """Say what an error status means; one of the storage for large files says nothing of tokens or repositories."""
+    from huggingface_hub import constants
+
+    status, request = answer.response.status_code, answer.response.request
+    server = urlsplit(str(request.url)).hostname
+    if server != urlsplit(constants.ENDPOINT).hostname:
+        hint = ": its addresses expire, and a proxy may be in the way" if status == 403 else ""
+        return f"the storage for large files, {server}, {'failed' if status >= 500 else f'refused{hint}'}"
+    wait = answer.response.headers.get("Retry-After", "")
+    return {
         401: "the Hub does not accept the token: log in by `hf auth login`, or set HF_TOKEN",
-        403: f"the token may not write to {repo}: it needs write permission, from its owner",
+        403: f"the token may not read {repo}"
+        if request.method in ("GET", "HEAD")
+        else f"the token may not write to {repo}: it needs write permission, from its owner",
         404: f"the Hub has no {repo}, or does not show it to you",
         409: f"{repo} is being changed by someone else",
-        412: f"{repo} has been changed by someone else in between",
-        413: "the Hub finds it too large",
+        412: f"{repo} was changed by someone else in the meantime",
+        413: "the files are too large for the Hub",
         429: "the Hub has had too many requests from you" + (f": wait {wait} seconds" if wait.isdigit() else ""),
     }.get(status, "the Hub failed" if status >= 500 else "the Hub refused")
-    return f"{meaning} (status {status}{f': {said}' if said else ''})"

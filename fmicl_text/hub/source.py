@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fmicl_text.errors import InputError
-from fmicl_text.evaluation.items import Document
+from fmicl_text.evaluation.results import Result, read_result
 from fmicl_text.files import read_json
+from fmicl_text.hub.links import files_under, refuse_links
 from fmicl_text.recipe.file import load_recipe
 from fmicl_text.recipe.schema import Recipe
 from fmicl_text.runs.folder import RunFolder
+from fmicl_text.runs.manifest import Manifest, read_manifest
 
 _ITEMS = ".items"
 """End of the name of a document that has a figure for each item: what a study needs, and megabytes."""
+_BEFORE = "before-"
+"""Start of the name of a result from before training."""
 
 
 @dataclass(frozen=True)
@@ -24,15 +29,19 @@ class Source:
     Attributes:
         model: The encoder's folder.
         recipe: The resolved recipe.
-        manifest: Versions, machine and times.
-        results: The documents of all evaluations, by name; those made before training begin with ``before-``.
-        summary: Mean and deviation of each score over the seeds of the run, if there are several.
+        manifest: Versions, machine and times, as written and checked; ``None`` without a run.
+        results: The results after training, by the name of their file.
+        before: Those from before training, by the names of the results they belong to.
+        seeds: The results after training of each seed of the run, the published one's included.
+        summary: Mean and deviation of each score over the seeds, as written; empty with one seed.
     """
 
     model: Path
     recipe: Recipe | None = None
-    manifest: dict[str, Any] = field(default_factory=dict)
-    results: dict[str, Document] = field(default_factory=dict)
+    manifest: tuple[dict[str, Any], Manifest] | None = None
+    results: dict[str, Result] = field(default_factory=dict)
+    before: dict[str, Result] = field(default_factory=dict)
+    seeds: list[dict[str, Result]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
 
 
@@ -43,7 +52,8 @@ def find_source(name: str | Path) -> Source:
     than they are.
 
     Raises:
-        InputError: If there is no such folder, it holds neither, or the run is not finished.
+        InputError: There is no such folder, it holds neither, the run is not finished, a file in it is damaged, or a
+            link leads out of it.
     """
     path = Path(name).expanduser()
     if not path.is_dir():
@@ -65,21 +75,48 @@ def find_source(name: str | Path) -> Source:
 
 
 def _run(root: Path, path: Path) -> Source:
-    recipe = load_recipe(RunFolder(root).recipe)
+    file = RunFolder(root).recipe
+    refuse_links([file], [root])
+    recipe = load_recipe(file)
     several = len(recipe.seeds) > 1
     seeds = [RunFolder(root / f"seed-{seed}") for seed in recipe.seeds] if several else [RunFolder(root)]
     run = RunFolder(path) if path != root else seeds[0]
-    wanted = [folder.result(name) for folder in {run, *seeds} for name in recipe.evaluate.after]
-    unfinished = [str(folder.path) for folder in seeds if not folder.is_done()]
-    unfinished += [str(file) for file in wanted if not file.is_file()]
+    folders = list(dict.fromkeys([run, *seeds]))
+    summary = root / "summary.json"
+    read = [*(folder.manifest for folder in folders), *_documents(root, *(folder.path for folder in folders))]
+    refuse_links([*read, summary, *files_under(run.model)], [root])
+    manifests = {folder: read_manifest(folder.manifest) for folder in folders if folder.manifest.is_file()}
+    wanted = [folder.result(asked.result_name) for folder in folders for asked in recipe.evaluate.after]
+    wanted += [summary] if several else []
+    unfinished = [f.path for f in folders if f not in manifests or manifests[f][1].state != "done"]
+    unfinished += [file for file in wanted if not file.is_file()]
     if unfinished:
         raise InputError(f"the run in {root} is not finished ({unfinished[0]}); finish it by `fmicl train --resume`")
-    files = {file.stem: file for folder in (root, run.path) for file in sorted((folder / "results").glob("*.json"))}
-    files = {name: file for name, file in files.items() if not name.endswith(_ITEMS)}
+    results = _results(_documents(root, run.path))
     return Source(
         model=run.model,
         recipe=recipe,
-        manifest=read_json(run.manifest),
-        results={name: read_json(file) for name, file in files.items()},
-        summary=read_json(root / "summary.json") if several else {},
+        manifest=manifests[run],
+        results={name: result for name, result in results.items() if not name.startswith(_BEFORE)},
+        before={name.removeprefix(_BEFORE): r for name, r in results.items() if name.startswith(_BEFORE)},
+        seeds=[_results(_documents(seed.path)) for seed in seeds] if several else [],
+        summary=_object(summary) if several else {},
     )
+
+
+def _documents(*folders: Path) -> list[Path]:
+    """Return the files of results in the ``results`` folders of these folders."""
+    files = [file for folder in dict.fromkeys(folders) for file in sorted((folder / "results").glob("*.json"))]
+    return [file for file in files if not file.stem.endswith(_ITEMS)]
+
+
+def _results(files: Iterable[Path]) -> dict[str, Result]:
+    """Read results; of two of one name the later, a seed's own, counts."""
+    return {name: read_result(file) for name, file in {file.stem: file for file in files}.items()}
+
+
+def _object(file: Path) -> dict[str, Any]:
+    document = read_json(file)
+    if not isinstance(document, dict):
+        raise InputError(f"{file}: not a summary that fmicl wrote: it must be an object")
+    return document

@@ -15,11 +15,11 @@ from fmicl_text.hub.source import Source
 from fmicl_text.recipe.schema import Recipe
 
 _MACHINE_KEYS = ("_name_or_path", "name_or_path", "is_local", "local_files_only")
-"""What transformers notes in its configurations about the machine it ran on."""
+"""Keys of transformers' configurations that say something of the machine it ran on."""
 _TEXTS_OF_DATA = ("neighbours",)
-"""Parts of a result that show texts, which may be nobody else's business."""
+"""Parts of a result that show texts of the data, which may be private."""
 _MOST_VALUES = 1000
-"""A longer list in a result is of single pairs; it would be most of the download of a small encoder."""
+"""A longer list in a result has a value for each pair; it would be most of the download of a small encoder."""
 _RECIPE_NOTE = """\
 # As it was run; paths on the machine are cut down to the names of files and folders. To repeat the run, put the
 # files beside this one and run `fmicl train recipe.yaml`.
@@ -44,7 +44,7 @@ def stage(source: Source, files: Iterable[Path], folder: Path, merge_adapter: bo
             raise InputError(f"--merge-adapter: {source.model} has no adapter (adapter_config.json)")
         _save_merged(source.model, folder)
     else:
-        if adapter.is_file() and _is_here(base := str(read_json(adapter)["base_model_name_or_path"])):
+        if adapter.is_file() and _is_here(base := str(_settings(adapter).get("base_model_name_or_path"))):
             raise InputError(
                 f"{source.model} is an adapter on {base}, which others do not have; --merge-adapter publishes the "
                 "two as one encoder"
@@ -56,11 +56,14 @@ def stage(source: Source, files: Iterable[Path], folder: Path, merge_adapter: bo
         _forget_machine(config)
     if source.recipe is not None:
         write_text(folder / "recipe.yaml", _RECIPE_NOTE + yaml_tree.dump(public_recipe(source.recipe)))
-        write_json(folder / "manifest.json", shorten(source.manifest, _paths(source.recipe)))
-        for name, document in source.results.items():
-            write_json(folder / "results" / f"{name}.json", shorten(_figures_only(document), _paths(source.recipe)))
+        assert source.manifest is not None
+        paths = _paths(source.recipe)
+        write_json(folder / "manifest.json", shorten(source.manifest[0], paths))
+        before = {f"before-{name}": result for name, result in source.before.items()}
+        for name, result in (source.results | before).items():
+            write_json(folder / "results" / f"{name}.json", shorten(_figures_only(result.document()), paths))
         if source.summary:
-            write_json(folder / "results" / "summary.json", source.summary)
+            write_json(folder / "results" / "summary.json", shorten(source.summary, paths))
 
 
 def public_recipe(recipe: Recipe) -> dict[str, Any]:
@@ -69,7 +72,13 @@ def public_recipe(recipe: Recipe) -> dict[str, Any]:
 
 
 def _paths(recipe: Recipe) -> list[str]:
-    named = (recipe.model.base, recipe.data.train, recipe.data.heldout, recipe.evaluate.data, *recipe.evaluate.after)
+    named = (
+        recipe.model.base,
+        recipe.data.train,
+        recipe.data.heldout,
+        recipe.evaluate.data,
+        *(asked.name for asked in recipe.evaluate.after),
+    )
     return [path for path in named if isinstance(path, str)]
 
 
@@ -77,8 +86,15 @@ def _is_here(model: str) -> bool:
     return is_local(model) or Path(model).exists()
 
 
+def _settings(file: Path) -> dict[str, Any]:
+    settings = read_json(file)
+    if not isinstance(settings, dict):
+        raise InputError(f"{file}: not the settings of a model: it must be an object")
+    return settings
+
+
 def _forget_machine(config: Path) -> None:
-    settings = read_json(config)
+    settings = _settings(config)
     kept = {key: value for key, value in settings.items() if key not in _MACHINE_KEYS}
     if kept != settings:
         write_json(config, kept)

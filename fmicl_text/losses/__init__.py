@@ -1,35 +1,47 @@
-"""The objectives as sentence-transformers losses, one thin class a paper over :class:`ContrastiveLoss`."""
+"""The losses: declarations of objectives (``papers``), a loss on vectors, and its form for sentence-transformers.
 
-from fmicl_text.losses.alignment_uniformity import AlignmentUniformityLoss
-from fmicl_text.losses.asymmetric_infonce import AsymmetricInfoNCELoss
-from fmicl_text.losses.base import ContrastiveLoss, NonFiniteEmbeddings
-from fmicl_text.losses.contextual_infonce import ContextualInfoNCELoss
-from fmicl_text.losses.dcl import DCLLoss
-from fmicl_text.losses.dhel import DHELLoss
-from fmicl_text.losses.fmicl import FMICLLoss
-from fmicl_text.losses.focal_infonce import FocalInfoNCELoss
-from fmicl_text.losses.hcl import HCLLoss
-from fmicl_text.losses.infonce import InfoNCELoss
-from fmicl_text.losses.kcl import KCLLoss
-from fmicl_text.losses.kernel_infonce import KernelInfoNCELoss
-from fmicl_text.losses.ntxent import NTXentLoss
-from fmicl_text.losses.spectral import SpectralContrastiveLoss
+May import ``core`` and what is below it. Importing this package, :mod:`~fmicl_text.losses.objective`, the registry or
+a declaration imports no torch; the losses themselves do, when they are first used.
+"""
 
-LOSSES: dict[str, type[ContrastiveLoss]] = {
-    "fmicl": FMICLLoss,
-    "infonce": InfoNCELoss,
-    "ntxent": NTXentLoss,
-    "alignment-uniformity": AlignmentUniformityLoss,
-    "spectral": SpectralContrastiveLoss,
-    "kernel-infonce": KernelInfoNCELoss,
-    "dhel": DHELLoss,
-    "kcl": KCLLoss,
-    "dcl": DCLLoss,
-    "focal-infonce": FocalInfoNCELoss,
-    "hcl": HCLLoss,
-    "asymmetric-infonce": AsymmetricInfoNCELoss,
-    "contextual-infonce": ContextualInfoNCELoss,
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from fmicl_text.losses.registry import objectives, register
+
+_ELSEWHERE = {
+    "ContrastiveLoss": "fmicl_text.losses.contrastive",
+    "NonFiniteEmbeddings": "fmicl_text.losses.contrastive",
+    "SentenceLoss": "fmicl_text.losses.sentences",
+    "Objective": "fmicl_text.losses.objective",
+    "Paper": "fmicl_text.losses.objective",
 }
-"""Name in a recipe -> class."""
 
-__all__ = ["LOSSES", "NonFiniteEmbeddings", "ContrastiveLoss", *(loss.__name__ for loss in LOSSES.values())]
+
+def loss_names() -> list[str]:
+    """Return the names of the loss classes, such as ``FMICLLoss``; each is an attribute of this package."""
+    return [objective.loss_name for objective in objectives().values()]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a class when it is first used; a loss class is made from the declaration of its objective."""
+    if name in _ELSEWHERE:
+        return getattr(importlib.import_module(_ELSEWHERE[name]), name)
+    if name == "LOSSES":  # name in a recipe -> class
+        return {key: __getattr__(objective.loss_name) for key, objective in objectives().items()}
+    for objective in objectives().values():
+        if name == objective.__name__:
+            return objective
+        if name == objective.loss_name:
+            made = globals().get(name)
+            if made is None or made.declaration is not objective:
+                from fmicl_text.losses.sentences import bound
+
+                made = globals()[name] = bound(objective, __name__)
+            return made
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = ["LOSSES", "loss_names", "objectives", "register", *_ELSEWHERE]  # made when used

@@ -10,93 +10,91 @@ Shapes: ``B`` rows of a batch, ``D`` dimensions, ``Q`` rows of the queue.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fmicl_text.losses.features import Features
-from fmicl_text.losses.vectors import unit_vectors
-
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
+from fmicl_text.losses.vectors import embeddings_of, unit_vectors
 
 
 class MomentumQueue(nn.Module):
-    """A moving average of the encoder and its train-only head, and the keys it made last.
+    """A moving average of an encoder and its train-only head, and the keys it made last.
 
     Args:
-        model: The encoder.
+        encoder: Encodes a batch to ``(B, D)``, or to features with a ``sentence_embedding``.
         head: Its train-only head, if it has one.
         size: ``Q``, rows of the queue; at first it is empty.
-        momentum: Share of the moving average that each training step keeps.
-
-    Raises:
-        ValueError: If ``size`` is not positive, or ``momentum`` not in [0, 1].
+        momentum: Share of the moving average that each training step keeps, in [0, 1].
+        dimensions: ``D``.
     """
 
     vectors: Tensor
     texts: Tensor
     pushed: Tensor
 
-    def __init__(self, model: SentenceTransformer, head: nn.Sequential | None, size: int, momentum: float) -> None:
+    def __init__(
+        self, encoder: nn.Module, head: nn.Sequential | None, size: int, momentum: float, dimensions: int
+    ) -> None:
         super().__init__()
-        if size < 1:
-            raise ValueError(f"queue must be at least 1 row, got {size!r}")
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"momentum must be in [0, 1], got {momentum!r}")
         self.momentum = momentum
-        self.encoder = copy.deepcopy(model).requires_grad_(False).train()  # loaded encoders begin in eval mode
+        self.encoder = copy.deepcopy(encoder).requires_grad_(False).train()  # loaded encoders begin in eval mode
         self.head = copy.deepcopy(head).requires_grad_(False) if head is not None else None
+        floating = (value.dtype for value in encoder.state_dict().values() if value.is_floating_point())
+        double = torch.float64 if torch.float64 in floating else torch.float32
         # Each process has rows of its own, so they are no part of the state that is the same on all.
-        own = {"persistent": False}
-        self.register_buffer("vectors", torch.zeros(size, model.get_embedding_dimension()), **own)  # (Q, D)
+        own: dict[str, Any] = {"persistent": False}
+        self.register_buffer("vectors", torch.zeros(size, dimensions, dtype=double), **own)  # (Q, D)
         self.register_buffer("texts", torch.zeros(size, 2, dtype=torch.long), **own)  # (Q, 2), both texts of a pair
         self.register_buffer("pushed", torch.zeros((), dtype=torch.long), **own)  # rows pushed since the beginning
 
     @torch.no_grad()
-    def follow(self, model: nn.Module, head: nn.Sequential | None) -> None:
+    def follow(self, encoder: nn.Module, head: nn.Sequential | None) -> None:
         """Move the average on: ``average = momentum * average + (1 - momentum) * now``.
 
         Args:
-            model: The encoder as it is now, possibly wrapped for several processes.
+            encoder: The encoder as it is now, possibly wrapped for several processes.
             head: Its head.
         """
-        now = [*model.parameters(), *(head.parameters() if head is not None else ())]
+        now = [*encoder.parameters(), *(head.parameters() if head is not None else ())]
         average = [*self.encoder.parameters(), *(self.head.parameters() if self.head is not None else ())]
         for mean, parameter in zip(average, now, strict=True):
             mean.lerp_(parameter.to(mean.dtype), 1 - self.momentum)
 
     @torch.no_grad()
-    def keys(self, columns: list[Features]) -> list[Tensor]:
+    def keys(self, batches: Sequence[Any]) -> list[Tensor]:
         """Encode anchors and positives with the moving average: unit vectors ``(B, D)`` each.
 
         Args:
-            columns: Tokenised columns: one for dropout views, which is encoded twice, else anchors and positives.
+            batches: What the encoder reads: one batch for dropout views, which is encoded twice, else anchors and
+                positives.
         """
-        chosen = columns * 2 if len(columns) == 1 else columns[:2]
-        return [unit_vectors(self.encoder(dict(column))["sentence_embedding"], self.head) for column in chosen]
+        both = [*batches, *batches] if len(batches) == 1 else batches[:2]
+        # An encoder may write its output among the features, which the encoder that trains reads next.
+        given = [dict(batch) if isinstance(batch, dict) else batch for batch in both]
+        return [unit_vectors(embeddings_of(self.encoder(batch)), self.head) for batch in given]
 
     def rows(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the keys that wait, ``(<= Q, D)``, and the texts of their pairs, ``(<= Q, 2)``.
+        """Return the keys in the queue, ``(<= Q, D)``, and the texts of their pairs, ``(<= Q, 2)``.
 
         Args:
-            like: Vectors ``(B, D)`` of the batch that is to meet them.
+            like: Vectors ``(B, D)`` of the batch that is compared with them.
 
         Raises:
             ValueError: If they have another number of dimensions.
         """
         if like.shape[1] != self.vectors.shape[1]:
             raise ValueError(
-                f"the queue holds keys of {self.vectors.shape[1]} dimensions, got {like.shape[1]}: "
-                "a queue does not go with MatryoshkaLoss"
+                f"the queue holds vectors of {self.vectors.shape[1]} dimensions, got {like.shape[1]}: "
+                "a queue does not go with MatryoshkaLoss or Matryoshka2dLoss"
             )
         filled = min(int(self.pushed), len(self.vectors))
         return self.vectors[:filled].to(like), self.texts[:filled]
 
     @torch.no_grad()
     def push(self, keys: list[Tensor], texts: Tensor) -> None:
-        """Let keys queue up in place of the oldest.
+        """Put keys in the place of the oldest.
 
         Args:
             keys: Unit vectors ``(B, D)`` of anchors and positives.
@@ -105,7 +103,7 @@ class MomentumQueue(nn.Module):
         vectors = torch.cat(keys)[-len(self.vectors) :]  # (2B, D)
         both = texts.expand(-1, 2).repeat(len(keys), 1)[-len(self.vectors) :]  # (2B, 2)
         places = (torch.arange(len(vectors), device=vectors.device) + self.pushed) % len(self.vectors)
-        self.vectors[places] = vectors
+        self.vectors[places] = vectors.to(self.vectors.dtype)
         self.texts[places] = both
         self.pushed += len(vectors)
 
@@ -127,5 +125,5 @@ class MomentumQueue(nn.Module):
             value.copy_(state[name])
 
     def extra_repr(self) -> str:
-        """Say how long the queue is."""
+        """Return size and momentum, for ``print``."""
         return f"{len(self.vectors)} rows, momentum {self.momentum}"

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
+
+_FARTHEST = 100
+"""Power of two by which a row is scaled at most; its squares then neither overflow nor vanish."""
+
+
+def embeddings_of(output: Any) -> Tensor:
+    """Return the embeddings ``(B, D)`` that an encoder gave, as a tensor or among sentence-transformers' features."""
+    embeddings: Tensor = output["sentence_embedding"] if isinstance(output, Mapping) else output
+    return embeddings
 
 
 def unit_vectors(embeddings: Tensor, head: nn.Sequential | None) -> Tensor:
@@ -15,7 +27,7 @@ def unit_vectors(embeddings: Tensor, head: nn.Sequential | None) -> Tensor:
         head: A linear layer and what follows it, or ``None``.
 
     Returns:
-        Unit vectors ``(B, D)``.
+        Unit vectors ``(B, D)``; a row of zeros stays one, as :func:`torch.nn.functional.normalize` leaves it.
 
     Raises:
         ValueError: If the head takes another number of dimensions.
@@ -23,11 +35,20 @@ def unit_vectors(embeddings: Tensor, head: nn.Sequential | None) -> Tensor:
     with torch.autocast(embeddings.device.type, enabled=False):
         vectors = embeddings if embeddings.dtype == torch.float64 else embeddings.float()
         if head is not None:
-            width = head[0].in_features
+            layer: Any = head[0]
+            width: int = layer.in_features
             if vectors.shape[1] != width:
                 raise ValueError(
-                    f"the head takes {width} dimensions, got {vectors.shape[1]}: "
-                    "a train-only head does not go with MatryoshkaLoss"
+                    f"the head takes embeddings of {width} dimensions, got {vectors.shape[1]}: "
+                    "a train-only head does not go with MatryoshkaLoss or Matryoshka2dLoss"
                 )
-            vectors = head(vectors)
-        return normalize(vectors, dim=1)
+            vectors = head(vectors.to(layer.weight.dtype))
+        return normalize(_moderate(vectors), dim=1)
+
+
+def _moderate(vectors: Tensor) -> Tensor:
+    """Scale rows by powers of two to a largest number near 1: exact, and their lengths are then finite and not 0."""
+    largest = vectors.detach().abs().amax(dim=1, keepdim=True)  # (B, 1)
+    _, exponent = torch.frexp(largest)
+    scale = torch.ldexp(torch.ones_like(largest), -exponent.clamp(-_FARTHEST, _FARTHEST))
+    return vectors * scale.masked_fill(largest == 0, 0)  # zeros have no direction to train either

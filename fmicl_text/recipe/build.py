@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fmicl_text import losses
 from fmicl_text.errors import InputError
+from fmicl_text.losses.sentences import SentenceLoss
 from fmicl_text.recipe.schema import Recipe
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 
-def build_loss(recipe: Recipe, model: SentenceTransformer) -> losses.ContrastiveLoss:
+def build_loss(recipe: Recipe, model: SentenceTransformer) -> SentenceLoss:
     """Build the loss of a recipe over an encoder.
 
     Raises:
         InputError: If the loss refuses its settings.
     """
-    arguments = recipe.loss.arguments()
+    objective = recipe.loss
     if recipe.model.head == "mlp-train-only":
-        arguments["head"] = "mlp"
+        objective = objective.model_copy(update={"head": "mlp"})
     try:
-        return losses.LOSSES[recipe.loss.objective](model, **arguments)
+        return SentenceLoss(model, objective)
     except ValueError as error:
         raise InputError(f"loss: {error}") from error

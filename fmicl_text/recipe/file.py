@@ -10,11 +10,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from fmicl_text.data import yaml_tree
-from fmicl_text.data.yaml_tree import KeyPath, Tree, dotted
+from fmicl_text.data.yaml_tree import Tree, dotted
 from fmicl_text.errors import InputError
 from fmicl_text.files import resource_folder
-from fmicl_text.recipe.errors import Finding, explain
+from fmicl_text.findings import Finding, explain
 from fmicl_text.recipe.schema import Recipe
+from fmicl_text.section import KeyPath
 from fmicl_text.text import did_you_mean
 
 
@@ -94,7 +95,7 @@ def _findings(tree: Tree, seen: set[KeyPath]) -> list[Finding]:
     try:
         Recipe.model_validate(tree.value)
     except ValidationError as error:
-        findings = explain(error, tree.value)
+        findings = explain(error, tree.value, Recipe)
         meant = {(*finding.path[:-1], finding.meant) for finding in findings if finding.unknown}
         return [finding for finding in findings if finding.path not in seen | meant]  # `positiv` is not "missing" too
     return []

@@ -204,12 +204,15 @@ def _training(model: SentenceTransformer, rows: int, batch: int, kind: Kind) -> 
 
 def _evaluation(data: DataSection, rows: int, batch: int) -> list[str]:
     _, steps = _steps(rows, batch)
-    lines: list[str] = [
+    heldout = data.heldout is not None
+    criterion = ("heldout", "of the checkpoints, the best on the held-out pairs is kept")
+    nothing = ("none", "nothing is held out: the last checkpoint is kept")
+    lines = [
         _section(0, "evaluate"),
-        _line(1, "during", None, "no score chooses a checkpoint: the last one is kept"),
-        _line(1, "every_steps", max(steps // _EVALUATIONS, 1), "steps between two checkpoints"),
+        _line(1, "during", *(criterion if heldout else nothing)),
+        _line(1, "every_steps", max(steps // _EVALUATIONS, 1), "a score and a checkpoint"),
     ]
-    if data.heldout is not None:
+    if heldout:
         lines += [_line(1, "before", True, "so that the gain is seen"), _section(1, "after"), _item(2, "heldout")]
     return lines
 

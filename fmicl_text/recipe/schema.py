@@ -10,13 +10,17 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, Field, JsonValue
+from pydantic import AfterValidator, Field, JsonValue, PlainValidator, SerializeAsAny
 
 from fmicl_text.data.section import DataSection
 from fmicl_text.encoders.section import ModelSection
+from fmicl_text.evaluation.kind import Evaluation
+from fmicl_text.evaluation.kinds.heldout import Heldout
 from fmicl_text.evaluation.section import EvaluateSection
-from fmicl_text.recipe.losses import LossSections
-from fmicl_text.recipe.training_arguments import check_training_arguments
+from fmicl_text.findings import SectionOf
+from fmicl_text.losses.objective import Objective
+from fmicl_text.losses.registry import chosen, declared
+from fmicl_text.recipe.training_arguments import check_training_arguments, training_arguments_model
 from fmicl_text.section import Conflict, Section, refused
 
 _OfTheHub = TypeVar("_OfTheHub", ModelSection, DataSection)
@@ -35,6 +39,12 @@ LANGUAGE = "[a-z]{2,3}|multilingual|code"
 def _check_repo(repo: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo, re.ASCII):
         raise refused(f'must be OWNER/NAME, as in "me/my-encoder", got "{repo}"')
+    from huggingface_hub.utils import HFValidationError, validate_repo_id  # a tenth of a second, so only where needed
+
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise refused(f"is no name that the Hub takes: {error}") from None
     return repo
 
 
@@ -83,9 +93,13 @@ class Recipe(Section):
     """The encoder to start from."""
     data: DataSection
     """What to train on."""
-    loss: Annotated[LossSections, Field(discriminator="objective")]
-    """The objective."""
-    train: Annotated[dict[str, JsonValue], AfterValidator(check_training_arguments)] = {}
+    loss: Annotated[SerializeAsAny[Objective], PlainValidator(declared), SectionOf(chosen)]
+    """The objective and its settings."""
+    train: Annotated[
+        dict[str, JsonValue],
+        AfterValidator(check_training_arguments),
+        SectionOf(lambda _: training_arguments_model()),
+    ] = {}
     """Any field of SentenceTransformerTrainingArguments, except output_dir and seed."""
     evaluate: EvaluateSection = EvaluateSection()
     """What to measure, and when."""
@@ -98,12 +112,18 @@ class Recipe(Section):
         """Return the recipe with its base model and its data at revisions, except where it names one itself."""
         return self.model_copy(update={"model": _at(self.model, model), "data": _at(self.data, data)})
 
+    def choosing_by(self, during: Evaluation | str | None) -> Recipe:
+        """Return the recipe with another ``evaluate.during``."""
+        return self.model_copy(update={"evaluate": self.evaluate.model_copy(update={"during": during})})
+
     def conflicts(self) -> Iterator[Conflict]:
         """Seeds differ, and what is asked of the evaluation is there to be evaluated."""
         if len(set(self.seeds)) < len(self.seeds):
             yield ("seeds",), f"must differ, got {self.seeds}"
-        if "heldout" in self.evaluate.after and self.data.heldout is None:
-            yield ("evaluate", "after"), "heldout needs data.heldout, the pairs to hold out"
+        if self.data.heldout is None:
+            for key, asked in (("after", self.evaluate.after), ("during", [self.evaluate.during])):
+                if any(isinstance(one, Heldout) for one in asked):
+                    yield ("evaluate", key), "heldout needs data.heldout, the pairs to hold out"
         if self.evaluate.during is None and self.train.get("load_best_model_at_end"):
             yield ("train", "load_best_model_at_end"), "needs evaluate.during, the score that says which is best"
         if self.data.streaming:

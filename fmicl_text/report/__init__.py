@@ -1,7 +1,8 @@
 """Runs on one page: a self-contained HTML file, and the same pictures as PNG.
 
-Scores, intervals, cosines and geometry come from the runs' ``results/*.json`` alone; what was run and how the training
-went, from ``recipe.yaml``, ``manifest.json`` and ``metrics.jsonl``. No encoder is loaded.
+Scores, intervals and pictures of the geometry come from the runs' ``results/*.json`` alone; what was run and how the
+training went, from ``recipe.yaml``, ``manifest.json`` and ``metrics.jsonl``. No encoder is loaded, but for a base model
+that was not measured yet.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from fmicl_text.errors import InputError
 from fmicl_text.files import write_text
+from fmicl_text.report.base import read_base
 from fmicl_text.report.compare import Comparison, compare
 from fmicl_text.report.page import Page, render
 from fmicl_text.report.pictures import comparison_pictures, geometry_pictures, training_pictures
@@ -22,27 +24,56 @@ from fmicl_text.runs.plots import save_png
 
 @dataclass(frozen=True)
 class Report:
-    """What a report says: the runs, each compared with the first on every suite both have, and published figures."""
+    """What a report says.
+
+    Attributes:
+        runs: Base models that were asked for, then the runs.
+        comparisons: Each less the first of them, then each run less the model it began with.
+        published: Published figures.
+    """
 
     runs: list[Run]
     comparisons: list[Comparison]
     published: list[Figure]
 
 
-def read_report(folders: Sequence[Path], published: Sequence[str] = ()) -> Report:
-    """Read runs and compare them.
+def read_report(
+    folders: Sequence[Path],
+    published: Sequence[str] = (),
+    bases: Sequence[str] = (),
+    output: Path | None = None,
+    show_progress: bool = False,
+) -> Report:
+    """Read runs, and compare each with the first and with the model it began with, if that was measured.
 
     Args:
         folders: Run folders, of one seed or several.
         published: Names of published tables to set beside them.
+        bases: Models to set before the runs, which are then compared with the first of them; see
+            :func:`fmicl_text.report.base.read_base`.
+        output: Where results of base models are kept; default the first run.
+        show_progress: Draw progress bars on standard error while a base model is measured.
 
     Raises:
-        InputError: A folder is no run, a file in it is broken, or a table is unknown.
+        InputError: A folder is no run, a file in it is broken, a table is unknown, or a base model cannot be measured.
     """
     figures = [figure for name in published for figure in load_published(name)]
     runs = read_runs(list(folders))
-    comparisons = [comparison for run in runs[1:] for comparison in compare(run, runs[0])]
-    return Report(runs, comparisons, figures)
+    measured = [read_base(name, runs, output or folders[0], show_progress) for name in dict.fromkeys(bases)]
+    subjects = [*measured, *runs]
+    pairs = [(subject, subjects[0]) for subject in subjects[1:]]
+    shown = {id(subject.first.results) for subject in subjects[:1]}
+    pairs += [(run, begun) for run in runs if (begun := run.begun()) and id(begun.first.results) not in shown]
+    return Report(subjects, [comparison for run, other in pairs for comparison in compare(run, other)], figures)
+
+
+def check_place(folder: Path, overwrite: bool) -> None:
+    """Raise an InputError if a report may not be written to a folder; links there are replaced, never followed."""
+    path = folder / "report.html"
+    if (path.exists() or path.is_symlink()) and not overwrite:
+        raise InputError(f"{path} is there already; --overwrite replaces it, --output FOLDER puts it elsewhere")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; the report needs a folder")
 
 
 def write_report(report: Report, folder: Path, overwrite: bool = False) -> Path:
@@ -54,11 +85,8 @@ def write_report(report: Report, folder: Path, overwrite: bool = False) -> Path:
     Raises:
         InputError: A report is there already and ``overwrite`` is not set.
     """
+    check_place(folder, overwrite)
     path = folder / "report.html"
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} is there already; --overwrite replaces it, --output FOLDER puts it elsewhere")
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file; the report needs a folder")
     page = Page(
         report.runs,
         report.comparisons,
@@ -67,7 +95,7 @@ def write_report(report: Report, folder: Path, overwrite: bool = False) -> Path:
         differences=list(comparison_pictures(report.comparisons)),
         geometry=list(geometry_pictures(report.runs)),
     )
-    if path.exists():
+    if path.exists() or path.is_symlink():
         for file in folder.glob("report-*.png"):  # of the report that is replaced
             file.unlink()
     write_text(path, render(page))

@@ -8,24 +8,30 @@ import numpy as np
 
 from fmicl_text.evaluation.items import Parts
 from fmicl_text.evaluation.paired import PairedTest, paired_test, same_items
+from fmicl_text.evaluation.results import Score
 from fmicl_text.evaluation.statistics import holm
-from fmicl_text.report.results import Results
+from fmicl_text.report.results import labels
 from fmicl_text.report.runs import Run, spread
 
 _LEVEL = 0.05
 _AVERAGE = "average"
 _FEW = 5  # seeds, of whose variance a bootstrap sees less than 4/5
 
+Seeds = tuple[int | None, int | None]
+"""A seed of a run, and one of the run it is compared with; None of a model that was not trained."""
+
 
 @dataclass(frozen=True)
 class Difference:
-    """How one score of a run differs from another run's, in points.
+    """How one score of a run differs from another run's, in its unit.
 
     Attributes:
-        score: Its name.
+        score: Its label in the table of the suite.
         run: Mean and standard deviation over the seeds of the run.
         other: The same of the run it is compared with.
         difference: Of the means, over the seeds that are compared.
+        unit: Of the figures: ``%`` for points, empty for a plain number.
+        higher_is_better: None if neither end is good in itself.
         ci95: 95% interval of the difference; None if no paired test could be made.
         p_value: Two-sided, adjusted for all scores of the suite (Holm); None likewise.
     """
@@ -34,6 +40,8 @@ class Difference:
     run: tuple[float, float | None]
     other: tuple[float, float | None]
     difference: float
+    unit: str = "%"
+    higher_is_better: bool | None = True
     ci95: tuple[float, float] | None = None
     p_value: float | None = None
 
@@ -43,9 +51,20 @@ class Difference:
         return None if self.p_value is None else self.p_value > _LEVEL
 
     @property
+    def better(self) -> bool | None:
+        """Whether the run is better than the other, and worse if not; None if that cannot be said."""
+        if self.inside_noise is not False or self.higher_is_better is None:
+            return None
+        return (self.difference > 0) == self.higher_is_better
+
+    @property
     def verdict(self) -> str:
         """The same in words."""
-        return {None: "not tested", True: "inside the noise", False: "differs"}[self.inside_noise]
+        if self.inside_noise is None:
+            return "not tested"
+        if self.inside_noise:
+            return "inside the noise"
+        return {True: "better", False: "worse", None: "differs"}[self.better]
 
 
 @dataclass(frozen=True)
@@ -55,16 +74,16 @@ class Comparison:
     Attributes:
         run: Name of the run.
         other: Name of the run it is compared with.
-        suite: Name of the suite.
+        suite: Title of the result.
         seeds: Pairs of seeds, the run's and the other's, that are compared with each other.
-        rows: A difference a score.
+        rows: A difference for each score.
         warnings: What keeps the differences from meaning more.
     """
 
     run: str
     other: str
     suite: str
-    seeds: list[tuple[int, int]]
+    seeds: list[Seeds]
     rows: list[Difference]
     warnings: list[str] = field(default_factory=list)
 
@@ -73,74 +92,96 @@ def compare(run: Run, other: Run) -> list[Comparison]:
     """Compare two runs on every suite that both have.
 
     Seeds are paired by their number, as they share the order of the data; if the runs have none in common, in rising
-    order.
+    order. A model that was not trained is compared with every seed.
     """
-    common = [seed for seed in run.seeds if seed in other.seeds]
-    seeds = [(seed, seed) for seed in common] or list(zip(sorted(run.seeds), sorted(other.seeds), strict=False))
-    theirs = other.tables()
-    return [_compare(run, other, suite, seeds) for suite in run.tables() if suite in theirs]
+    if not (run.trained and other.trained):
+        seeds: list[Seeds] = [(ours, theirs) for ours in run.seeds for theirs in other.seeds]
+    else:
+        common = [seed for seed in run.seeds if seed in other.seeds]
+        seeds = [(seed, seed) for seed in common] or list(zip(run.seeds, other.seeds, strict=False))
+    theirs = other.results()
+    return [_compare(run, other, suite, seeds) for suite in run.results() if suite in theirs]
 
 
-def _compare(run: Run, other: Run, suite: str, seeds: list[tuple[int, int]]) -> Comparison:
-    warnings = []
-    if len(run.seeds) > len(seeds) or len(other.seeds) > len(seeds):
-        warnings.append(f"only {len(seeds)} of the seeds are compared, as the runs do not have the same ones")
-    if len(seeds) == 1:
-        warnings.append(
-            "one seed each: the intervals say what other sentences would change, not what another seed would; "
-            "unsupervised STS averages move by about 2 points with the seed"
-        )
+def _compare(run: Run, other: Run, suite: str, seeds: list[Seeds]) -> Comparison:
     ours, theirs = [run.seeds[seed].results for seed, _ in seeds], [other.seeds[seed].results for _, seed in seeds]
-    names = [
-        name
-        for name in ours[0].tables[suite].scores
-        if all(name in result.tables[suite].scores for result in (*ours, *theirs))
-    ]
-    if 1 < len(seeds) < _FEW:
-        warnings.append(f"{len(seeds)} seeds: so few understate how much seeds differ, and the intervals with them")
-    values, others = (
-        {name: [result.tables[suite].scores[name].value for result in of_run] for name in names}
-        for of_run in (ours, theirs)
-    )
-    tests, untested = _tests(names, _items(suite, ours), _items(suite, theirs))
-    warnings += untested
+    of_runs = [[results.scores(suite) for results in of_run] for of_run in (ours, theirs)]
+    first = of_runs[0][0]
+    keys = [key for key in first if all(key in scores for of_run in of_runs for scores in of_run)]
+    items = [[results.items.get(suite, {}) for results in of_run] for of_run in (ours, theirs)]
+    tests, untested = _tests({key: first[key] for key in keys}, *map(_of_every_seed, items))
     adjusted = dict(zip(tests, holm([test.p_value for test in tests.values()]), strict=True))
+    _, names = labels(first.values())
     rows = [
         Difference(
-            score=name,
-            run=spread(values[name]),
-            other=spread(others[name]),
-            difference=float(np.mean(values[name]) - np.mean(others[name])),
-            ci95=tests[name].ci95 if name in tests else None,
-            p_value=adjusted.get(name),
+            score=names[key],
+            run=spread(_values(run, of_runs[0], key)),
+            other=spread(_values(other, of_runs[1], key)),
+            difference=float(np.mean([a[key].value - b[key].value for a, b in zip(*of_runs, strict=True)])),
+            unit=first[key].unit,
+            higher_is_better=first[key].higher_is_better,
+            ci95=tests[key].ci95 if key in tests else None,
+            p_value=adjusted.get(key),
         )
-        for name in names
+        for key in keys
     ]
     noise = [row.score for row in rows if row.inside_noise]
-    if noise:
-        warnings.insert(0, f"inside the noise: {', '.join(noise)}; do not call one run better on these")
+    warnings = [f"inside the noise: {', '.join(noise)}; do not call one run better on these"] if noise else []
+    warnings += [*_warn_of_seeds(run, other, seeds)]
+    for why, of in untested.items():
+        which = f" of {', '.join(names[key] for key in of)}" if tests or any(items[0]) else ""
+        warnings.append(f"no paired test{which}: {why}")
     return Comparison(run.name, other.name, suite, seeds, rows, warnings)
 
 
+def _values(run: Run, seeds: list[dict[str, Score]], key: str) -> list[float]:
+    """Return a score of each seed that is compared; a model that was not trained has one, however often it is used."""
+    return [scores[key].value for scores in (seeds if run.trained else seeds[:1])]
+
+
+def _warn_of_seeds(run: Run, other: Run, seeds: list[Seeds]) -> list[str]:
+    if not (run.trained or other.trained):
+        return []
+    warnings = []
+    compared = len(seeds)
+    if any(one.trained and len(one.seeds) > compared for one in (run, other)):
+        warnings.append(f"only {compared} of the seeds are compared, as the runs do not have the same ones")
+    if compared == 1:
+        each = "one seed each" if run.trained and other.trained else "one seed"
+        warnings.append(
+            f"{each}: the intervals say what other items would change, not what another seed would; "
+            "unsupervised STS averages move by about 2 points with the seed"
+        )
+    elif compared < _FEW:
+        warnings.append(f"{compared} seeds: so few understate how much seeds differ, and the intervals with them")
+    return warnings
+
+
 def _tests(
-    names: list[str], a: dict[str, list[Parts]], b: dict[str, list[Parts]]
-) -> tuple[dict[str, PairedTest], list[str]]:
-    """Test every score by itself, and the average if it is that of tasks which all were; say which could not be."""
-    tasks = [name for name in names if name != _AVERAGE]
-    known = [name for name in tasks if name in a and name in b]
-    paired = [name for name in known if same_items([*a[name], *b[name]])]
-    tests = {name: paired_test({name: a[name]}, {name: b[name]}) for name in paired}
-    if _AVERAGE in names and paired == tasks:
-        ours, theirs = ({name: of_run[name] for name in tasks} for of_run in (a, b))
-        tests[_AVERAGE] = paired_test(ours, theirs)
+    scores: dict[str, Score], a: dict[str, list[Parts]], b: dict[str, list[Parts]]
+) -> tuple[dict[str, PairedTest], dict[str, list[str]]]:
+    """Test every score by itself, and an average if all tasks of its metric were; say why others were not.
+
+    Returns:
+        Key -> its test, and reason -> keys of those that were not tested.
+    """
+    averages = [key for key, score in scores.items() if score.name == _AVERAGE and key not in a]
+    tasks = [key for key in scores if key not in averages]
+    known = [key for key in tasks if key in a and key in b]
+    paired = [key for key in known if same_items([*a[key], *b[key]])]
+    tests = {key: paired_test({key: a[key]}, {key: b[key]}) for key in paired}
+    for average in averages:
+        parts = [key for key in tasks if scores[key].metric == scores[average].metric] or tasks
+        if all(key in paired for key in parts):
+            ours, theirs = ({key: of_run[key] for key in parts} for of_run in (a, b))
+            tests[average] = paired_test(ours, theirs)
     why = {
-        "what each item scored is not among the results": [name for name in tasks if name not in known],
-        "the runs were scored on other items": [name for name in known if name not in paired],
+        "what each item scored is not among the results": [key for key in tasks if key not in known],
+        "the runs were scored on other items": [key for key in known if key not in paired],
     }
-    return tests, [f"no paired test of {', '.join(scores)}: {reason}" for reason, scores in why.items() if scores]
+    return tests, {reason: keys for reason, keys in why.items() if keys}
 
 
-def _items(suite: str, seeds: list[Results]) -> dict[str, list[Parts]]:
+def _of_every_seed(seeds: list[dict[str, Parts]]) -> dict[str, list[Parts]]:
     """Return the items of each score, once a seed, of those scores of which every seed has them."""
-    found = [of_seed.items.get(suite, {}) for of_seed in seeds]
-    return {name: [items[name] for items in found] for name in found[0] if all(name in items for items in found)}
+    return {key: [items[key] for items in seeds] for key in seeds[0] if all(key in items for items in seeds)}

@@ -1,4 +1,4 @@
-"""What the page says of how a run was made."""
+"""What the page says about how a run was made."""
 
 from __future__ import annotations
 
@@ -14,53 +14,46 @@ Rows = list[tuple[str, list[str]]]
 
 def facts(run: Run) -> dict[str, str]:
     """Return what was run; what has no value is left out."""
-    manifest, model, data, train = run.first.manifest, *(section(run, key) for key in ("model", "data", "train"))
+    model, data, train = (run.section(key) for key in ("model", "data", "train"))
+    manifests = [seed.manifest for seed in run.seeds.values() if seed.manifest is not None]
     facts = {
-        "state": ", ".join(dict.fromkeys(str(seed.manifest.get("state", "")) for seed in run.seeds.values())),
+        "state": _joined(dict.fromkeys(manifest.state for manifest in manifests)) or "as it was before training",
         "encoder": model.get("base"),
-        "pooling, tokens, head": _joined(model.get(key) for key in ("pooling", "max_seq_length", "head")),
+        "pooling": model.get("pooling"),
+        "tokens": model.get("max_seq_length"),
+        "head": model.get("head"),
         "data": data.get("train"),
         "rows": data.get("rows"),
         "views": data.get("views"),
-        "loss": _plain(section(run, "loss")),
+        "loss": _plain(run.section("loss")),
         "training": _plain(train),
-        "steps": manifest.get("steps"),
-        "seeds": _joined(run.seeds),
-        "best STS-B dev": _joined(_best(seed.manifest.get("best")) for seed in run.seeds.values()),
-        "device": _joined([manifest.get("device"), manifest.get("precision")]),
-        "minutes": _joined(f"{seed.minutes:.1f}" for seed in run.seeds.values() if seed.minutes is not None),
     }
-    return {name: str(value) for name, value in facts.items() if value not in (None, "")}
+    if manifests:
+        facts |= {
+            "steps": manifests[0].steps,
+            "seeds": _joined(run.seeds),
+            "best on the development set": _joined(m.best.written for m in manifests if m.best is not None),
+            "weights": "; ".join(dict.fromkeys(filter(None, (m.weights(train) for m in manifests)))),
+            "device": _joined([manifests[0].device, manifests[0].precision]),
+            "minutes": _joined(f"{m.minutes:.1f}" for m in manifests if m.minutes is not None),
+        }
+    return {name: str(value) for name, value in facts.items() if value not in (None, "", "none")}
 
 
 def machine(run: Run) -> dict[str, str]:
     """Return with what a run was made, and on what."""
     manifest = run.first.manifest
-    versions = manifest.get("versions")
-    facts = {
-        "machine": manifest.get("platform"),
-        "threads": manifest.get("threads"),
-        **(versions if isinstance(versions, dict) else {}),
-    }
+    if manifest is None:
+        return {}
+    others = manifest.model_extra or {}
+    facts = {"machine": others.get("platform"), "threads": others.get("threads"), **manifest.versions}
     return {name: str(value) for name, value in facts.items() if value is not None}
 
 
-def section(run: Run, name: str) -> dict[str, Any]:
-    """Return a section of the recipe, empty if it has none."""
-    section = run.recipe.get(name)
-    return section if isinstance(section, dict) else {}
-
-
 def side_by_side(columns: list[dict[str, str]]) -> Rows:
-    """Return rows of what is said of each run."""
+    """Return the facts of each run as rows of one table."""
     names = dict.fromkeys(name for column in columns for name in column)
     return [(name, [column.get(name, "") for column in columns]) for name in names]
-
-
-def _best(best: Any) -> str | None:
-    if not isinstance(best, dict) or "stsb-dev spearman" not in best:
-        return None
-    return f"{best['stsb-dev spearman']:.2f} at step {best.get('step')}"
 
 
 def _plain(section: Any) -> str:

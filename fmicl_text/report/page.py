@@ -6,12 +6,13 @@ import shlex
 from dataclasses import dataclass
 
 from fmicl_text import __version__
-from fmicl_text.report.cells import mean_sd, measured, p_value, points, signed_interval
+from fmicl_text.evaluation.geometry import Neighbours
+from fmicl_text.report import geometry
+from fmicl_text.report.cells import difference, mean_sd, number, p_value, signed_interval
 from fmicl_text.report.compare import Comparison
-from fmicl_text.report.facts import Rows, facts, machine, section, side_by_side
+from fmicl_text.report.facts import Rows, facts, machine, side_by_side
 from fmicl_text.report.pictures import Picture
 from fmicl_text.report.published import SUITE, TASKS, Figure
-from fmicl_text.report.results import GeometryReport
 from fmicl_text.report.runs import Run, spread
 from fmicl_text.report.suite import Suite
 from fmicl_text.text import visible
@@ -43,37 +44,18 @@ class Page:
 
     def suites(self) -> list[Suite]:
         """Return the table of each suite that any run has."""
-        tables = [run.tables() for run in self.runs]
-        return [Suite(name, self.runs, tables) for name in dict.fromkeys(name for table in tables for name in table)]
-
-    def geometry_rows(self) -> Rows:
-        """Return mean and deviation of every measure over the seeds; one seed has its interval instead."""
-        found = [run.geometries() for run in self.runs]
-        rows = [
-            (name, [measured([measure(of_seed) for of_seed in of_run]) for of_run in found])
-            for name, measure in _MEASURES.items()
+        return [
+            Suite(title, self.runs) for title in dict.fromkeys(title for run in self.runs for title in run.results())
         ]
-        bounds = dict.fromkeys(name for of_run in found for seed in of_run for name in seed.mutual_information)
-        rows += [
-            (
-                f"f-MI lower bound, {name}",
-                [measured([g.mutual_information.get(name) for g in of_run]) for of_run in found],
-            )
-            for name in bounds
-        ]
-        return rows if any(found) else []
 
-    def geometry_data(self) -> list[str]:
-        """Say on what the geometry was measured."""
-        by_data: dict[str, list[str]] = {}
-        for run, found in self.neighbours():
-            counted = f"{found.geometry.sentences:,} sentences and {found.geometry.positives:,} positive pairs"
-            by_data.setdefault(f"{counted} of {found.data}", []).append(run.name)
-        return [f"{', '.join(names)}: {data}" for data, names in by_data.items()]
+    def geometry_notes(self) -> list[str]:
+        """Say on what the geometry was measured, and why some of its rows are equal."""
+        return [*geometry.data(self.runs), *geometry.equal_rows(self.runs)]
 
-    def neighbours(self) -> list[tuple[Run, GeometryReport]]:
-        """Return the geometry of the first seed of each run that has one."""
-        return [(run, run.first.results.geometry) for run in self.runs if run.first.results.geometry]
+    def neighbours(self) -> list[tuple[Run, list[Neighbours]]]:
+        """Return the neighbours that the first seed of each run has."""
+        found = [(run, geometry.layout(run.first.results)) for run in self.runs]
+        return [(run, layout[1].neighbours) for run, layout in found if layout and layout[1].neighbours]
 
     def published_rows(self) -> list[Published]:
         """Return published figures and the runs' own in falling order of the average."""
@@ -95,13 +77,13 @@ class Page:
         own = [
             f"{run.name} has no complete result of {SUITE}, so it is not in the table: {_command(run, 'sts', SUITE)}"
             for run in self.runs
-            if not _is_complete(run)
+            if run.trained and not _is_complete(run)
         ]
         return [*general, *own]
 
     def gaps(self) -> list[str]:
         """Say what is not shown, and the command that would make it."""
-        return [gap for run in self.runs for gap in _gaps(run)]
+        return [gap for run in self.runs if run.trained for gap in _gaps(run)]
 
 
 @dataclass(frozen=True)
@@ -129,13 +111,13 @@ class Published:
     @classmethod
     def of_run(cls, run: Run) -> Published:
         """Write a run's own figures, mean over its seeds."""
-        tables = run.tables()[SUITE]
-        mean = {name: spread(of_seed.scores[name].value for of_seed in tables) for name in (*TASKS, "average")}
+        seeds = [seed.results.scores(SUITE) for seed in run.seeds.values()]
+        mean = {name: spread(scores[_KEYS[name]].value for scores in seeds) for name in _KEYS}
         return cls(
             run.name,
-            str(section(run, "model").get("base", "")),
-            "this run",
-            [f"{mean[task][0]:.2f}" for task in TASKS],
+            str(run.section("model").get("base", "")),
+            "this run" if run.trained else "none",
+            [number(mean[task][0]) for task in TASKS],
             mean_sd(mean["average"]),
             "",
             mean["average"][0],
@@ -151,23 +133,13 @@ def render(page: Page) -> str:
         loader=PackageLoader("fmicl_text.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.lstrip_blocks = True
-    filters = {"mean_sd": mean_sd, "points": points, "interval": signed_interval, "p": p_value}
+    filters = {"mean_sd": mean_sd, "difference": difference, "interval": signed_interval, "p": p_value}
     environment.filters.update(filters)
     return visible(environment.get_template("report.html").render(page=page, tasks=TASKS, version=__version__))
 
 
-_MEASURES = {
-    "alignment": lambda g: g.alignment,
-    "uniformity": lambda g: g.uniformity,
-    "Wasserstein uniformity": lambda g: g.wasserstein_uniformity,
-    "effective rank": lambda g: g.effective_rank,
-    "dimensions": lambda g: float(g.dimensions),
-    "anisotropy": lambda g: g.anisotropy,
-    "hubness": lambda g: g.hubness,
-    "sigma of the density ratio": lambda g: g.density_ratio and g.density_ratio.sigma,
-    "its misfit, nats": lambda g: g.density_ratio and g.density_ratio.misfit,
-}
-"""Name -> what it is of a :class:`Geometry`."""
+_KEYS = {name: f"{name} Spearman" for name in (*TASKS, "average")}
+"""Column of the published tables -> key of the score in a result."""
 
 
 def _sources(figures: list[Figure]) -> list[tuple[str, str]]:
@@ -176,7 +148,7 @@ def _sources(figures: list[Figure]) -> list[tuple[str, str]]:
 
 def _is_complete(run: Run) -> bool:
     """Whether every seed has all tasks; a suite of the user's own may have the name and other tasks."""
-    return SUITE in run.tables() and all({*TASKS, "average"} <= t.scores.keys() for t in run.tables()[SUITE])
+    return all(seed.results.scores(SUITE).keys() >= set(_KEYS.values()) for seed in run.seeds.values())
 
 
 def _command(run: Run, kind: str, name: str) -> str:
@@ -190,13 +162,12 @@ def _command(run: Run, kind: str, name: str) -> str:
 
 def _gaps(run: Run) -> list[str]:
     gaps = []
-    if not run.tables():
+    if not run.results().keys() - {geometry.GEOMETRY}:
         gaps.append(f"{run.name}: no scores; name a suite in evaluate.after, or: {_command(run, 'sts', SUITE)}")
-    if not run.geometries():
-        gaps.append(
-            f"{run.name}: no geometry; name `geometry` in evaluate.after, or: {_command(run, 'geometry', 'geometry')}"
-        )
+    if geometry.GEOMETRY not in run.results():
+        command = _command(run, "geometry", geometry.GEOMETRY)
+        gaps.append(f"{run.name}: no geometry; name `geometry` in evaluate.after, or: {command}")
     unknown = dict.fromkeys(name for seed in run.seeds.values() for name in seed.results.unknown)
     if unknown:
-        gaps.append(f"{run.name}: results of another kind are not shown: {', '.join(unknown)}")
+        gaps.append(f"{run.name}: files in results/ that are not results are not shown: {', '.join(unknown)}")
     return gaps

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from fmicl_text.report.compare import Comparison
+from fmicl_text.report.geometry import geometries, layout
 from fmicl_text.report.runs import Run
 from fmicl_text.runs import plots
 
@@ -39,19 +40,22 @@ def training_pictures(runs: list[Run]) -> Iterator[Picture]:
     curves: dict[str, dict[str, list[plots.Curve]]] = {}
     for run in runs:
         for seed in run.seeds.values():
-            for title, curve in plots.training_curves(seed.history).items():
+            criterion = seed.manifest.criterion if seed.manifest else None
+            for title, curve in plots.training_curves(seed.history, criterion).items():
                 curves.setdefault(title, {}).setdefault(run.name, []).append(curve)
     for title, by_run in curves.items():
-        name = title.partition(",")[0].lower().replace(" of the loss", "").replace(" ", "-")
+        name = title.partition(":")[0].lower().replace(" of the loss", "").replace(" ", "-")
         yield Picture(
             name, f"{title}, over the steps of training", partial(plots.draw_curves, title=title, curves=by_run)
         )
 
 
 def comparison_pictures(comparisons: list[Comparison]) -> Iterator[Picture]:
-    """Yield the differences of each comparison that has some."""
+    """Yield the differences of each comparison that has some in points; plain numbers are not on one scale."""
     for number, comparison in enumerate(comparisons, 1):
-        rows = {row.score: (row.difference, row.ci95, row.inside_noise) for row in comparison.rows}
+        rows = {row.score: (row.difference, row.ci95, row.verdict) for row in comparison.rows if row.unit == "%"}
+        if not rows:
+            continue
         title = f"{comparison.suite}: {comparison.run} less {comparison.other}"
         yield Picture(
             f"difference-{number}", f"differences, {title}", partial(plots.draw_differences, title=title, rows=rows)
@@ -60,21 +64,15 @@ def comparison_pictures(comparisons: list[Comparison]) -> Iterator[Picture]:
 
 def geometry_pictures(runs: list[Run]) -> Iterator[Picture]:
     """Yield cosines and density ratio of each run's first seed, then the alignment-uniformity plane of all."""
-    points = {
-        run.name: [(found.uniformity.value, found.alignment.value) for found in run.geometries()]
-        for run in runs
-        if run.geometries()
-    }
-    start = {
-        run.name: (run.before.geometry.geometry.uniformity.value, run.before.geometry.geometry.alignment.value)
-        for run in runs
-        if run.before.geometry
-    }
+    measured = {run.name: found for run in runs if (found := geometries(run))}
+    points = {name: [(g.uniformity.value, g.alignment.value) for g in found] for name, found in measured.items()}
+    begun = {run.name: found[1].geometry for run in runs if (found := layout(run.before))}
+    start = {name: (found.uniformity.value, found.alignment.value) for name, found in begun.items()}
     several = len(points) > 1
     for number, run in enumerate(runs, 1):
-        if not run.geometries():
+        if run.name not in measured:
             continue
-        found = run.geometries()[0]
+        found = measured[run.name][0]
         suffix, called = (f"-{number}", run.name) if several else ("", "")
         yield Picture(
             f"cosines{suffix}",

@@ -9,71 +9,50 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictInt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fmicl_text.data.readers import read_text
 from fmicl_text.data.yaml_tree import Tree
 from fmicl_text.errors import InputError
-from fmicl_text.evaluation.geometry import Geometry
-from fmicl_text.report.results import Results, Table, read_document, read_results, validated
+from fmicl_text.evaluation.results import Result
+from fmicl_text.report.results import Results, read_results
 from fmicl_text.runs.folder import RunFolder
+from fmicl_text.runs.manifest import Manifest, read_manifest
 
 
 @dataclass(frozen=True)
 class SeedRun:
-    """One seed's run: its folder, its manifest, its minutes if it has ended, the trainer's log, and its results."""
+    """One seed's run: its folder, its manifest, the trainer's log, and its results. An untrained model has no log."""
 
     path: Path
-    manifest: dict[str, Any]
-    minutes: float | None
+    manifest: Manifest | None
     history: list[dict[str, Any]]
     results: Results
-
-
-class _Best(BaseModel):
-    model_config = ConfigDict(strict=True)
-
-    spearman: float = Field(0, alias="stsb-dev spearman")
-
-
-class _Manifest(BaseModel):
-    """What a report reckons with of a manifest; the rest of it is only shown."""
-
-    seed: StrictInt
-    started: AwareDatetime | None = None
-    ended: AwareDatetime | None = None
-    best: _Best | None = None
-
-    @property
-    def minutes(self) -> float | None:
-        if self.started is None or self.ended is None:
-            return None
-        return (self.ended - self.started).total_seconds() / 60
 
 
 class _Logged(BaseModel):
     """What a report draws of an entry of the trainer's log; any of it may be missing but the step."""
 
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(strict=True, extra="allow")
+    __pydantic_extra__: dict[str, Any] = Field(init=False)
 
     step: Annotated[int, Field(ge=0, lt=2**53)]
     positive: float = 0
     negative: float = 0
     learning_rate: float = 0
-    development: float = Field(0, alias="eval_stsb-dev_spearman_cosine")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A recipe's run with all its seeds.
+    """A recipe's run with all its seeds; or a model that was not trained.
 
     Attributes:
-        name: How it is called beside the others.
+        name: What it is called beside the others.
         path: Its folder.
         recipe: The resolved recipe.
         recipe_text: The same as YAML.
         before: What was measured before training.
-        seeds: Seed -> its run.
+        seeds: Seed -> its run; a model that was not trained has one, under ``None``.
     """
 
     name: str
@@ -81,24 +60,46 @@ class Run:
     recipe: dict[str, Any]
     recipe_text: str
     before: Results
-    seeds: dict[int, SeedRun]
+    seeds: dict[int | None, SeedRun]
+
+    @property
+    def trained(self) -> bool:
+        """Whether it is a run, and not a model as it was before any training."""
+        return None not in self.seeds
 
     @property
     def first(self) -> SeedRun:
         """The run of the first seed."""
         return next(iter(self.seeds.values()))
 
-    def tables(self) -> dict[str, list[Table]]:
-        """Return the tables that every seed has, one a seed."""
-        return {name: [s.results.tables[name] for s in self.seeds.values()] for name in self._common("tables")}
+    def section(self, name: str) -> dict[str, Any]:
+        """Return a section of the recipe, empty if it has none."""
+        section = self.recipe.get(name)
+        return section if isinstance(section, dict) else {}
 
-    def geometries(self) -> list[Geometry]:
-        """Return the geometry of the seeds that have one."""
-        return [s.results.geometry.geometry for s in self.seeds.values() if s.results.geometry]
+    def results(self) -> dict[str, list[Result]]:
+        """Return the results that every seed has, one a seed, by title."""
+        seeds = [seed.results.by_title for seed in self.seeds.values()]
+        return {title: [s[title] for s in seeds] for title in seeds[0] if all(title in seed for seed in seeds)}
 
-    def _common(self, what: str) -> list[str]:
-        others = [getattr(seed.results, what).keys() for seed in self.seeds.values()]
-        return [name for name in others[0] if all(name in keys for keys in others)]
+    def begun(self) -> Run | None:
+        """Return the model that training began with, if anything was measured of it."""
+        if not self.before.by_title:
+            return None
+        return untrained(f"{self.name}, before", str(self.section("model").get("base", "")), self.path, self.before)
+
+
+def untrained(name: str, base: str, path: Path, results: Results) -> Run:
+    """Return a model that was not trained, to stand beside runs.
+
+    Args:
+        name: What it is called beside the runs.
+        base: Its folder, Hub id or ``sample:`` name.
+        path: The folder with its results.
+        results: What was measured of it.
+    """
+    seeds: dict[int | None, SeedRun] = {None: SeedRun(path, None, [], results)}
+    return Run(name, path, {"model": {"base": base}}, "", Results(), seeds)
 
 
 def spread(values: Iterable[float]) -> tuple[float, float | None]:
@@ -140,16 +141,15 @@ def _read_run(path: Path, name: str) -> Run:
     folders = [folder for folder in folders if (folder / "manifest.json").is_file()]
     if not folders:
         raise InputError(f"{path} is no run folder: it has neither manifest.json nor seed-*/manifest.json")
-    seeds: dict[int, SeedRun] = {}
+    seeds: dict[int | None, SeedRun] = {}
     for folder in map(RunFolder, folders):
-        manifest = read_document(folder.manifest)
-        checked = validated(_Manifest, folder.manifest, manifest, "the manifest of a run")
-        history, results = _read_history(folder.metrics), read_results(folder.path, False)
-        seeds[checked.seed] = SeedRun(folder.path, manifest, checked.minutes, history, results)
+        _, manifest = read_manifest(folder.manifest)
+        history = _read_history(folder.metrics, manifest.criterion)
+        seeds[manifest.seed] = SeedRun(folder.path, manifest, history, read_results(folder.path, before=False))
     recipe_file = next((f / "recipe.yaml" for f in (path, *folders) if (f / "recipe.yaml").is_file()), None)
     recipe = Tree(recipe_file).value if recipe_file else {}
     text = read_text(recipe_file) if recipe_file else ""
-    return Run(name, path, recipe, text, read_results(path, True), seeds)
+    return Run(name, path, recipe, text, read_results(path, before=True), seeds)
 
 
 def _seed_of(folder: Path) -> int:
@@ -157,7 +157,7 @@ def _seed_of(folder: Path) -> int:
     return int(seed) if seed.isdecimal() else -1
 
 
-def _read_history(path: Path) -> list[dict[str, Any]]:
+def _read_history(path: Path, criterion: str) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     lines = read_text(path).splitlines()
@@ -166,5 +166,13 @@ def _read_history(path: Path) -> list[dict[str, Any]]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not the log of a training, one JSON object a line: {error}") from None
     for number, entry in enumerate(entries, start=1):
-        validated(_Logged, f"{path}:{number}", entry, "an entry of the log of a training")
+        try:
+            logged = _Logged.model_validate(entry)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+            raise InputError(f"{path}:{number}: not an entry of the log of a training: {where}") from None
+        score = logged.__pydantic_extra__.get(f"eval_{criterion}", 0.0)
+        if isinstance(score, bool) or not isinstance(score, int | float):
+            raise InputError(f"{path}:{number}: not an entry of the log of a training: eval_{criterion}: not a number")
     return entries

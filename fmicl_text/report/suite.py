@@ -1,12 +1,15 @@
-"""The table of a suite: a column a run, a row a score."""
+"""The table of one kind of result: a column for each run, a row for each score."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
+from fmicl_text.evaluation.results import Result, Score
 from fmicl_text.report.cells import mean_sd, scored
 from fmicl_text.report.facts import Rows
-from fmicl_text.report.results import Table
+from fmicl_text.report.results import labels
 from fmicl_text.report.runs import Run, spread
 
 
@@ -15,14 +18,12 @@ class Suite:
     """The scores of all runs on one suite.
 
     Attributes:
-        name: Of the suite.
+        title: Of the results.
         runs: All runs of the page.
-        tables: Of each run, suite -> its table for each seed.
     """
 
-    name: str
+    title: str
     runs: list[Run]
-    tables: list[dict[str, list[Table]]]
 
     @property
     def protocol(self) -> str:
@@ -34,46 +35,64 @@ class Suite:
         """Headings: each run that has scores, with a column before it if there are scores from before training."""
         return [
             heading
-            for run, _ in self._having()
-            for heading in ([f"{run.name}, before"] * self._begun(run) + [run.name])
+            for run in self._having()
+            for heading in ([f"{run.name}, before", run.name] if self._begun(run) else [run.name])
         ]
 
     @property
+    def heading(self) -> str:
+        """What the scores have in common."""
+        return labels(self._scores().values())[0]
+
+    @property
     def rows(self) -> Rows:
-        """A row a score."""
-        names = dict.fromkeys(name for table in self._all() for name in table.scores)
-        return [
-            (name, [cell for run, tables in self._having() for cell in self._cells(run, tables, name)])
-            for name in names
-        ]
+        """A row for each score."""
+        _, names = labels(self._scores().values())
+        return [(names[key], [cell for run in self._having() for cell in self._cells(run, key)]) for key in names]
 
     @property
     def notes(self) -> list[str]:
         """Missing tasks, and what else differs between runs whose figures stand side by side."""
-        notes = [f"{task} is missing: {why}" for table in self._all() for task, why in table.missing.items()]
-        notes += [f"{task} has no interval: {why}" for table in self._all() for task, why in table.no_interval.items()]
-        facts = [{"protocol": table.protocol, **table.facts} for table in self._all()]
-        for name in dict.fromkeys(name for of_table in facts for name in of_table):
-            values = dict.fromkeys(of_table.get(name, "unknown") for of_table in facts)
+        results = self._all()
+        notes = [f"{task} is missing: {why}" for result in results for task, why in result.missing.items()]
+        notes += [
+            f"{score.key} has no interval: {score.no_interval}"
+            for result in results
+            for score in result.scores
+            if score.no_interval
+        ]
+        facts = [_facts(result) for result in results]
+        for name in dict.fromkeys(name for of_result in facts for name in of_result):
+            values = dict.fromkeys(of_result.get(name, "unknown") for of_result in facts)
             if len(values) > 1:
                 notes.append(f"not measured alike: {name} was {' and '.join(values)}")
         return list(dict.fromkeys(notes))
 
-    def _having(self) -> list[tuple[Run, list[Table]]]:
-        return [
-            (run, of_run[self.name]) for run, of_run in zip(self.runs, self.tables, strict=True) if self.name in of_run
-        ]
+    def _having(self) -> list[Run]:
+        return [run for run in self.runs if self.title in run.results()]
 
-    def _all(self) -> list[Table]:
-        return [table for _, tables in self._having() for table in tables]
+    def _all(self) -> list[Result]:
+        return [result for run in self._having() for result in run.results()[self.title]]
+
+    def _scores(self) -> dict[str, Score]:
+        return {score.key: score for result in self._all() for score in result.scores}
 
     def _begun(self, run: Run) -> bool:
-        return self.name in run.before.tables
+        return self.title in run.before.by_title
 
-    def _cells(self, run: Run, tables: list[Table], name: str) -> list[str]:
-        before = [scored(run.before.tables[self.name], name)] if self._begun(run) else []
-        if len(tables) == 1:
-            return [*before, scored(tables[0], name)]
-        if not all(name in of_seed.scores for of_seed in tables):
-            return [*before, ""]
-        return [*before, mean_sd(spread(of_seed.scores[name].value for of_seed in tables))]
+    def _cells(self, run: Run, key: str) -> Iterator[str]:
+        if self._begun(run):
+            yield scored(run.before.scores(self.title).get(key))
+        seeds = [seed.results.scores(self.title).get(key) for seed in run.seeds.values()]
+        found = [score for score in seeds if score is not None]
+        if len(seeds) == 1 or not found:
+            yield scored(seeds[0])
+        elif len(found) < len(seeds):
+            yield f"{len(found)} of {len(seeds)} seeds"
+        else:
+            yield mean_sd(spread(score.value for score in found), found[0].unit)
+
+
+def _facts(result: Result) -> dict[str, str]:
+    known: dict[str, Any] = {"protocol": result.protocol, "data": result.data, **result.facts, **result.versions}
+    return {name.replace("_", " "): str(value) for name, value in known.items() if value is not None}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,12 +14,16 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from fmicl_text.errors import InputError
-from fmicl_text.files import read_json, write_json, write_text
-from fmicl_text.recipe.schema import Recipe
+from fmicl_text.files import read_json, sync, write_json, write_text
 from fmicl_text.recipe.file import dump_recipe, load_recipe
+from fmicl_text.recipe.schema import Recipe
 from fmicl_text.versions import versions
 
 LOCK = ".lock"
+MARKER = ".fmicl-run"
+"""A file that is written before all others: only what is in a folder that has it, or a manifest, may be overwritten."""
+_MARKER_TEXT = "This folder is a run of fmicl-text: `fmicl train --overwrite` may delete what the run wrote here.\n"
+_TEMPORARY = "." + "[A-Za-z0-9_]" * 8  # how the names of files end that were being written; see files.write_text
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,11 @@ class RunFolder:
         return self.path / "model"
 
     @property
+    def unfinished_model(self) -> Path:
+        """Where the encoder is written before it is moved to its place."""
+        return self.path / ".model.unfinished"
+
+    @property
     def tensorboard(self) -> Path:
         """What TensorBoard shows, if the recipe reports to it."""
         return self.path / "tensorboard"
@@ -68,8 +77,32 @@ class RunFolder:
         return self.path / "results" / f"{name}.json"
 
     def is_done(self) -> bool:
-        """Whether training ended and the model is there."""
-        return self.manifest.is_file() and read_json(self.manifest).get("state") == "done"
+        """Whether training ended and the model is there.
+
+        Raises:
+            InputError: If the manifest is damaged.
+        """
+        return self.manifest.is_file() and self.read_manifest()["state"] == "done"
+
+    def read_manifest(self) -> dict[str, Any]:
+        """Read the manifest.
+
+        Raises:
+            InputError: If it is damaged, naming the file and the key.
+        """
+        advice = "delete the file to resume the run from its newest checkpoint"
+        try:
+            manifest = read_json(self.manifest)
+        except InputError as error:
+            raise InputError(f"{error}; {advice}") from None
+        if not isinstance(manifest, dict):
+            raise InputError(f"{self.manifest}: expected an object, got {type(manifest).__name__}; {advice}")
+        kinds = {"state": str, "data": dict, "base_model": dict, "model_files": dict}
+        for key, kind in kinds.items():
+            if not isinstance(manifest.get(key, kind() if key != "state" else None), kind):
+                found = type(manifest.get(key)).__name__ if key in manifest else "nothing"
+                raise InputError(f"{self.manifest}: {key}: expected {kind.__name__}, got {found}; {advice}")
+        return manifest
 
     def write_manifest(self, state: str, **facts: Any) -> None:
         """Write the manifest, keeping what an earlier call wrote.
@@ -79,7 +112,7 @@ class RunFolder:
             facts: Anything else to record, JSON-ready.
         """
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        manifest = read_json(self.manifest) if self.manifest.is_file() else {"started": now}
+        manifest = self.read_manifest() if self.manifest.is_file() else {"started": now}
         manifest |= {"state": state, "versions": versions(), "platform": platform.platform(), **facts}
         if state == "running":
             manifest.pop("ended", None)
@@ -90,19 +123,18 @@ class RunFolder:
 
 @contextmanager
 def open_run(path: Path, recipe: Recipe, resume: bool, overwrite: bool) -> Iterator[None]:
-    """Make the run folder, or check that the one there may be gone on with; no other process may have it meanwhile.
+    """Make the run folder, or check that the one there may be used; no other process may have it meanwhile.
 
     Args:
         path: The folder.
         recipe: The recipe.
-        resume: Go on with a run that is there.
-        overwrite: Delete a run that is there.
+        resume: Continue a run that is there.
+        overwrite: Delete what a run that is there wrote, and nothing else.
 
     Raises:
         InputError: If a run is there and neither is set; if there is none to resume, or it had another
             recipe; if the folder holds something else than a run; if another process works in it.
     """
-    file = RunFolder(path).recipe
     _check(path, recipe, resume, overwrite)
     path.mkdir(parents=True, exist_ok=True)
     try:
@@ -113,22 +145,41 @@ def open_run(path: Path, recipe: Recipe, resume: bool, overwrite: bool) -> Itera
         ) from None
     with lock:
         _check(path, recipe, resume, overwrite)  # it may have been made in between
+        _delete_temporary(path)
+        write_text(path / MARKER, _MARKER_TEXT)
         if not resume:
-            for old in _contents(path):
-                shutil.rmtree(old) if old.is_dir() else old.unlink()
-            write_text(file, dump_recipe(recipe))
+            _delete_run(path)
+            write_text(RunFolder(path).recipe, dump_recipe(recipe))
+        sync(path)
+        sync(path.absolute().parent)
         yield
+
+
+def is_run(path: Path) -> bool:
+    """Return whether a folder is a run: by its marker, or the manifest of a run of version 0.1.0.
+
+    Raises:
+        InputError: If it has a manifest that is damaged.
+    """
+    if (path / MARKER).is_file():
+        return True
+    manifests = [file for file in (path / "manifest.json", *path.glob("seed-*/manifest.json")) if file.is_file()]
+    documents = map(read_json, manifests)
+    return any(isinstance(document, dict) and {"state", "versions"} <= document.keys() for document in documents)
 
 
 def _check(path: Path, recipe: Recipe, resume: bool, overwrite: bool) -> None:
     file = RunFolder(path).recipe
-    if _contents(path) and not file.is_file():
+    begun = file.is_file()
+    # A run of version 0.1.0 that was killed in its first moments has a lock and a recipe; resuming deletes nothing.
+    known = (resume and begun and (path / LOCK).exists()) or (path.is_dir() and is_run(path))
+    if _contents(path) and not known:
         raise InputError(f"{path} holds something that is not a run; choose another folder with --output")
-    if resume and not file.is_file():
+    if resume and not begun:
         raise InputError(f"no run to resume in {path}; leave --resume out to start one")
     if resume and load_recipe(file).pinned(recipe.model.revision, recipe.data.revision) != recipe:
         raise InputError(f"{path} was started from another recipe, see {file}; repeat its settings to resume it")
-    if file.is_file() and not (resume or overwrite):
+    if begun and not (resume or overwrite):
         raise InputError(
             f"{path} holds a run already: --resume goes on with it, --overwrite deletes it, "
             "--output FOLDER puts the new one elsewhere"
@@ -136,4 +187,49 @@ def _check(path: Path, recipe: Recipe, resume: bool, overwrite: bool) -> None:
 
 
 def _contents(path: Path) -> list[Path]:
-    return [entry for entry in path.iterdir() if entry.name != LOCK] if path.is_dir() else []
+    """Return what is in a folder, beside the lock, the marker, and a marker that was being written."""
+    entries = path.iterdir() if path.is_dir() else ()
+    ours = (LOCK, MARKER, f".{MARKER}{_TEMPORARY}")
+    return [entry for entry in entries if not any(entry.match(pattern) for pattern in ours)]
+
+
+def _delete_temporary(path: Path) -> None:
+    """Delete what a killed process was writing."""
+    names = (MARKER, "recipe.yaml", "manifest.json", "metrics.jsonl", "summary.json", "results/*.json")
+    for folder in (path, *path.glob("seed-*")):
+        for name in map(Path, names):
+            for file in folder.glob(str(name.parent / f".{name.name}{_TEMPORARY}")):
+                file.unlink()
+
+
+def _delete_run(path: Path) -> None:
+    """Delete what a run wrote, of one seed or several; folders that hold anything else stay, with that in them."""
+    for seed in path.glob("seed-*"):
+        if seed.name.removeprefix("seed-").isdecimal() and not seed.is_symlink() and RunFolder(seed).manifest.is_file():
+            _delete_run(seed)
+            _remove_if_empty(seed)
+    run = RunFolder(path)
+    _delete([run.recipe, run.manifest, run.metrics, run.picture, path / "summary.json"])
+    _delete([run.model, run.unfinished_model, run.tensorboard])
+    # A link from here to a larger disk is as good as a folder.
+    written = ("checkpoint-*", "damaged-checkpoint-*", ".unfinished", "eval")
+    _delete(entry for pattern in written for entry in run.checkpoints.glob(pattern))
+    results = path / "results"
+    if not results.is_symlink():
+        _delete(results.glob("*.json"))
+    for folder in (run.checkpoints, results):
+        _remove_if_empty(folder)
+
+
+def _delete(entries: Iterable[Path]) -> None:
+    """Delete files and folders; of a link, the link."""
+    for entry in list(entries):
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink(missing_ok=True)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
+        folder.rmdir()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from fmicl_text.evaluation.density_ratio import binned_log_ratio, gaussian_log_ratio
+from fmicl_text.files import write_bytes
 from fmicl_text.text import visible
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ Curve = tuple[Sequence[float], Sequence[float]]
 """Steps, and the value at each."""
 
 COLOURS = ("#3b82c4", "#dd6b3d", "#3f9e6e", "#a56cc1", "#b3892b", "#c75b8a")
-"""Of runs; of middle brightness, to be seen on white and on black."""
+"""Colours of runs, of middle brightness: they stand out on white and on black."""
 _POSITIVE, _HARD, _RANDOM = COLOURS[0], COLOURS[4], COLOURS[1]
 _SIZE = (4.8, 3.3)
 _LABEL = 32  # characters of a name in a legend
@@ -42,6 +44,28 @@ _STYLE = {
     "legend.frameon": False,
     "legend.fontsize": 8,
 }
+_FONTS = (
+    "Noto Sans CJK JP",
+    "Noto Sans CJK SC",
+    "Noto Sans CJK KR",
+    "Source Han Sans",
+    "WenQuanYi Zen Hei",
+    "WenQuanYi Micro Hei",
+    "IPAexGothic",
+    "IPAGothic",
+    "Hiragino Sans",
+    "PingFang SC",
+    "Apple SD Gothic Neo",
+    "Yu Gothic",
+    "Microsoft YaHei",
+    "Malgun Gothic",
+    "Arial Unicode MS",
+    "Noto Sans Arabic",
+    "Noto Sans Hebrew",
+    "Noto Sans Devanagari",
+    "Noto Sans Thai",
+)
+"""Fonts that have what DejaVu Sans lacks, Chinese, Japanese and Korean first; those that are installed are used."""
 _INK = {"light": ("#24292f", "#d8dee4"), "dark": ("#d8dee4", "#3a424c")}
 """Theme -> colour of text and axes, and of the grid."""
 
@@ -55,71 +79,72 @@ def svg(draw: Draw, theme: Theme) -> str:
 
 
 def save_png(path: Path, *draw: Draw, title: str | None = None) -> None:
-    """Write a picture of one or more panels side by side, on white."""
+    """Write a picture of one or more panels side by side, on white; a link at ``path`` is replaced, not followed."""
+    file = io.BytesIO()
     with _style("light"):
-        _figure(draw, title).savefig(path, dpi=150)
+        _figure(draw, title).savefig(file, format="png", dpi=150)
+    write_bytes(path, file.getvalue())
 
 
-def plot_training(history: list[dict[str, Any]], path: Path, title: str) -> None:
-    """Draw both loss terms and, if there was one, the development score over the steps.
+def plot_training(history: list[dict[str, Any]], path: Path, title: str, criterion: str | None = None) -> None:
+    """Draw both loss terms, the learning rate and, if there was one, the development score over the steps.
 
     Args:
-        history: The trainer's log: entries with ``step`` and either ``positive`` and ``negative``, or an
-            ``eval_stsb-dev_spearman_cosine``.
+        history: The trainer's log: entries with ``step`` and any of ``positive``, ``negative``, ``learning_rate`` and
+            ``eval_`` with the name of the criterion.
         path: The PNG to write.
         title: The run's name.
+        criterion: The development score, as in ``metric_for_best_model`` of the training arguments.
     """
 
     def panel(name: str, curve: Curve) -> Draw:
         return lambda axes: draw_curves(axes, name, {"": [curve]})
 
-    curves = training_curves(history) or {"loss: nothing was logged": ([], [])}
+    curves = training_curves(history, criterion) or {"loss: nothing was logged": ([], [])}
     save_png(path, *(panel(name, curve) for name, curve in curves.items()), title=title)
 
 
-DEVELOPMENT = "STS-B dev, Spearman x100"
-_CURVES = {
-    "positive term of the loss": ("positive", 1),
-    "negative term of the loss": ("negative", 1),
-    "learning rate": ("learning_rate", 1),
-    DEVELOPMENT: ("eval_stsb-dev_spearman_cosine", 100),
-}
-"""Title -> key in the trainer's log, and factor."""
-
-
-def training_curves(history: list[dict[str, Any]]) -> dict[str, Curve]:
+def training_curves(history: list[dict[str, Any]], criterion: str | None) -> dict[str, Curve]:
     """Return what a trainer's log has of both loss terms, learning rate and development score, by title."""
+    keys = {
+        "positive term of the loss": "positive",
+        "negative term of the loss": "negative",
+        "learning rate": "learning_rate",
+        f"development: {criterion}": f"eval_{criterion}",
+    }
     curves: dict[str, Curve] = {}
-    for title, (key, factor) in _CURVES.items():
+    for title, key in keys.items():
         if entries := [entry for entry in history if key in entry]:
-            curves[title] = [entry["step"] for entry in entries], [factor * entry[key] for entry in entries]
+            curves[title] = [entry["step"] for entry in entries], [entry[key] for entry in entries]
     return curves
 
 
 def draw_curves(axes: Axes, title: str, curves: Mapping[str, Sequence[Curve]]) -> None:
-    """Draw one quantity over the steps.
+    """Draw one quantity over the steps; where there is one value it is a point.
 
     Args:
         axes: Where.
         title: What it is.
         curves: Run -> the curve of each of its seeds; all have the run's colour.
     """
+    size = 6.0 if all(len(steps) < 2 for seeds in curves.values() for steps, _ in seeds) else 2.5
     for (run, seeds), colour in zip(curves.items(), _colours(len(curves)), strict=True):
         for index, (steps, values) in enumerate(seeds):
             label = _short(run) if index == 0 else None
-            axes.plot(steps, values, color=colour, label=label, marker="o", markersize=2.5, linewidth=1.3)
-            if title == DEVELOPMENT and len(curves) == len(seeds) == 1:
-                best = int(np.argmax(values))
-                axes.annotate(
-                    f"{values[best]:.2f}",
-                    (steps[best], values[best]),
-                    (0, -14),
-                    textcoords="offset points",
-                    ha="center",
-                )
-    axes.set(title=title, xlabel="step")
+            axes.plot(steps, values, color=colour, label=label, marker="o", markersize=size, linewidth=1.3)
+    axes.set(title=_short(title), xlabel="step")
+    _whole_steps(axes, [step for seeds in curves.values() for steps, _ in seeds for step in steps])
     if len(curves) > 1:
         axes.legend()
+
+
+def _whole_steps(axes: Axes, steps: Sequence[float]) -> None:
+    """Mark whole steps only, and begin at step 0 if there is but one: an axis around it would have no scale."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if len(set(steps)) == 1:
+        axes.set_xlim(0, 1.25 * max(steps[0], 1))
 
 
 def draw_plane(
@@ -185,18 +210,16 @@ def draw_density_ratio(axes: Axes, geometry: Geometry, name: str = "") -> None:
         axes.legend()
 
 
-def draw_differences(
-    axes: Axes, title: str, rows: Mapping[str, tuple[float, tuple[float, float] | None, bool | None]]
-) -> None:
+def draw_differences(axes: Axes, title: str, rows: Mapping[str, tuple[float, tuple[float, float] | None, str]]) -> None:
     """Draw differences with their intervals, one below the other.
 
     Args:
         axes: Where.
         title: Of what.
-        rows: Name -> difference, its interval if there is one, and whether it is inside the noise, None if not tested.
+        rows: Name -> difference in points, its interval if there is one, and the verdict on it.
     """
-    for place, (difference, interval, inside) in enumerate(rows.values()):
-        colour = {None: "gray", True: _HARD, False: COLOURS[0] if difference > 0 else COLOURS[1]}[inside]
+    for place, (difference, interval, verdict) in enumerate(rows.values()):
+        colour = _VERDICTS.get(verdict, "gray")
         if interval is not None:
             axes.plot(interval, [place, place], color=colour, linewidth=2)
         axes.plot(difference, place, "o", color=colour)
@@ -204,6 +227,10 @@ def draw_differences(
     axes.set_yticks(range(len(rows)), [_short(name) for name in rows])
     axes.invert_yaxis()
     axes.set(title=title, xlabel="points")
+
+
+_VERDICTS = {"better": COLOURS[0], "worse": COLOURS[1], "differs": COLOURS[3], "inside the noise": _HARD}
+"""Verdict -> colour; what was not tested is gray."""
 
 
 def _figure(draws: Sequence[Draw], title: str | None = None) -> Figure:
@@ -219,12 +246,19 @@ def _figure(draws: Sequence[Draw], title: str | None = None) -> Figure:
     return figure
 
 
-def _style(theme: Theme) -> AbstractContextManager[None]:
+@contextmanager
+def _style(theme: Theme) -> Iterator[None]:
     from matplotlib import rc_context
+    from matplotlib.font_manager import get_font_names
 
     ink, grid = _INK[theme]
     coloured = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
-    return rc_context({**_STYLE, **dict.fromkeys(coloured, ink), "grid.color": grid})
+    installed = set(get_font_names())
+    fonts = ["DejaVu Sans", *(font for font in _FONTS if font in installed)]  # a missing one is a warning for each text
+    style = {**_STYLE, **dict.fromkeys(coloured, ink), "grid.color": grid, "font.family": fonts}
+    with rc_context(style), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")  # no font here has it: it stays a box
+        yield
 
 
 def _colours(number: int) -> list[str]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
+import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
-from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
 from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
@@ -18,14 +18,14 @@ from fmicl_text.data.streams import Stream
 from fmicl_text.data.warnings import data_warnings, require_tokens
 from fmicl_text.encoders.text import load_encoder
 from fmicl_text.encoders.tokens import token_counts
-from fmicl_text.errors import InputError
 from fmicl_text.evaluation.embeddings import cpu_has_bfloat16
-from fmicl_text.evaluation.suites import Pairs
 from fmicl_text.recipe.build import build_loss
 from fmicl_text.recipe.schema import Recipe
 from fmicl_text.recipe.trackers import place_tensorboard, require_trackers
 from fmicl_text.runs.folder import RunFolder
-from fmicl_text.training.callbacks import LastStep, MetricsFile, Progress
+from fmicl_text.training.arguments import check_train_section, refusals
+from fmicl_text.training.callbacks import LastStep, MetricsFile, Progress, ProgressLines
+from fmicl_text.training.criterion import EvaluationInTraining
 from fmicl_text.training.inputs import Inputs
 from fmicl_text.training.trainer import ContrastiveTrainer
 
@@ -38,12 +38,11 @@ def check_build(recipe: Recipe, inputs: Inputs) -> None:
     Raises:
         InputError: They refuse something.
     """
-    model = load_encoder(recipe.model)
-    build_loss(recipe, model)
-    arguments = training_arguments(recipe, inputs, recipe.seeds[0], RunFolder(Path()))
-    for warning in check_rows(recipe, inputs, model, arguments):
+    with tempfile.TemporaryDirectory() as scratch:  # the trainer makes its output folder when it is built
+        trainer = build_trainer(recipe, inputs, recipe.seeds[0], RunFolder(Path(scratch)))
+    for warning in check_rows(recipe, inputs, trainer.model, trainer.args):
         logger.warning("%s: %s", recipe.data.train, warning)
-    if recipe.train.get("bf16") and not arguments.bf16:
+    if recipe.train.get("bf16") and not trainer.args.bf16:
         logger.warning("this CPU has no bfloat16 instructions: training in float32, which is faster here")
 
 
@@ -70,17 +69,22 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
     set_seed(seed)  # a head's initial weights
     model = load_encoder(recipe.model)
     rows = inputs.train
-    trainer = ContrastiveTrainer(
-        model=model,
-        args=training_arguments(recipe, inputs, seed, folder),
-        train_dataset=rows.shuffled(seed, recipe.data.shuffle_buffer) if isinstance(rows, Stream) else rows,
-        loss=build_loss(recipe, model),
-        evaluator=_development_evaluator(inputs.development),
-        callbacks=[MetricsFile(folder.metrics), LastStep()],
-    )
+    arguments, loss = training_arguments(recipe, inputs, seed, folder), build_loss(recipe, model)
+    with refusals(recipe.train):
+        trainer = ContrastiveTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=rows.shuffled(seed, recipe.data.shuffle_buffer) if isinstance(rows, Stream) else rows,
+            loss=loss,
+            evaluator=None if inputs.during is None else EvaluationInTraining(inputs.during),
+            callbacks=[MetricsFile(folder.metrics), LastStep()],
+        )
+        trainer.get_optimizer_cls_and_kwargs(arguments, model)  # whose package may not be installed
     trainer.remove_callback(PrinterCallback)
     if trainer.pop_callback(ProgressCallback) is not None:
         trainer.add_callback(Progress())
+    else:
+        trainer.add_callback(ProgressLines(trainer.get_total_train_batch_size(trainer.args)))
     place_tensorboard(trainer, folder.tensorboard)
     return trainer
 
@@ -106,24 +110,24 @@ def training_arguments(
         "use_cpu": not torch.accelerator.is_available(),
         "disable_tqdm": not sys.stderr.isatty(),
     }
-    if inputs.development is not None:
+    if inputs.during is not None:
         settings |= {
             "eval_strategy": "steps",
             "eval_steps": every,
             "load_best_model_at_end": True,
-            "metric_for_best_model": "stsb-dev_spearman_cosine",
-            "greater_is_better": True,
+            "metric_for_best_model": inputs.during.logged,
+            "greater_is_better": inputs.during.metric.higher_is_better,
         }
+    evaluates = "metric_for_best_model" in settings
+    check_train_section(recipe.train, evaluates, smallest_batch=1 if recipe.data.columns.negatives else 2)
     if _ends_in_a_lone_row(recipe, inputs):
         settings["dataloader_drop_last"] = True
     settings |= recipe.train
     settings |= {"output_dir": str(folder.checkpoints), "seed": seed}
     if settings.get("bf16") and settings["use_cpu"] and not cpu_has_bfloat16():
         settings["bf16"] = False
-    try:
+    with refusals(recipe.train):
         arguments = SentenceTransformerTrainingArguments(**settings)
-    except (ValueError, TypeError, ImportError) as error:
-        raise InputError(f"train: {error}") from error
     require_trackers(arguments.report_to)
     return arguments
 
@@ -140,18 +144,3 @@ def _ends_in_a_lone_row(recipe: Recipe, inputs: Inputs) -> bool:
     default = SentenceTransformerTrainingArguments.per_device_train_batch_size
     batch = recipe.train.get("per_device_train_batch_size", default)
     return not recipe.data.columns.negatives and len(inputs.train) > 1 and len(inputs.train) % batch == 1
-
-
-def _development_evaluator(pairs: Pairs | None) -> EmbeddingSimilarityEvaluator | None:
-    if pairs is None:
-        return None
-    return EmbeddingSimilarityEvaluator(
-        pairs.sentences1,
-        pairs.sentences2,
-        pairs.scores.tolist(),
-        batch_size=128,
-        main_similarity="cosine",
-        similarity_fn_names=["cosine"],
-        name="stsb-dev",
-        write_csv=False,
-    )

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
+import time
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ProgressCallback
 
-from fmicl_text.files import write_text
+from fmicl_text.files import cannot_write, write_text
+
+logger = logging.getLogger(__name__)
 
 
 class MetricsFile(TrainerCallback):
@@ -34,8 +38,11 @@ class MetricsFile(TrainerCallback):
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Append the newest entry."""
         if state.is_world_process_zero:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(_line(state.log_history[-1]))
+            try:
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(_line(state.log_history[-1]))
+            except OSError as error:
+                raise cannot_write("the log", self.path, error) from error
 
 
 def _line(entry: dict[str, Any]) -> str:
@@ -106,3 +113,50 @@ class Progress(ProgressCallback):
             elif key.endswith("spearman_cosine"):
                 self._shown["STS-B dev"] = f"{100 * value:.2f}"
         self.training_bar.set_postfix(self._shown)
+
+
+class ProgressLines(TrainerCallback):
+    """A line for each log where there is no terminal for a bar: step, loss terms, rows a second, and the time left.
+
+    Args:
+        rows: Rows of a training step, over all processes.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self._first = self._last = (0, 0.0)  # step and time
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Start the clock."""
+        self._first = self._last = state.global_step, time.monotonic()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Print the line of a training log, or the scores of an evaluation."""
+        logs = logs or {}
+        if not state.is_world_process_zero or "train_runtime" in logs:
+            return
+        left_out = ("epoch", "grad_norm", "learning_rate", "step")
+        figures = {k: v for k, v in logs.items() if k not in left_out and not k.endswith(("_runtime", "_per_second"))}
+        parts = [f"step {state.global_step:,} of {state.max_steps:,}"]
+        parts += [f"{name.removeprefix('eval_')} {value:.4g}" for name, value in figures.items()]
+        now = state.global_step, time.monotonic()
+        if "loss" in logs and now[0] > self._last[0]:
+            parts.append(f"{(now[0] - self._last[0]) * self._rows / max(now[1] - self._last[1], 1e-9):,.0f} rows/s")
+            pace = (now[1] - self._first[1]) / (now[0] - self._first[0])
+            parts.append(f"{_duration(pace * (state.max_steps - now[0]))} left")
+            self._last = now
+        logger.info(", ".join(parts))
+
+
+def _duration(seconds: float) -> str:
+    minutes, hours = seconds / 60, seconds / 3600
+    return f"{seconds:.0f} s" if seconds < 100 else f"{minutes:.0f} min" if minutes < 100 else f"{hours:.1f} h"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,30 +11,39 @@ from fmicl_text.data.mining import mined
 from fmicl_text.data.sources import load_heldout, load_train
 from fmicl_text.data.streams import Stream, load_stream
 from fmicl_text.errors import InputError
-from fmicl_text.evaluation.pair_sets import PairSet, stsb_pair_set
-from fmicl_text.evaluation.suites import Pairs, load_pairs, load_suite, stsb_pairs
+from fmicl_text.evaluation.kind import Evaluation, Given, Loaded
 from fmicl_text.recipe.schema import Recipe
+from fmicl_text.training.criterion import Choice, Criterion, choose
 from fmicl_text.training.processes import in_first_process
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_NO_SUITES = ("heldout", "geometry")
-"""What ``evaluate.after`` may name beside suites."""
-
 
 @dataclass(frozen=True)
 class Inputs:
-    """Training rows, held-out pairs, the STS-B dev pairs that choose the checkpoint, and those of the geometry."""
+    """Training rows, held-out pairs, and the evaluations with their data.
+
+    Attributes:
+        train: What is trained on.
+        heldout: Pairs held out from training.
+        choice: What chooses the checkpoint, and why that.
+        after: Name of a result -> the evaluation, of ``evaluate.after``.
+    """
 
     train: Dataset | Stream
     heldout: Dataset | None
-    development: Pairs | None
-    geometry: PairSet | None
+    choice: Choice
+    after: Mapping[str, Loaded]
+
+    @property
+    def during(self) -> Criterion | None:
+        """The score that chooses the checkpoint."""
+        return self.choice.criterion
 
 
 def load_inputs(recipe: Recipe, mine: bool = True) -> Inputs:
-    """Load training rows, held-out rows and the development pairs, and check that every suite's data is there.
+    """Load training rows, held-out rows and the data of every evaluation.
 
     Args:
         recipe: The recipe.
@@ -45,22 +54,23 @@ def load_inputs(recipe: Recipe, mine: bool = True) -> Inputs:
     """
     section = recipe.evaluate
     problems: list[str] = []
-    loaded: dict[str, Any] = {}
-    steps: dict[str, Callable[[], Any]] = {
-        "train": lambda: load_stream(recipe.data) if recipe.data.streaming else _train_rows(recipe, mine),
-        "heldout": lambda: load_heldout(recipe.data, recipe.seeds[0]),
-        "development": lambda: stsb_pairs("dev", section.data) if section.during else None,
-        **{name: partial(_complete, name, section.data) for name in section.after if name not in _NO_SUITES},
-        "geometry": lambda: stsb_pair_set(section.data) if "geometry" in section.after else None,
-    }
-    for name, step in steps.items():
+
+    def attempt(step: Callable[[], Any]) -> Any:
         try:
-            loaded[name] = step()
+            return step()
         except InputError as error:
-            problems += error.problems
+            problems.extend(error.problems)
+
+    train = attempt(lambda: load_stream(recipe.data) if recipe.data.streaming else _train_rows(recipe, mine))
+    heldout = attempt(lambda: load_heldout(recipe.data, recipe.seeds[0]))
+    if heldout is None and recipe.data.heldout is not None:
+        raise InputError(list(dict.fromkeys(problems)))
+    given = Given(section.data, heldout)
+    choice = attempt(lambda: choose(section, given))
+    after = {asked.result_name: attempt(partial(_complete, asked, given)) for asked in section.after}
     if problems:
         raise InputError(list(dict.fromkeys(problems)))
-    return Inputs(loaded["train"], loaded["heldout"], loaded["development"], loaded["geometry"])
+    return Inputs(train, heldout, choice, after)
 
 
 def _train_rows(recipe: Recipe, mine: bool) -> Dataset:
@@ -73,8 +83,11 @@ def _train_rows(recipe: Recipe, mine: bool) -> Dataset:
     return add_negatives()
 
 
-def _complete(suite: str, data: str | None) -> None:
-    """A run that ends without the figures it was started for is caught before it starts."""
-    _, missing = load_pairs(load_suite(suite), data)
-    if missing:
-        raise InputError([f"evaluate.after: {suite}: {task} is missing: {why}" for task, why in missing.items()])
+def _complete(asked: Evaluation, given: Given) -> Loaded:
+    """Load an evaluation; one that would end without its figures is caught before training starts."""
+    loaded = asked.load(given)
+    if loaded.missing:
+        raise InputError(
+            [f"evaluate.after: {asked.name}: {task} is missing: {why}" for task, why in loaded.missing.items()]
+        )
+    return loaded

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 ROWS = "__rows__"
@@ -43,20 +43,18 @@ class _NumberedCollator:
         return {**self.collate(list(rows)), ROWS: torch.tensor(numbers)}
 
 
-def numbered(loader: DataLoader[Any]) -> DataLoader[Any]:
-    """Return the same loader with row numbers in its batches, under :data:`ROWS`.
+def numbered_loader(
+    dataset: Dataset,
+    batches: Sampler[list[int]],
+    collate: Callable[[list[Row]], dict[str, Any]],
+    loading: dict[str, Any],
+) -> DataLoader[Any]:
+    """Return a loader whose batches have the numbers of their rows, under :data:`ROWS`.
 
-    Data set, sampler and collator do not notice. A stream, whose rows come shuffled, or several data sets in one, has
-    no row numbers: its loader is returned as it is.
+    Args:
+        dataset: The rows.
+        batches: Which rows make a batch, and in which order; as without numbers.
+        collate: Makes a batch of rows.
+        loading: Further arguments of the loader: workers, pinned memory and the like.
     """
-    if not isinstance(loader.dataset, Dataset):
-        return loader
-    return DataLoader(
-        _NumberedRows(loader.dataset),
-        batch_sampler=loader.batch_sampler,
-        collate_fn=_NumberedCollator(loader.collate_fn),
-        num_workers=loader.num_workers,
-        pin_memory=loader.pin_memory,
-        prefetch_factor=loader.prefetch_factor,
-        persistent_workers=loader.persistent_workers,
-    )
+    return DataLoader(_NumberedRows(dataset), batch_sampler=batches, collate_fn=_NumberedCollator(collate), **loading)

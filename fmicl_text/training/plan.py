@@ -17,7 +17,11 @@ from fmicl_text.training.inputs import load_inputs
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would do; ``rows`` is None for a stream, ``buffer`` for all else, ``mining`` without mining."""
+    """What a run would do; ``rows`` is None for a stream, ``buffer`` for all else.
+
+    ``during`` says which score chooses the checkpoint and why, ``after`` names what is measured at the end, ``mining``
+    says how negatives are mined, and ``warnings`` why the data will not train well.
+    """
 
     rows: int | None
     buffer: int | None
@@ -33,6 +37,8 @@ class Plan:
     remote_code: bool
     mining: str | None
     warnings: list[str]
+    during: str
+    after: list[str]
 
 
 def plan(recipe: Recipe) -> Plan:
@@ -62,4 +68,8 @@ def plan(recipe: Recipe) -> Plan:
         remote_code=recipe.model.trust_remote_code,
         mining=described(recipe.data.mine, recipe.model) if recipe.data.mine is not None else None,
         warnings=check_rows(recipe, inputs, trainer.model, arguments),
+        during=f"{inputs.during.name} {inputs.during.metric.name} ({inputs.choice.why})"
+        if inputs.during
+        else f"none ({inputs.choice.why}): the last checkpoint is kept",
+        after=[asked.name for asked in recipe.evaluate.after],
     )

@@ -20,3 +20,9 @@ def in_first_process(action: Callable[[], object]) -> None:
     if processes().is_main_process:
         action()
     processes().wait_for_everyone()
+
+
+def lost_contact(error: RuntimeError) -> bool:
+    """Return whether an error says that another process of the run is gone."""
+    signs = ("gloo", "nccl", "connection closed by peer", "connection reset by peer", "broken pipe")
+    return isinstance(error, torch.distributed.DistError) or any(sign in str(error).lower() for sign in signs)

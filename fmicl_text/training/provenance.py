@@ -113,9 +113,11 @@ def _tables(inputs: Inputs) -> dict[str, tuple[list[str], Iterator[tuple[Any, ..
         for name, dataset in datasets.items()
         if dataset is not None and not isinstance(dataset, Stream)
     }
-    if (pairs := inputs.development) is not None:
-        rows = zip(pairs.sentences1, pairs.sentences2, pairs.scores.tolist(), strict=True)
-        tables["STS-B dev"] = (["sentence1", "sentence2", "score"], rows)
+    if inputs.during is not None:
+        for task, pairs in inputs.during.loaded.pairs.items():
+            rows = zip(pairs.sentences1, pairs.sentences2, pairs.scores.tolist(), strict=True)
+            name = "STS-B dev" if inputs.during.name == "stsb-dev" else f"{inputs.during.name} {task}"
+            tables[name] = (["sentence1", "sentence2", "score"], rows)
     return tables
 
 

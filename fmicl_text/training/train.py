@@ -14,25 +14,26 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
-from transformers.trainer_utils import get_last_checkpoint
 
 from fmicl_text import hub
 from fmicl_text.data.stream_batches import StreamError
 from fmicl_text.data.streams import Stream
 from fmicl_text.errors import InputError, RunFailedError, RunInterrupted
-from fmicl_text.files import read_json, write_json
+from fmicl_text.evaluation.section import AUTO
+from fmicl_text.files import cannot_write, sync, write_json
 from fmicl_text.recipe.file import load_recipe
 from fmicl_text.recipe.schema import PublishSection, Recipe
 from fmicl_text.runs.folder import RunFolder, open_run
 from fmicl_text.runs.plots import plot_training
 from fmicl_text.training.build import build_trainer, check_build, precision
 from fmicl_text.training.callbacks import SaveAfterEpoch
-from fmicl_text.training.checkpoints import newest_whole
+from fmicl_text.training.checkpoints import differences, fingerprints, newest_sealed, newest_whole
+from fmicl_text.training.criterion import Criterion
 from fmicl_text.training.inputs import Inputs, load_inputs
 from fmicl_text.training.interruption import Interruption
 from fmicl_text.training.measure import measure_after, measure_before
 from fmicl_text.training.memory import keep_memory
-from fmicl_text.training.processes import in_first_process, processes
+from fmicl_text.training.processes import in_first_process, lost_contact, processes
 from fmicl_text.training.provenance import changes, provenance
 from fmicl_text.training.results import TrainResult
 from fmicl_text.training.trainer import ContrastiveTrainer
@@ -78,6 +79,8 @@ def train(
     if resume and RunFolder(folder).recipe.is_file():
         begun = load_recipe(RunFolder(folder).recipe)
         recipe = recipe.pinned(begun.model.revision, begun.data.revision)
+        if recipe.evaluate.during == AUTO:  # which was not a default when older runs began
+            recipe = recipe.choosing_by(begun.evaluate.during)
     inputs = load_inputs(recipe)
     check_build(recipe, inputs)
     if recipe.publish.repo is not None:
@@ -92,6 +95,11 @@ def train(
             result = _run(recipe, inputs, folder, origin, folder if resume else repeats, interruption)
         except OSError as error:
             raise RunFailedError(f"{error}; to go on, when that is mended: {_resume_command(folder)}") from error
+        except RuntimeError as error:
+            if not processes().use_distributed or not lost_contact(error):
+                raise
+            # Whatever started the processes says which one failed, and why: one message is enough.
+            raise SystemExit(1) from error
         except StreamError as error:
             raise InputError(
                 [*_found(inputs, error), f"to go on, when that is mended: {_resume_command(folder)}"]
@@ -112,11 +120,16 @@ def _run(
     folders = {seed: folder / f"seed-{seed}" if several else folder for seed in recipe.seeds}
     if earlier is not None and processes().is_main_process:
         _say_changes(earlier, origin)
+    if recipe.evaluate.before:
+        _say_phase("measuring the base model")
     before = measure_before(recipe, inputs, RunFolder(folder)) if recipe.evaluate.before else {}
     results = []
     for seed, place in folders.items():
-        if not RunFolder(place).is_done():
+        if not _is_finished(RunFolder(place)):
+            _say_phase(f"training with seed {seed} in {place}")
             _fit(recipe, inputs, seed, RunFolder(place), origin, interruption)
+        if recipe.evaluate.after:
+            _say_phase(f"measuring {RunFolder(place).model}")
         results.append(measure_after(recipe, inputs, seed, RunFolder(place)))
     result = TrainResult(folder, before, results)
     if several:
@@ -124,10 +137,15 @@ def _run(
     return result
 
 
+def _say_phase(what: str) -> None:
+    if processes().is_main_process:
+        logger.info(what)
+
+
 def _say_changes(earlier: Path, origin: dict[str, Any]) -> None:
     """Warn of data or a base model that are not what they were in an earlier run, or an earlier part of this one."""
-    manifests = [file for file in (earlier / "manifest.json", *earlier.glob("seed-*/manifest.json")) if file.is_file()]
-    found = [change for manifest in manifests for change in changes(read_json(manifest), origin)]
+    runs = [run for run in map(RunFolder, (earlier, *earlier.glob("seed-*"))) if run.manifest.is_file()]
+    found = [change for run in runs for change in changes(run.read_manifest(), origin)]
     for change in dict.fromkeys(found):
         logger.warning("%s: %s", earlier, change)
 
@@ -142,6 +160,20 @@ def _found(inputs: Inputs, error: StreamError) -> list[str]:
     except InputError as problem:
         return problem.problems
     return [f"{inputs.train.source}: {said}"]
+
+
+def _is_finished(folder: RunFolder) -> bool:
+    """Return whether the encoder of a run is there and undamaged; one that is damaged is made again."""
+    if not folder.is_done():
+        return False
+    files = folder.read_manifest().get("model_files")  # a run of version 0.1.0 has none
+    wrong = differences(folder.model, files) if files is not None else None
+    if wrong is None and folder.model.is_dir():
+        return True
+    if processes().is_main_process:
+        logger.warning("%s %s; it is restored from the newest checkpoint", folder.model, wrong or "is missing")
+    processes().wait_for_everyone()
+    return False
 
 
 def _resume_command(folder: Path) -> str:
@@ -172,32 +204,41 @@ def _fit(
     interruption: Interruption,
 ) -> None:
     """Train one seed, from its newest whole checkpoint if it has any, and put the finished encoder in its folder."""
-    again = folder.manifest.is_file()
+    again = folder.manifest.is_file() or folder.checkpoints.is_dir()
     if again:
-        in_first_process(lambda: newest_whole(folder.checkpoints))  # which sets aside those that are not
-    checkpoint = get_last_checkpoint(str(folder.checkpoints)) if folder.checkpoints.is_dir() else None
+        in_first_process(lambda: newest_whole(folder.checkpoints))  # clears away those that cannot be resumed from
+    checkpoint = newest_sealed(folder.checkpoints)
     trainer = build_trainer(recipe, inputs, seed, folder)
     for callback in (interruption, SaveAfterEpoch()):  # which wants the last word
         trainer.add_callback(callback)
     first = trainer.is_world_process_zero()
     if first:
         if again:
-            logger.warning("%s: %s", folder.path, f"goes on from {Path(checkpoint).name}" if checkpoint else _ANEW)
+            logger.warning("%s: %s", folder.path, f"goes on from {checkpoint.name}" if checkpoint else _ANEW)
         folder.write_manifest(
             "running",
             seed=seed,
             device=str(trainer.args.device),
             threads=torch.get_num_threads(),
             precision=precision(trainer.args),
+            criterion=trainer.args.metric_for_best_model,
             **origin,
         )
     try:
-        output = trainer.train(resume_from_checkpoint=checkpoint)
+        output = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         if first:
-            _save(trainer.model, folder.model)
-            plot_training(trainer.state.log_history, folder.picture, title=recipe.name)
+            files = _save(trainer.model, folder)
+            criterion = trainer.args.metric_for_best_model
+            plot_training(trainer.state.log_history, folder.picture, recipe.name, criterion)
             seconds = round(output.metrics["train_runtime"], 1)
-            folder.write_manifest("done", steps=trainer.state.global_step, seconds=seconds, best=_best(trainer))
+            folder.write_manifest(
+                "done",
+                steps=trainer.state.global_step,
+                weights_step=_weights_step(trainer),
+                seconds=seconds,
+                best=_best(trainer, inputs.during),
+                model_files=files,
+            )
     except BaseException as error:
         if first:
             with suppress(OSError):  # the disk may be full, and the error says more
@@ -206,20 +247,33 @@ def _fit(
         raise
 
 
-def _best(trainer: ContrastiveTrainer) -> dict[str, Any] | None:
-    if trainer.state.best_metric is None:
+def _best(trainer: ContrastiveTrainer, during: Criterion | None) -> dict[str, Any] | None:
+    """Return the step of the best checkpoint and its score, as in ``stsb-dev spearman``."""
+    if trainer.state.best_metric is None or during is None:
         return None
-    return {"step": trainer.state.best_global_step, "stsb-dev spearman": 100 * trainer.state.best_metric}
+    name = f"{during.name} {during.metric.name.lower()}"
+    return {"step": trainer.state.best_global_step, name: during.shown(trainer.state.best_metric)}
 
 
-def _save(model: SentenceTransformer, folder: Path) -> None:
-    """Write the encoder beside its place, then move it there whole."""
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
+def _weights_step(trainer: ContrastiveTrainer) -> int | None:
+    """Return the step whose weights the trainer has now: that of the best checkpoint, if it was loaded at the end."""
+    loaded = trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint is not None
+    return trainer.state.best_global_step if loaded else trainer.state.global_step
+
+
+def _save(model: SentenceTransformer, folder: RunFolder) -> dict[str, Any]:
+    """Write the encoder beside its place, then move it there complete, and return the fingerprints of its files."""
+    unfinished = folder.unfinished_model
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         model.save_pretrained(str(unfinished))
+        files = fingerprints(unfinished)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(unfinished, ignore_errors=True)  # makes room
-        raise OSError(f"the model cannot be written to {folder}: {error}") from error
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(unfinished, folder)
+        raise cannot_write("the model", folder.model, error) from error
+    if folder.model.is_symlink():
+        folder.model.unlink()
+    shutil.rmtree(folder.model, ignore_errors=True)
+    os.replace(unfinished, folder.model)
+    sync(folder.path)
+    return files

@@ -1,223 +1,293 @@
-"""The sentence-transformers trainer, which keeps what the loss owns in checkpoints and stops at NaN and infinity."""
+"""The sentence-transformers trainer with complete checkpoints, exact resuming, and a stop at NaN and infinity.
+
+It overrides and calls what the libraries document; :mod:`fmicl_text.training.library` has the one exception.
+"""
 
 from __future__ import annotations
 
-import logging
-import math
-import shutil
-import time
-from collections.abc import Callable
+import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import IterableDataset
+from datasets import Dataset, IterableDataset
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformerTrainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import TrainerCallback
-from transformers.trainer_utils import rotate_checkpoints
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import TrainOutput
 
 from fmicl_text.data.stream_batches import StreamBatches, stream_loader
 from fmicl_text.errors import RunFailedError
-from fmicl_text.losses import ContrastiveLoss, NonFiniteEmbeddings
+from fmicl_text.files import cannot_write
+from fmicl_text.losses import NonFiniteEmbeddings
 from fmicl_text.training import checkpoints
+from fmicl_text.training.first_steps import FirstSteps
+from fmicl_text.training.library import load_weights
+from fmicl_text.training.log_sums import LogSums
+from fmicl_text.training.loss_state import contrastive_losses, load_losses, save_losses, save_queues
 from fmicl_text.training.non_finite import NonFiniteError, last_good_checkpoint, texts_of
-from fmicl_text.training.numbered_rows import ROWS, numbered
+from fmicl_text.training.numbered_rows import ROWS, numbered_loader
 
-logger = logging.getLogger(__name__)
-
-LOSS_FILE = "loss.safetensors"
-QUEUE_FILE = "queue-{}.safetensors"
-"""The rows of one process's momentum queue, by the number of the process."""
 SUMS_FILE = "sums-{}.safetensors"
 """What one process has added up since the last log, by the number of the process."""
 _STATE_FILE = "trainer_state.json"
 
 
-class _AtTheStart(TrainerCallback):
-    """Calls a function when the trainer has set its sums to zero."""
-
-    def __init__(self, function: Callable[[], None]) -> None:
-        self.function = function
-
-    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
-        """Call it."""
-        self.function()
-
-
 class ContrastiveTrainer(SentenceTransformerTrainer):
-    """``SentenceTransformerTrainer`` for a :class:`ContrastiveLoss`.
+    """``SentenceTransformerTrainer`` for one or several :class:`ContrastiveLoss`.
 
-    It saves and restores what the loss owns (head, kernel, alpha, queue), where the parent saves the encoder alone. A
-    loss inside a wrapper such as ``MatryoshkaLoss`` is found there.
+    It saves and restores what the losses own (head, kernel, alpha, queue), where the parent saves the encoder alone.
+    Losses inside a wrapper such as ``MatryoshkaLoss``, or in a dictionary by data set, are found there.
 
-    A checkpoint appears in its place when it is whole (:mod:`fmicl_text.training.checkpoints`), and only then an older
-    one goes. It has the sums that the next log is an average of, and no path, so that a training that was stopped,
-    moved and resumed logs the same figures and keeps the same best checkpoint.
+    A checkpoint counts once it is sealed (:mod:`fmicl_text.training.checkpoints`), and only then an older one is
+    deleted. It has the sums that the next log averages, and no path, so that a training that was stopped, moved and
+    resumed logs the same figures and keeps the same best checkpoint. ``resume_from_checkpoint=True`` resumes from the
+    newest sealed one.
 
-    And it stops where NaN or infinity comes up in embeddings, in a term of the loss or in the gradient, before a weight
-    is changed by it; the parent replaces such a loss in its log by the average of others, and goes on.
+    Training stops at NaN or infinity in embeddings, in a term of a loss or in the gradient, before it changes a weight.
+    The parent would log the average of other losses instead, and carry on.
 
     A stream (``datasets.IterableDataset``) has no end: it begins again, in another order, until ``max_steps``. Rows and
-    their order are the same for any number of processes and workers, and a training that resumes goes on with the very
+    their order are the same for any number of processes and workers, and a resumed training continues with the very
     next row (:mod:`fmicl_text.data.stream_batches`).
 
     Raises:
-        ValueError: On resuming, if the checkpoint's loss has other parts than this one.
+        ValueError: On resuming, if there is no checkpoint, or if its losses have other parts than these.
         NonFiniteError: At NaN or infinity, naming the step, the rows and the last good checkpoint.
         OSError: If a checkpoint cannot be written; those before it are left as they are.
-        RunFailedError: At the end, if the best checkpoint is damaged.
+        RunFailedError: If the checkpoint to resume from cannot be loaded; at the end, if the best one is damaged.
         StreamError: If a stream cannot be read further.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._unfinished: Path | None = None  # where a checkpoint is being written
-        self._resumed: Path | None = None  # the checkpoint gone on from
+    def __init__(self, *args: Any, callbacks: list[TrainerCallback] | None = None, **kwargs: Any) -> None:
+        self._resumed: Path | None = None  # the checkpoint resumed from
+        self._steps_done = 0  # of that checkpoint
+        self._best: tuple[int | None, float | None] = (None, None)  # step of the best checkpoint, and its score
+        self._written: Path | None = None  # the checkpoint that is being written
+        self._limit: int | None = None  # of the number of checkpoints
+        self._epoch = 0
+        self._sums = LogSums()
+        self._first_steps = FirstSteps()
         self._stream: StreamBatches | None = None  # what training reads, if that is a stream
-        self._started = self._seconds_before = 0.0
         self._batch_rows: list[Tensor] = []  # of the training step in progress
         self._terms: dict[str, Tensor] = {}  # of the newest loss
-        super().__init__(*args, **kwargs)
-        self.add_callback(_AtTheStart(self._restore_sums))
+        super().__init__(*args, callbacks=[_Events(self), *(callbacks or [])], **kwargs)
 
-    def _contrastive_loss(self) -> ContrastiveLoss | None:
-        modules = self.loss.modules() if isinstance(self.loss, nn.Module) else ()
-        return next((module for module in modules if isinstance(module, ContrastiveLoss)), None)
+    # Resuming -------------------------------------------------------------------------------------------------------
 
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        super()._save(output_dir, state_dict)
-        loss = self._contrastive_loss()
-        if loss is not None and (state := loss.own_state()):
-            # Cloned, since weights that are tied in the encoder are also tied in its moving average.
-            state = {key: value.clone(memory_format=torch.contiguous_format) for key, value in state.items()}
-            save_file(state, Path(output_dir or self.args.output_dir) / LOSS_FILE)
-
-    def _get_output_dir(self, trial: Any) -> str:
-        return super()._get_output_dir(trial) if self._unfinished is None else str(self._unfinished)
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Save as the parent does, but beside the checkpoint's place, and move it there when it is whole."""
-        output, step = Path(self._get_output_dir(trial)), self.state.global_step
-        self._unfinished = output / checkpoints.UNFINISHED
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """Train as the parent does, from a checkpoint if one is given, or from the newest sealed one if ``True``."""
+        self._resumed = self._checkpoint_to_resume(resume_from_checkpoint)
+        self._steps_done, self._best, self._written = 0, (None, None), None
+        self._first_steps = FirstSteps()
+        if self._resumed is not None:
+            state = TrainerState.load_from_json(str(self._resumed / _STATE_FILE))
+            self._steps_done = state.global_step
+            self._best = checkpoints.best_of(self._resumed), state.best_metric
+        # The parent would count checkpoints before they are sealed.
+        self._limit, self.args.save_total_limit = self.args.save_total_limit, None
         try:
-            if self.args.should_save:
-                shutil.rmtree(self._unfinished, ignore_errors=True)
-            self.accelerator.wait_for_everyone()
-            super()._save_checkpoint(model, trial)
-            self.accelerator.wait_for_everyone()
-            best = _step_of(self.state.best_model_checkpoint)
-            if self.args.should_save:
-                written = checkpoints.place(self._unfinished, step)
-                self.state.best_model_checkpoint = None  # a path of this machine; the seal has the step
-                self.state.save_to_json(str(written / _STATE_FILE))
-                checkpoints.seal(written, best)
-                checkpoints.settle(written, checkpoints.place(output, step))
+            output = super().train(None if self._resumed is None else str(self._resumed), *args, **kwargs)
         except (OSError, RuntimeError, SafetensorError) as error:
-            shutil.rmtree(self._unfinished, ignore_errors=True)
-            if isinstance(error, RuntimeError) and not _is_writing(error):
-                raise
-            raise OSError(f"the checkpoint of step {step} cannot be written to {output}: {error}") from error
+            raise self._explained(error) from error
+        except (pickle.UnpicklingError, EOFError) as error:
+            raise self._unreadable(error) from error
         finally:
-            self._unfinished = None
-        self._point_at_best(output, best)
+            self.args.save_total_limit = self._limit
+        return TrainOutput(output.global_step, output.metrics["train_loss"], output.metrics)
+
+    def _checkpoint_to_resume(self, asked: str | bool | None) -> Path | None:
+        if asked is None or asked is False:
+            return None
+        if asked is not True:
+            return Path(asked)
+        newest = checkpoints.newest_sealed(Path(self.args.output_dir))
+        if newest is None:
+            raise ValueError(f"there is no sealed checkpoint to resume from in {self.args.output_dir}")
+        return newest
+
+    def _explained(self, error: OSError | RuntimeError | SafetensorError) -> Exception:
+        """Return the error to raise instead, which says what could not be written or read."""
+        written, self._written = self._written, None
+        if written is not None and (not isinstance(error, RuntimeError) or _is_writing(error)):
+            if self.args.should_save:
+                checkpoints.delete(written)  # makes room
+            return cannot_write(f"the checkpoint of step {checkpoints.step_of(written)}", written.parent, error)
+        if isinstance(error, SafetensorError) or "PytorchStreamReader" in str(error):
+            return self._unreadable(error)
+        return error
+
+    def _unreadable(self, error: Exception) -> Exception:
+        if self._resumed is None:
+            return error
+        why = " ".join(str(error).split(". ")[0].split())
+        return RunFailedError(f"the checkpoint {self._resumed} cannot be loaded: {why}")
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        """Make the optimizer as the parent does, over losses that are restored by then."""
+        if self._resumed is not None:
+            load_losses(contrastive_losses(self.loss), self._resumed, self.args.process_index)
+        return super().create_optimizer(*args, **kwargs)
+
+    def restore_sums(self) -> None:
+        """Begin the sums of the log: at zero, or where the checkpoint was."""
+        self._epoch = int(self.state.epoch or 0)
+        file = self._resumed and self._resumed / SUMS_FILE.format(self.args.process_index)
+        step = self.state.global_step
+        self._sums = LogSums.load(file, self.args.device) if file and file.is_file() else LogSums(step)
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
+        """Return the batches of a step as the parent does; none if all steps were done when the run was stopped."""
+        if self.state.global_step >= self.state.max_steps:
+            return [], None
+        return super().get_batch_samples(epoch_iterator, num_batches, device)
+
+    def was_finished(self) -> bool:
+        """Return whether all steps were done when the run was resumed."""
+        return self._resumed is not None and self._steps_done >= self.state.max_steps
+
+    # Checkpoints ----------------------------------------------------------------------------------------------------
+
+    def save_model(self, output_dir: str | None = None, *args: Any, **kwargs: Any) -> None:
+        """Save the encoder as the parent does, and beside it what the losses own."""
+        folder = Path(output_dir or self.args.output_dir)
+        if self.is_in_train and folder == checkpoints.place(Path(self.args.output_dir), self.state.global_step):
+            self._written = folder
+            if self.args.should_save and folder.exists():
+                checkpoints.delete(folder)
+            self.accelerator.wait_for_everyone()
+        super().save_model(output_dir, *args, **kwargs)
+        if self.args.should_save:
+            save_losses(contrastive_losses(self.loss), folder)
+
+    def complete_checkpoint(self) -> None:
+        """Add to the checkpoint what the parent does not know of, seal it, and only then delete older ones."""
+        folder, process = Path(self.args.output_dir), self.args.process_index
+        checkpoint = checkpoints.place(folder, self.state.global_step)
+        self._sums.save(checkpoint / SUMS_FILE.format(process))
+        save_queues(contrastive_losses(self.loss), checkpoint, process)
+        best = self._best_step(folder)
+        self._best = best, self.state.best_metric
+        self.state.best_model_checkpoint = None  # a path of this machine; the seal has the step
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            limit, best_place = self.args.save_total_limit, self.state.best_model_checkpoint
-            rotate_checkpoints(str(output), limit, best_place, use_mtime=False)  # times do not survive being moved
+            self.state.save_to_json(str(checkpoint / _STATE_FILE))
+            checkpoints.seal(checkpoint, best)
+            checkpoints.rotate(folder, self._limit, best)
+        self._written = None
+        self.accelerator.wait_for_everyone()
 
-    def _point_at_best(self, folder: Path, step: int | None) -> None:
-        self.state.best_model_checkpoint = None if step is None else str(checkpoints.place(folder, step))
+    def _best_step(self, folder: Path) -> int | None:
+        """Return the step of the best checkpoint; the best score may be of a step that was not saved."""
+        step, score = self._best
+        newest = self.state.best_global_step
+        if newest is None and self.state.best_metric != score:  # transformers 5.0 with save_strategy="best"
+            newest = self.state.global_step
+        return newest if newest and checkpoints.place(folder, newest).is_dir() else step
 
-    def _init_training_state(
-        self, max_steps: int, steps_of_epoch: int, epochs: int, resume_from_checkpoint: str | None, trial: Any
-    ) -> Any:
-        self._resumed = None if resume_from_checkpoint is None else Path(resume_from_checkpoint)
-        done = super()._init_training_state(max_steps, steps_of_epoch, epochs, resume_from_checkpoint, trial)
-        if self._resumed is not None:
-            self._point_at_best(self._resumed.parent, checkpoints.best_of(self._resumed))
-        return done
-
-    def _run_epoch(self, *, epoch: int, train_dataloader: Any, **kwargs: Any) -> None:
-        if self.state.global_step < self.state.max_steps:
-            if self._stream is not None:  # the parent asks for these batches again, and leaves them out
-                self._stream.skipped = kwargs["steps_trained_in_current_epoch"]
-            _set_epoch(train_dataloader, epoch)
-            super()._run_epoch(epoch=epoch, train_dataloader=train_dataloader, **kwargs)
-        else:  # all steps were done when the run was stopped; the parent would do one more
-            self.control.should_training_stop = True
-
-    def _load_best_model(self) -> None:
-        best = Path(self.state.best_model_checkpoint)
-        if wrong := checkpoints.damage(best):  # the parent would log it, and end with the last weights
-            raise RunFailedError(f"the best checkpoint, {best}, {wrong}: no model can be made of it")
-        super()._load_best_model()
-
-    def _finalize_training(self, trial: Any, num_train_samples: int, start_time: float) -> Any:
-        self._initial_global_step = 0  # the averages are of the whole training, and so is the time
-        return super()._finalize_training(trial, num_train_samples, start_time - self._seconds_before)
-
-    def _save_sums(self, output_dir: str) -> None:
-        sums = {
-            "loss": self._tr_loss,
-            "all losses": torch.tensor(self._total_loss_scalar, dtype=torch.float64),
-            "logged step": torch.tensor(self._globalstep_last_logged),
-            "seconds": torch.tensor(time.time() - self._started + self._seconds_before, dtype=torch.float64),
-            **{f"term {name}": term for name, term in self.accum_loss_components["train"].items()},
-        }
-        sums = {name: value.detach().clone() for name, value in sums.items()}
-        save_file(sums, Path(output_dir) / SUMS_FILE.format(self.args.process_index))
-
-    def _restore_sums(self) -> None:
-        self._started, self._seconds_before = time.time(), 0.0
-        self.accum_loss_components["train"] = {}
-        file = self._resumed and self._resumed / SUMS_FILE.format(self.args.process_index)
-        if file is None or not file.is_file():
+    def load_best(self) -> None:
+        """Put the weights of the best checkpoint into the encoder, if that is asked for and there is one."""
+        folder, (best, _) = Path(self.args.output_dir), self._best
+        if best is None:
             return
-        # Not by load_file, which knows no "cpu:0", the device of a process among several on a CPU.
-        sums = {name: value.to(self.args.device) for name, value in load_file(file).items()}
-        self._tr_loss = sums["loss"]
-        self._total_loss_scalar = sums["all losses"].item()
-        self._globalstep_last_logged = int(sums["logged step"])
-        self._seconds_before = sums["seconds"].item()
-        terms = {name.removeprefix("term "): value for name, value in sums.items() if name.startswith("term ")}
-        self.accum_loss_components["train"] = terms
+        checkpoint = checkpoints.place(folder, best)
+        self.state.best_model_checkpoint = str(checkpoint)
+        if self.args.load_best_model_at_end:
+            if wrong := checkpoints.damage(checkpoint):
+                raise RunFailedError(f"the best checkpoint, {checkpoint}, {wrong}: no model can be made of it")
+            load_weights(self, checkpoint)
+            self.model.model_card_data.set_best_model_step(best)
+        if self.args.should_save and self._limit == 1:  # as the parent: of one, the best is kept
+            for other in checkpoints.in_order(folder):
+                if other != checkpoint:
+                    checkpoints.delete(other)
 
-    def _save_rng_state(self, output_dir: str) -> None:
-        super()._save_rng_state(output_dir)  # like the random states, sums and rows of a queue differ between processes
-        self._save_sums(output_dir)
-        loss = self._contrastive_loss()
-        if loss is not None and loss.queue is not None:
-            save_file(loss.queue.waiting(), Path(output_dir) / QUEUE_FILE.format(self.args.process_index))
-
-    def _load_from_checkpoint(self, checkpoint_path: str) -> None:
-        super()._load_from_checkpoint(checkpoint_path)
-        loss = self._contrastive_loss()
-        if loss is None:
-            return
-        folder = Path(checkpoint_path)
-        file = folder / LOSS_FILE
-        loss.load_own_state(load_file(file) if file.is_file() else {})
-        if loss.queue is not None:
-            file = folder / QUEUE_FILE.format(self.args.process_index)
-            if file.is_file():
-                loss.queue.load_waiting(load_file(file))
-            else:
-                logger.warning("%s is missing: the queue of this process begins empty", file)
-
-    def _build_dataloader(self, *args: Any, **kwargs: Any) -> Any:
-        return numbered(super()._build_dataloader(*args, **kwargs))
+    # Batches --------------------------------------------------------------------------------------------------------
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Return the loader of the training batches as the parent does; that of a stream has no end."""
-        if not isinstance(self.train_dataset, IterableDataset):
+        """Return the batches of training, with the numbers of their rows; those of a stream go on for all steps."""
+        if isinstance(self.train_dataset, IterableDataset):
+            return self._stream_loader(self.train_dataset)
+        if not isinstance(self.train_dataset, Dataset):  # several data sets in one have no row numbers
             return super().get_train_dataloader()
-        size, args = self.args.train_batch_size, self.args
-        self._stream = StreamBatches(self.train_dataset, size, args.process_index, args.world_size)
-        loader = self._build_dataloader(self.train_dataset, size, dataset_kind="train")
-        return stream_loader(loader, self._stream, self.accelerator.device)
+        self.accelerator.even_batches = False  # as the parent
+        return self._numbered_loader(self.train_dataset, self.args.train_batch_size)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
+        """Return the batches of an evaluation, with the numbers of their rows."""
+        chosen = self.eval_dataset if eval_dataset is None else eval_dataset
+        chosen = self.eval_dataset[chosen] if isinstance(chosen, str) else chosen
+        if not isinstance(chosen, Dataset):
+            return super().get_eval_dataloader(eval_dataset)
+        self.accelerator.even_batches = True  # as the parent
+        return self._numbered_loader(chosen, self.args.eval_batch_size)
+
+    def _numbered_loader(self, dataset: Dataset, size: int) -> DataLoader[Any]:
+        generator = torch.Generator().manual_seed(self.args.seed)
+        batches = self.get_batch_sampler(
+            dataset,
+            batch_size=size,
+            drop_last=self.args.dataloader_drop_last,
+            valid_label_columns=self.data_collator.valid_label_columns,
+            generator=generator,
+            seed=self.args.seed,
+        )
+        loader: DataLoader[Any] = self.accelerator.prepare(
+            numbered_loader(dataset, batches, self.data_collator, self._loading())
+        )
+        return loader
+
+    def _stream_loader(self, stream: IterableDataset) -> DataLoader[Any]:
+        args = self.args
+        if args.max_steps < 1:
+            raise ValueError(f"max_steps must be at least 1 to train on a stream, got {args.max_steps}")
+        self._stream = StreamBatches(stream, args.train_batch_size, args.process_index, args.world_size)
+        self._stream.length = args.max_steps * args.gradient_accumulation_steps
+        if not args.ignore_data_skip:  # the parent asks for these batches again, and leaves them out
+            self._stream.skipped = self._steps_done * args.gradient_accumulation_steps
+        no_rows: Any = []
+        settings: DataLoader[Any] = DataLoader(no_rows, collate_fn=self.data_collator, **self._loading())
+        return stream_loader(settings, self._stream, self.accelerator.device)
+
+    def _loading(self) -> dict[str, Any]:
+        return {
+            "num_workers": self.args.dataloader_num_workers,
+            "pin_memory": self.args.dataloader_pin_memory,
+            "prefetch_factor": self.args.dataloader_prefetch_factor,
+            "persistent_workers": self.args.dataloader_persistent_workers,
+        }
+
+    def begin_epoch(self, loader: DataLoader[Any]) -> None:
+        """Tell the samplers of the loader which epoch begins."""
+        _set_epoch(loader, self._epoch)
+        self._epoch += 1
+
+    # Loss, gradient and log -----------------------------------------------------------------------------------------
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
+        """Make the forward and backward pass as the parent does, and stop at NaN or infinity in a step's gradient.
+
+        Raises:
+            NonFiniteError: If embeddings, loss or gradient are not finite.
+        """
+        loss = super().training_step(model, inputs, *args, **kwargs)
+        self._sums.add_loss(loss)
+        if self.accelerator.sync_gradients:  # all micro-batches of the step are in; no optimizer has stepped yet
+            rows, self._batch_rows = self._batch_rows, []
+            self._check_gradient(rows)
+        return loss
+
+    def _check_gradient(self, rows: list[Tensor]) -> None:
+        # A float16 gradient overflows now and then: its scaler leaves the step out and goes on with a smaller scale.
+        if self.accelerator.scaler is not None:
+            return
+        own = [p for loss in contrastive_losses(self.loss).values() for p in loss.own_parameters()]
+        gradients = [p.grad for p in (*self.model.parameters(), *own) if p.grad is not None]
+        norm = torch.stack([torch.linalg.vector_norm(g) for g in gradients]).norm() if gradients else torch.zeros(())
+        if not norm.isfinite():
+            raise self._stop(f"the gradient has a norm of {norm.item():g}", rows)
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Compute the loss as the parent does, and stop at NaN or infinity.
@@ -239,20 +309,23 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         return computed
 
     def track_loss_components(self, loss: dict[str, Tensor]) -> None:
-        """Log the terms of the loss as the parent does, and remember them, should they not be finite."""
+        """Add the terms of a loss to the sums of the log, in training; those of an evaluation are the parent's."""
         self._terms = {name: term.detach() for name, term in loss.items()}
-        super().track_loss_components(loss)
+        if self.model.training:
+            self._sums.add_terms(loss)
+            if self._resumed is None:
+                self._first_steps.see(loss)
+        else:
+            super().track_loss_components(loss)
 
-    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
-        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
-        rows, self._batch_rows = self._batch_rows, []
-        loss = self._contrastive_loss()
-        own = [p.grad for p in loss.own_parameters() if p.grad is not None] if loss is not None else []
-        total = math.hypot(norm, *(gradient.norm() for gradient in own))
-        # A float16 gradient overflows now and then: its scaler leaves the step out and goes on with a smaller scale.
-        if self.accelerator.scaler is None and not math.isfinite(total):
-            raise self._stop(f"the gradient has a norm of {total:g}", rows)
-        return norm
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Log as the parent does, with averages that do not depend on whether the training was resumed."""
+        if "loss" in logs:
+            logs = logs | self._sums.take(self.state.global_step)
+        elif "train_loss" in logs:  # in place: the trainer returns this dictionary
+            logs["train_loss"] = self._sums.final_average(self.state.global_step)
+            logs["train_runtime"] = round(self._sums.elapsed(), 4)
+        super().log(logs, *args, **kwargs)
 
     def _stop(
         self,
@@ -281,8 +354,35 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         return NonFiniteError(reason, self.state.global_step + 1, numbers, shown, good)
 
 
-def _step_of(checkpoint: str | None) -> int | None:
-    return None if checkpoint is None else int(Path(checkpoint).name.removeprefix(checkpoints.PREFIX))
+class _Events(TrainerCallback):
+    """Calls the trainer at the events that the library announces."""
+
+    def __init__(self, trainer: ContrastiveTrainer) -> None:
+        self._trainer = trainer
+
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        """Restore the sums, now that the parent has its state."""
+        self._trainer.restore_sums()
+
+    def on_epoch_begin(self, *args: Any, train_dataloader: DataLoader[Any], **kwargs: Any) -> None:
+        """Set the epoch of the samplers."""
+        self._trainer.begin_epoch(train_dataloader)
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        """Log, evaluate and save nothing again if all steps were done before the run was resumed."""
+        if self._trainer.was_finished():
+            control.should_log = control.should_evaluate = control.should_save = False
+        return control
+
+    def on_save(self, *args: Any, **kwargs: Any) -> None:
+        """Complete and seal the checkpoint that the parent wrote."""
+        self._trainer.complete_checkpoint()
+
+    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+        """Load the best checkpoint."""
+        self._trainer.load_best()
 
 
 def _set_epoch(loader: Any, epoch: int) -> None:
@@ -299,4 +399,4 @@ def _set_epoch(loader: Any, epoch: int) -> None:
 
 def _is_writing(error: RuntimeError) -> bool:
     """Tell what ``torch.save`` raises on a full disk from other errors."""
-    return "PytorchStreamWriter" in str(error) or "iostream error" in str(error)
+    return any(sign in str(error) for sign in ("PytorchStreamWriter", "iostream error", "inline_container"))

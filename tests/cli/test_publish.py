@@ -329,11 +329,11 @@ def test_private_is_not_published_to_a_public_repository(publish, hub, run: Path
         (Fault("POST /api/repos/create", 403, times=9), "the token may not write to me/tiny"),
         (Fault("POST /api/repos/create", 500), "the Hub failed (status 500"),
         (Fault("/preupload/", 403), "the token may not write to me/tiny"),
-        (Fault("/lfs/objects/batch", 413), "the Hub finds it too large"),
-        (Fault(STORAGE, 403), "the token may not write to me/tiny"),
+        (Fault("/lfs/objects/batch", 413), "the files are too large for the Hub"),
+        (Fault(STORAGE, 403), "the storage for large files, localhost, refused: its addresses expire"),
         (Fault(COMMIT, 401), "the Hub does not accept the token"),
         (Fault(COMMIT, 409), "me/tiny is being changed by someone else (status 409"),
-        (Fault(COMMIT, 412), "me/tiny has been changed by someone else in between"),
+        (Fault(COMMIT, 412), "me/tiny was changed by someone else in the meantime"),
         (Fault(COMMIT, 429, headers={"Retry-After": "77"}), "too many requests from you: wait 77 seconds (status 429"),
         (Fault(COMMIT, 503), "the Hub failed (status 503: out of order)"),
         (Fault(COMMIT), "the Hub could not be reached, or broke off"),
@@ -392,12 +392,38 @@ def test_what_the_hub_says_does_not_reach_the_terminal_as_commands(publish, hub,
     assert finished.status == 1 and "gone" in finished.err and "\x1b" not in finished.err
 
 
-def test_a_commit_whose_answer_is_lost_is_not_made_twice(publish, hub, run: Path):
+def test_a_commit_whose_reply_is_lost_is_found_and_checked(publish, hub, run: Path):
     hub.faults.append(Fault(COMMIT, answered=True))
     finished = publish(run)
-    assert finished.status == 1 and "broke off" in finished.err
-    assert publish(run).status == 0
-    assert len(hub.repos["me/tiny"].commits) == 2
+    repo = hub.repos["me/tiny"]
+    assert finished.status == 0, finished.err
+    assert f"published and checked: commit {repo.heads['main']}" in finished.out and len(repo.commits) == 2
+    assert publish(run).status == 0 and len(repo.commits) == 2, "nothing is left to commit"
+
+
+def test_a_pull_request_whose_reply_is_lost_is_found(publish, hub, run: Path):
+    repo = hub.make_repo("me/tiny", files={"old.txt": b"old"})
+    repo.pull_requests.append("Publish tiny-run with fmicl-text")  # of the same title, with something else in it
+    repo.commit("refs/pr/1", repo.commits[repo.heads["main"]], "nothing")
+    hub.faults.append(Fault(COMMIT, answered=True))
+    finished = publish(run, "--create-pr", "--overwrite")
+    assert finished.status == 0 and finished.out.splitlines()[-1] == f"{hub.url}/me/tiny/discussions/2", finished.err
+
+
+def test_if_nobody_can_say_whether_a_commit_arrived_neither_is_claimed(publish, hub, run: Path):
+    hub.faults.append(Fault(COMMIT, answered=True))
+    hub.faults.append(Fault("GET /api/models/me/tiny(/revision/main)?$", 503, times=0))
+
+    def no_more_answers() -> None:
+        hub.faults[1].times = 99
+
+    hub.stored = _OnWrite({}, no_more_answers)
+    hub.make_repo("me/tiny")
+    finished = publish(run)
+    assert finished.status == 1 and "nothing was published" not in finished.err
+    assert f"not known whether anything was published: see {hub.url}/me/tiny before" in finished.err
+    hub.faults.clear()
+    assert publish(run).status == 0 and len(hub.repos["me/tiny"].commits) == 2
 
 
 def test_a_change_by_someone_else_meanwhile_is_not_overwritten(publish, hub, run: Path):
@@ -407,7 +433,7 @@ def test_a_change_by_someone_else_meanwhile_is_not_overwritten(publish, hub, run
 
     hub.stored = _OnWrite({}, lambda: repo.commit("main", listing, "someone else's"))
     finished = publish(run)
-    assert finished.status == 1 and "changed by someone else in between" in finished.err
+    assert finished.status == 1 and "changed by someone else in the meantime" in finished.err
     assert repo.files() == {} and repo.heads["main"] != head
 
 
@@ -434,6 +460,7 @@ def test_what_the_hub_has_is_compared_with_what_was_sent(publish, hub, run: Path
 def test_a_download_that_fails_says_that_it_is_published(publish, hub, run: Path):
     hub.faults.append(Fault("GET /api/models/me/tiny/tree", 403, times=9))
     finished = publish(run)
+    assert "may not write" not in finished.err
     assert finished.status == 1 and f"it is published at {hub.url}/me/tiny, but was not checked" in finished.err
     hub.faults.clear()
     assert publish(run).status == 0 and len(hub.repos["me/tiny"].commits) == 2

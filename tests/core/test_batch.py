@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fmicl_text.core import NEGATIVES, CosineKernel, GaussianKernel, as_batch
+from fmicl_text.core import NEGATIVES, CosineKernel, GaussianKernel, Region, as_batch
 from fmicl_text.core.pairs import Block, share_text
+from fmicl_text.core.reduce import pair_mean, row_log_sum_exp
 
 
 def kept(blocks: Sequence[Block]) -> list[list[list[bool]]]:
@@ -34,18 +35,39 @@ def test_by_default_all_texts_differ(negatives: str):
     x, y, extra = vectors(3, extra=2)
     blocks = as_batch(x, y, extra).negatives(negatives)
     others = ~torch.eye(3, dtype=torch.bool)
-    assert kept(blocks) == [(others.repeat(2, 2) if negatives == "both" else others).tolist(), [[True] * 2] * 3]
-    assert torch.equal(blocks[1].rows.vectors, x) and torch.equal(blocks[1].columns.vectors, extra)
+    expected = {"both": [others.repeat(2, 2)], "anchor": [others, others]}.get(negatives, [others])
+    assert kept(blocks) == [*(block.tolist() for block in expected), [[True] * 2] * 3]
+    assert torch.equal(blocks[-1].rows.vectors, x) and torch.equal(blocks[-1].columns.vectors, extra)
 
 
 @pytest.mark.parametrize(
-    ("negatives", "rows", "columns"), [("within", "x", "x"), ("cross", "x", "y"), ("both", "xy", "xy")]
+    ("negatives", "pairs"),
+    [
+        ("within", [("x", "x")]),
+        ("cross", [("x", "y")]),
+        ("both", [("xy", "xy")]),
+        ("anchor", [("x", "x"), ("x", "y")]),
+    ],
 )
-def test_which_vectors_are_paired(negatives: str, rows: str, columns: str):
+def test_which_vectors_are_paired(negatives: str, pairs: list[tuple[str, str]]):
     x, y, _ = vectors(3)
-    (block,) = as_batch(x, y).negatives(negatives)
+    blocks = as_batch(x, y).negatives(negatives)
     sides = {"x": x, "y": y, "xy": torch.cat([x, y])}
-    assert torch.equal(block.rows.vectors, sides[rows]) and torch.equal(block.columns.vectors, sides[columns])
+    for block, (rows, columns) in zip(blocks, pairs, strict=True):
+        assert torch.equal(block.rows.vectors, sides[rows]) and torch.equal(block.columns.vectors, sides[columns])
+
+
+@pytest.mark.parametrize("region", [None, Region(0.6, 0.3)])
+@pytest.mark.parametrize("negatives", NEGATIVES)
+def test_candidates_are_the_negative_pairs_by_row(negatives: str, region: Region | None):
+    """The mean over all pairs weighs rows by their number of pairs."""
+    x, y, extra = vectors(5, extra=4)
+    batch = as_batch(x, y, extra, torch.tensor([[0], [1], [2], [3], [0]]), torch.tensor([1, 7, 8, 9]), region)
+    sums = [row_log_sum_exp(blocks, CosineKernel(0.3)) for blocks in batch.candidates(negatives)]
+    assert all(len(found.log) == 5 for found in sums)
+    pairs = sum(found.pairs.sum() for found in sums)
+    mean = sum(found.log.exp().sum() for found in sums) / pairs
+    torch.testing.assert_close(pair_mean(batch.negatives(negatives), CosineKernel(0.3)), mean)
 
 
 TEXT = st.integers(-2, 4)  # few, so that texts are often shared; negative ones are as good as any
@@ -63,6 +85,7 @@ def test_rows_that_share_a_text_are_no_negatives(pairs: list[tuple[int, ...]], e
     explicit = [[not set(a) & set(b) for b in extras] for a in pairs]
     assert kept(batch.negatives("within")) == [apart, explicit]
     assert kept(batch.negatives("cross")) == [apart, explicit]
+    assert kept(batch.negatives("anchor")) == [apart, apart, explicit]
     assert kept(batch.negatives("both")) == [[row * 2 for row in apart] * 2, explicit]
 
 
@@ -133,5 +156,5 @@ def test_rows_normalised_in_bfloat16_are_unit_vectors(dimension: int):
 
 def test_unknown_negatives():
     x, y, _ = vectors(2)
-    with pytest.raises(ValueError, match="negatives must be one of within, cross, both, got 'all'"):
+    with pytest.raises(ValueError, match="negatives must be one of within, cross, both, anchor, got 'all'"):
         as_batch(x, y).negatives("all")

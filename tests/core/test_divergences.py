@@ -148,7 +148,7 @@ def test_order_of_tsallis():
 @pytest.mark.parametrize(
     ("name", "order", "message"),
     [
-        ("jss", None, "one of kl, js, .* got 'jss'; did you mean 'js'"),
+        ("jss", None, "one of jeffreys, js, kl, .* got 'jss'; did you mean 'js'"),
         ("total-variation", None, "got 'total-variation'"),
         ("kl", 2.0, "order belongs to the divergence 'tsallis' only"),
         ("tsallis", 1.0, "above 1, got 1.0"),

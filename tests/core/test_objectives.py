@@ -149,6 +149,12 @@ LAPLACE, GAUSS = ExponentialKernel(1, 0.1), ExponentialKernel(2, 0.1)
 DEFAULTS = {
     "fmicl": (core.fmicl, {}, formulas.fmicl, {"row": TABLE["kl"], "ratio": formulas.gaussian(0.25)}),
     "fmicl-dv": (core.fmicl_dv, {}, formulas.fmicl_dv, {"row": TABLE["kl"], "ratio": formulas.gaussian(0.25)}),
+    "fmicl-row": (
+        core.fmicl,
+        {"shift": "row", "divergence": DIVERGENCES["js"]},
+        formulas.fmicl_row,
+        {"row": TABLE["js"], "ratio": formulas.gaussian(0.25)},
+    ),
     "infonce": (core.infonce, {}, formulas.infonce, {"ratio": formulas.exponential_of_cosine(0.05)}),
     "ntxent": (core.ntxent, {}, formulas.ntxent, {"ratio": formulas.exponential_of_cosine(0.5)}),
     "alignment-uniformity": (core.alignment_uniformity, {}, formulas.alignment_uniformity, {}),
@@ -212,9 +218,7 @@ def test_default_split_of_asymmetric_infonce():
 
 
 def test_every_objective_is_here():
-    functions = {value for name, value in vars(core).items() if hasattr(value, "__wrapped__") and name in core.__all__}
-    functions.discard(core.across_devices)
-    functions.discard(core.tile_memory)
+    functions = {getattr(core, name) for name in core.OBJECTIVES}
     assert {case.objective for case in CASES.values()} == {row[0] for row in DEFAULTS.values()} == functions
 
 
@@ -427,8 +431,14 @@ def test_explicit_negatives_may_be_none_of_them():
     [
         ("fmicl", {"alpha": -1.0}, "alpha must be a finite number of at least 0, got -1.0"),
         ("fmicl", {"alpha": math.nan}, "alpha must be a finite number of at least 0, got nan"),
-        ("fmicl", {"negatives": "all"}, "negatives must be one of within, cross, both, got 'all'"),
-        ("fmicl_dv", {"negatives": "all"}, "negatives must be one of within, cross, both, got 'all'"),
+        ("fmicl", {"negatives": "all"}, "negatives must be one of within, cross, both, anchor, got 'all'"),
+        ("fmicl_dv", {"negatives": "all"}, "negatives must be one of within, cross, both, anchor, got 'all'"),
+        ("fmicl", {"shift": "dv"}, "shift must be one of none, batch, row, got 'dv'"),
+        ("fmicl", {"shift": "row", "critic": "cosine"}, "critic must be one of paper, ratio, got 'cosine'"),
+        ("fmicl", {"critic": "ratio"}, "critic 'ratio' needs shift 'batch' or 'row'"),
+        ("fmicl", {"shift": "row", "alpha": core.Alpha(2.0)}, "alpha must be a number with shift 'row'"),
+        ("fmicl", {"shift": "batch", "alpha": 0.0}, "alpha must be a positive finite number, got 0.0"),
+        ("fmicl", {"shift": "row", "negatives": "all"}, "negatives must be one of within, cross, both, anchor, got"),
         ("alignment_uniformity", {"power": 3.0}, "power must be above 0 and at most 2, got 3.0"),
         ("alignment_uniformity", {"t": 0.0}, "t must be a positive finite number, got 0.0"),
         ("spectral", {"mu": 0.0}, "mu must be a positive finite number, got 0.0"),

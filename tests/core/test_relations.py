@@ -27,6 +27,7 @@ from fmicl_text.core import (
     Kernel,
     Region,
     alignment_uniformity,
+    as_batch,
     dcl,
     dhel,
     fmicl,
@@ -40,7 +41,7 @@ from fmicl_text.core import (
     ntxent,
     spectral,
 )
-from fmicl_text.core.objectives import dv
+from fmicl_text.core import shift as shifts
 
 
 def unit(*sizes: int, dimension: int = 4, seed: int = 0, spread: float = 1.0) -> list[Tensor]:
@@ -198,9 +199,10 @@ def best_shift_by_search(critics: np.ndarray, positive: float, name: str) -> flo
 def test_shifted_fmicl_is_the_best_over_shifts(name: str, sigma: float, negatives: str):
     divergence, kernel = DIVERGENCES[name], GaussianKernel(sigma)
     x, y = unit(7, 7)
-    blocks = {"within": (x, x), "cross": (x, y), "both": (torch.cat([x, y]),) * 2}[negatives]
-    rows = torch.arange(len(blocks[0])) % 7
-    apart = rows[:, None] != rows
+    z = torch.cat([x, y])
+    blocks = {"within": (x, x), "cross": (x, y), "both": (z, z), "anchor": (x, z)}[negatives]
+    rows, columns = (torch.arange(len(side)) % 7 for side in blocks)
+    apart = rows[:, None] != columns
     ratios = kernel(blocks[0] @ blocks[1].T)[apart]
     positive = divergence.critic(kernel((x * y).sum(dim=1))).mean().item()
     value = loss(fmicl_dv(x, y, divergence=divergence, kernel=kernel, negatives=negatives))
@@ -208,17 +210,17 @@ def test_shifted_fmicl_is_the_best_over_shifts(name: str, sigma: float, negative
     assert value <= loss(fmicl(x, y, divergence=divergence, kernel=kernel, negatives=negatives)) + 1e-9  # v = 0
 
 
+@pytest.mark.parametrize("alpha", [1.0, 3.0])
 @pytest.mark.parametrize("name", [*RECOMMENDED, *RULED_OUT])
-def test_the_shifted_density_ratio_is_one_on_average(name: str):
-    """The shift is read off the positive term, which it moves by as much."""
+def test_the_shifted_density_ratio_is_one_over_alpha_on_average(name: str, alpha: float):
     divergence, kernel = DIVERGENCES[name], GaussianKernel(0.5)
-    x, y = unit(7, 7)
-    terms = fmicl_dv(x, y, divergence=divergence, kernel=kernel)
-    shift = terms["positive"] + divergence.critic(kernel((x * y).sum(dim=1))).mean()
+    (x,) = unit(7)
+    blocks = as_batch(x, x).negatives("within")
+    shift = shifts.best_shift(blocks, kernel, divergence.critic, divergence, alpha)
     critics = divergence.critic(kernel(x @ x.T))[~torch.eye(7).bool()] - shift
     inside = critics > divergence.domain[0]  # below its domain the ratio is 0
     ratios = divergence.inverse_critic(critics.where(inside, torch.ones(()).double() * divergence.critic(shift * 0)))
-    assert ratios.exp().where(inside, 0).mean().item() == pytest.approx(1, rel=1e-5)
+    assert ratios.exp().where(inside, 0).mean().item() == pytest.approx(1 / alpha, rel=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -259,7 +261,7 @@ def test_no_shift_takes_a_pair_out_of_the_domain(name: str, monkeypatch: pytest.
     settings = {"divergence": DIVERGENCES[name], "kernel": GaussianKernel(0.158)}
     exact = loss(fmicl_dv(x, x, **settings))
     for margin in (0.1, 1e-3):
-        monkeypatch.setattr(dv, "_MARGIN", margin)
+        monkeypatch.setattr(shifts, "_MARGIN", margin)
         assert exact - 1e-9 <= loss(fmicl_dv(x, x, **settings)) <= exact + margin
 
 

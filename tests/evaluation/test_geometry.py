@@ -11,7 +11,7 @@ from fmicl_text.core import DIVERGENCES, KL
 from fmicl_text.data.section import Columns
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.density_ratio import DensityRatio, binned_log_ratio, divergence_bounds, fit_density_ratio
-from fmicl_text.evaluation.geometry import GeometryResult, geometry, measure_geometry
+from fmicl_text.evaluation.geometry import Layout, geometry, measure_geometry
 from fmicl_text.evaluation.pair_sets import own_pair_set, stsb_pair_set
 
 FIRST = np.array([[0, 1], [2, 3]])
@@ -201,8 +201,9 @@ def test_a_model_is_measured_and_its_neighbours_named(tiny_encoder, tmp_path):
     words = "dog cat horse man woman child park house river city".split()
     path.write_text("".join(f'{{"anchor": "a {w} sings", "positive": "the {w} sings"}}\n' for w in words))
     pairs = own_pair_set(str(path), Columns(anchor="anchor", positive="positive"))
-    result = measure_geometry(tiny_encoder, pairs, name="tiny")
-    assert isinstance(result, GeometryResult)
+    measured = measure_geometry(tiny_encoder, pairs, name="tiny")
+    result = Layout.model_validate(measured.result.details)
+    assert measured.result.score("sentences alignment").value == result.geometry.alignment.value
     embeddings = tiny_encoder.encode(pairs.sentences, normalize_embeddings=True)
     assert result.geometry.alignment.value == pytest.approx(
         np.mean(np.sum((embeddings[pairs.positives[:, 0]] - embeddings[pairs.positives[:, 1]]) ** 2, axis=1)), abs=1e-5

@@ -16,7 +16,7 @@ def computed(layer: nn.Module, x: Tensor) -> tuple[Tensor, bool]:
     """The layer's output in the mode, and whether oneDNN computed it."""
     with profile(activities=[ProfilerActivity.CPU]) as profiler, OneDnnLinear():
         y = layer(x)
-    return y, any(event.key == "mkldnn::_linear_pointwise" for event in profiler.key_averages())
+    return y, any(event.key == "aten::mkldnn_linear" for event in profiler.key_averages())
 
 
 @ONEDNN

@@ -183,8 +183,8 @@ def test_own_tasks_are_scored_exactly_as_public_ones(model, hub, own):
     assert list(mine.results) == ["Pairs", "Duplicates", "Moods", "Groups", "Search"]
     for name, same in zip(["Pairs", "Duplicates", "Moods", "Search"], PUBLIC, strict=True):
         assert scores(mine, name) == scores(public, same)
-        metric = mine.document()["tasks"][name]["metric"]
-        assert metric == public.document()["tasks"][same]["metric"] and 0 < abs(mine.main_score(name)) < 1
+        metric = mine.measured().result.score(name).metric
+        assert metric == public.measured().result.score(same).metric and 0 < abs(mine.main_score(name)) < 1
 
 
 def test_own_clusters_are_those_of_mtebs_task_on_all_texts(model, own, rows):
@@ -225,10 +225,10 @@ def test_real_tasks_agree_with_the_suite_of_the_same_protocol(model, data_folder
         columns = {column: [row[column] for row in kept] for column in ("sentence1", "sentence2", "score")}
         pq.write_table(pa.table(columns), folder / "test.parquet")
     theirs = evaluate(model, select_tasks(["STS16", "STSBenchmark"], tmp_path / "hub"))
-    ours = evaluate_sts(model.model, "sts7-mteb", str(tmp_path))
-    assert set(ours.tasks) == set(theirs.results)
-    for name, task in ours.tasks.items():
-        assert theirs.main_score(name) == pytest.approx(task.spearman / 100, abs=1e-4)
+    ours = evaluate_sts(model.model, "sts7-mteb", str(tmp_path)).result
+    assert {task.name for task in ours.scores} == set(theirs.results)
+    for task in ours.scores:
+        assert theirs.main_score(task.name) == pytest.approx(task.value / 100, abs=1e-4)
 
 
 # Intervals, of what each item scored
@@ -258,10 +258,13 @@ def test_each_score_has_the_interval_of_its_own_items_or_a_reason(model, own, ro
         gains[query] = 1 / np.log2(rank + 2) if rank < 10 else 0
     (search,) = result.items["Search"]
     assert search.values == pytest.approx([gains[query] for query in sorted(queries)])
-    document = result.document()["tasks"]
-    assert [document[name]["n"] for name in result.results] == [60, 60, 30, None, 10]
-    assert document["Groups"]["ci95"] is None and "clustering is scored as a whole" in document["Groups"]["no_interval"]
-    assert document["Search"]["ci95"][0] < result.main_score("Search") < document["Search"]["ci95"][1]
+    measured = result.measured().result
+    assert [measured.score(name).n for name in result.results] == [60, 60, 30, None, 10]
+    groups, search = measured.score("Groups"), measured.score("Search")
+    assert groups.ci95 is None and "clustering is scored as a whole" in groups.no_interval
+    assert search.value == 100 * result.main_score("Search") and search.ci95[0] < search.value < search.ci95[1]
+    assert measured.score("Duplicates").metric == "average precision by the best of five similarities"
+    assert "grade 1 or more" in measured.protocol
 
 
 def mock_tasks():
@@ -366,25 +369,70 @@ def test_predictions_cut_in_two_are_no_obstacle(model, hub, tmp_path):
 # What is recorded
 
 
-def test_the_document(model, hub, tiny_encoder_path):
-    document = evaluate(model, select_tasks(["STSBenchmark"], hub), batch_size=16, name="tiny").document()
-    document = json.loads(json.dumps(document, allow_nan=False))
-    assert (document["model"], document["suite"], document["data"]) == ("tiny", "mteb", str(hub))
-    assert (document["max_seq_length"], document["precision"], document["batch_size"]) == (32, "float32", 16)
-    assert document["versions"]["mteb"] == mteb.__version__ and mteb.__version__ in document["protocol"]
-    task = document["tasks"]["STSBenchmark"]
-    assert task["metric"] == "cosine_spearman" and task["mteb_version"] == mteb.__version__
+def test_the_result(model, hub, tiny_encoder_path):
+    measured = evaluate(model, select_tasks(["STSBenchmark"], hub), batch_size=16, name="tiny").measured()
+    result = measured.result
+    assert (result.kind, result.model, result.name, result.data) == ("mteb", "tiny", "mteb", str(hub))
+    assert result.facts == {
+        "max_seq_length": 32,
+        "precision": "float32",
+        "batch_size": 16,
+        "mteb_name": f"local/{tiny_encoder_path.name}",
+    }
+    assert result.revision.startswith("local-")
+    assert result.versions["mteb"] == mteb.__version__ and mteb.__version__ in result.protocol
+    (score,) = result.scores
+    assert (score.key, score.metric_type, score.n) == ("STSBenchmark Spearman", "spearman_cosine", 60)
+    assert measured.items.keys() == {"STSBenchmark Spearman"}
+    task = result.details["tasks"]["STSBenchmark"]
+    assert task["mteb_version"] == mteb.__version__
     assert task["dataset"] == str(hub / FOLDERS["STSBenchmark"])
     assert task["dataset_revision"].startswith("local-")
-    assert document["mteb_name"] == f"local/{tiny_encoder_path.name}"
-    assert document["mteb_revision"].startswith("local-")
+
+
+def test_queries_without_a_relevant_document_are_left_out_and_copies_of_a_document_are_one(model, own, rows):
+    plain = evaluate(model, select_suite(own))
+    relevant, corpus = own.parent / "relevant.tsv", own.parent / "corpus.jsonl"
+    lines = relevant.read_text().splitlines()
+    judged = {line.split("\t")[0]: line.split("\t")[1] for line in lines[1:]}
+    write_jsonl(
+        own.parent / "queries.jsonl",
+        [{"id": key, "text": text} for key, text in rows["queries"].items()] + [{"id": "q-none", "text": "a cat"}],
+    )
+    lines.append("q-none\t0\t0")
+    # Of every document that is right there is a copy before it, which is found first and is not judged.
+    copies = [{"id": f"copy-{key}", "text": rows["corpus"][key]} for key in dict.fromkeys(judged.values())]
+    write_jsonl(corpus, copies + [{"id": key, "text": text} for key, text in rows["corpus"].items()])
+    relevant.write_text("\n".join(lines))
+    changed = evaluate(model, select_suite(own))
+    assert len(changed.items["Search"][0].values) == len(rows["queries"])
+    assert changed.main_score("Search") == pytest.approx(plain.main_score("Search"), abs=1e-6)
+    relevant.write_text(lines[0] + "\nq-none\t0\t0\n")
+    with pytest.raises(InputError, match="no query has a relevant document"):
+        select_suite(own)
+
+
+def test_the_state_of_a_model_in_training_is_never_taken_for_a_later_one(tiny_encoder, own, tmp_path):
+    from fmicl_text.evaluation.kind import Effort
+    from fmicl_text.evaluation.mteb.run import measure_selection
+    from fmicl_text.evaluation.scored_model import ScoredModel
+
+    selection = select_suite(own)
+    scored = ScoredModel(tiny_encoder, "in training", None)
+    first = measure_selection(scored, Effort(intervals=False), selection).result
+    for parameter in tiny_encoder.parameters():
+        parameter.data += 0.1 * parameter.data.sign()
+    later = measure_selection(scored, Effort(intervals=False), selection).result
+    assert first.score("Pairs").value != later.score("Pairs").value
+    assert first.revision is None and first.score("Pairs").ci95 is None
+    assert not (tmp_path / "cache").exists()
 
 
 def test_the_prompts_recorded_are_those_used(tiny_encoder, hub, tmp_path, encoded):
     tiny_encoder.prompts = {"query": "a big dog ", "STS": "the cat ", "document": ""}
     tiny_encoder.save_pretrained(str(tmp_path / "prompted"), create_model_card=False)
     result = evaluate(load_for_mteb(str(tmp_path / "prompted")), select_tasks(["STSBenchmark", "SciFact"], hub))
-    recorded = result.document()["tasks"]
+    recorded = result.measured().result.details["tasks"]
     assert recorded["STSBenchmark"]["prompts"]["text"] == "the cat "
     assert recorded["SciFact"]["prompts"]["query"] == "a big dog "
     assert recorded["SciFact"]["prompts"]["document"] == ""
@@ -412,7 +460,7 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(model, hub, encoded, tmp
     assert resumed.missing == {} and encoded
     texts = {text for text, _ in encoded}
     encoded.clear()
-    assert evaluate(model, selection).document() == resumed.document()
+    assert evaluate(model, selection).measured().result == resumed.measured().result
     assert [task.minutes for task in plan(model, selection)] == [0, 0, 0, 0]
     assert not encoded  # not even to be timed
     monkeypatch.setenv("MTEB_CACHE", str(tmp_path / "another"))
@@ -465,14 +513,14 @@ def test_a_task_without_data_is_reported_and_the_others_are_scored(model, hub):
     result = evaluate(model, selection)
     assert list(result.results) == ["STSBenchmark"]
     assert result.average is None
-    document = result.document()
-    assert document["missing"] == ["STS12", "CQADupstackRetrieval"]
+    missing = result.measured().result.missing
+    assert list(missing) == ["STS12", "CQADupstackRetrieval"]
     revision = mteb.get_task("STS12").metadata.revision
-    assert document["missing_reasons"]["STS12"] == (
+    assert missing["STS12"] == (
         f"no data: no folder {hub}/mteb/sts12-sts; where there is a network, get it by hf download mteb/sts12-sts "
         f"--repo-type dataset --revision {revision} --local-dir {hub}/mteb/sts12-sts"
     )
-    assert "CQADupstackAndroidRetrieval" in document["missing_reasons"]["CQADupstackRetrieval"]
+    assert "CQADupstackAndroidRetrieval" in missing["CQADupstackRetrieval"]
 
 
 def test_data_of_another_shape_is_reported(model, hub):
@@ -495,7 +543,7 @@ def test_a_collapsed_model_has_no_score(tiny_encoder, hub, tmp_path):
     tiny_encoder.save_pretrained(str(tmp_path / "flat"), create_model_card=False)
     result = evaluate(load_for_mteb(str(tmp_path / "flat")), select_tasks(["STSBenchmark"], hub))
     assert "not a number; has the model collapsed?" in result.missing["STSBenchmark"]
-    json.dumps(result.document(), allow_nan=False)
+    assert result.measured().result.scores == []
 
 
 def test_without_the_hub_its_data_is_missing(model, monkeypatch):

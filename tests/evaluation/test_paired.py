@@ -8,8 +8,19 @@ from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score
 
 from fmicl_text.errors import InputError
-from fmicl_text.evaluation.items import Items, average_interval, digest, interval, items_file, score, write_result
+from fmicl_text.evaluation.items import (
+    Items,
+    Measured,
+    average_interval,
+    digest,
+    interval,
+    items_file,
+    score,
+    write_result,
+)
+from fmicl_text.evaluation.metrics import SPEARMAN
 from fmicl_text.evaluation.paired import paired_test, same_items
+from fmicl_text.evaluation.results import Result
 
 
 def rho(values, gold):
@@ -92,16 +103,11 @@ def test_a_digest_tells_texts_and_columns_apart():
 def test_items_are_kept_beside_the_result_with_their_ties(tmp_path):
     items = some_items("spearman", np.random.default_rng(3), 50)
 
-    class Result:
-        items = {"task": (some_items("spearman", np.random.default_rng(3), 50),)}  # noqa: RUF012
-
-        def document(self):
-            return {"model": "m"}
-
-    write_result(Result(), tmp_path / "a-1.5.json")
-    assert json.loads((tmp_path / "a-1.5.json").read_text()) == {"model": "m"}
+    result = Result(kind="sts", name="s", protocol="p", model="m", scores=[SPEARMAN.score("task", 1.0)])
+    write_result(Measured(result, {"task Spearman": (items,)}), tmp_path / "a-1.5.json")
+    assert json.loads((tmp_path / "a-1.5.json").read_text()) == result.document()
     assert items_file(tmp_path / "a-1.5.json").name == "a-1.5.items.json"
-    (part,) = json.loads((tmp_path / "a-1.5.items.json").read_text())["items"]["task"]
+    (part,) = json.loads((tmp_path / "a-1.5.items.json").read_text())["items"]["task Spearman"]
     assert np.array(part["values"]).astype(np.float32).tolist() == items.values.tolist()
     assert part["gold"] == items.gold.tolist()
 

@@ -1,10 +1,9 @@
-import json
-
 import numpy as np
 import pytest
 from conftest import WORDS
 
 from fmicl_text.errors import InputError
+from fmicl_text.evaluation.items import score as items_score
 from fmicl_text.evaluation.retrieval import retrieve
 
 QUERIES = ["red house", "a small dog", "a cat on the street", "music", "guitar piano flute", "the old dog"]
@@ -18,8 +17,15 @@ DOCUMENTS = [
 ]
 
 
+MRR, ACCURACY = "held-out pairs MRR@10", "held-out pairs accuracy@1"
+
+
+def scores_of(*arguments, **options):
+    return {score.key: score for score in retrieve(*arguments, **options).result.scores}
+
+
 def by_hand(model, queries, documents):
-    """Reciprocal ranks from all cosines, the right document being any of the same text."""
+    """Reciprocal ranks from all cosines; these queries differ, and the right document is any of the same text."""
     distinct = sorted(set(documents))
     q, d = model.encode(queries).astype(float), model.encode(distinct).astype(float)
     similarity = (q / np.linalg.norm(q, axis=1, keepdims=True)) @ (d / np.linalg.norm(d, axis=1, keepdims=True)).T
@@ -29,11 +35,11 @@ def by_hand(model, queries, documents):
 
 
 def test_figures_are_those_computed_by_hand_with_duplicates(tiny_encoder):
-    found = retrieve(tiny_encoder, QUERIES, DOCUMENTS, batch_size=4)
+    found = scores_of(tiny_encoder, QUERIES, DOCUMENTS, batch_size=4)
     reciprocal = by_hand(tiny_encoder, QUERIES, DOCUMENTS)
-    assert (found.n, found.candidates) == (6, 4)
-    assert found.accuracy_at_1 == pytest.approx(100 * np.mean(reciprocal == 1))
-    assert found.mrr_at_10 == pytest.approx(100 * np.mean(reciprocal))
+    assert (found[MRR].n, found[ACCURACY].n) == (6, 6)
+    assert found[ACCURACY].value == pytest.approx(100 * np.mean(reciprocal == 1))
+    assert found[MRR].value == pytest.approx(100 * np.mean(reciprocal))
 
 
 def test_past_rank_ten_nothing_counts(tiny_encoder):
@@ -42,24 +48,54 @@ def test_past_rank_ten_nothing_counts(tiny_encoder):
     documents = [f"a slow {word} on the {word}" for word in reversed(words)]  # of other things: bad luck for most
     reciprocal = by_hand(tiny_encoder, queries, documents)
     assert (reciprocal == 0).any()
-    assert retrieve(tiny_encoder, queries, documents).mrr_at_10 == pytest.approx(100 * np.mean(reciprocal))
+    assert scores_of(tiny_encoder, queries, documents)[MRR].value == pytest.approx(100 * np.mean(reciprocal))
 
 
 def test_a_text_finds_itself(tiny_encoder):
-    found = retrieve(tiny_encoder, DOCUMENTS, DOCUMENTS)
-    assert (found.accuracy_at_1, found.mrr_at_10) == (100, 100)
-    assert found.accuracy_at_1_ci95 == (100, 100)
+    found = scores_of(tiny_encoder, DOCUMENTS, DOCUMENTS)
+    assert (found[ACCURACY].value, found[MRR].value) == (100, 100)
+    assert found[ACCURACY].ci95 == (100, 100)
 
 
-def test_the_document(tiny_encoder):
-    found = retrieve(tiny_encoder, QUERIES, DOCUMENTS)
-    document = json.loads(json.dumps(found.document()))
-    assert document["task"] == "heldout retrieval"
-    assert (document["n"], document["accuracy@1"], document["mrr@10"]) == (6, found.accuracy_at_1, found.mrr_at_10)
-    for figure in ("accuracy@1", "mrr@10"):
-        low, high = document["ci95"][figure]
-        assert 0 <= low <= document[figure] <= high <= 100
+def test_the_result(tiny_encoder):
+    measured = retrieve(tiny_encoder, QUERIES, DOCUMENTS)
+    result = measured.result
+    assert (result.kind, result.name, result.facts["candidates"]) == ("heldout", "heldout", 4)
+    assert [(score.metric_type, score.unit, score.n) for score in result.scores] == [
+        ("cosine_mrr@10", "%", 6),
+        ("cosine_accuracy@1", "%", 6),
+    ]
+    for score in result.scores:
+        low, high = score.ci95
+        assert 0 <= low <= score.value <= high <= 100
         assert low < high
+        assert items_score(measured.items[score.key]) == score.value
+
+
+def test_every_document_of_a_query_s_text_is_right(tiny_encoder):
+    """The same question with two answers: each of them is found, whichever comes first."""
+    texts = ["the dog sleeps", "a woman sings"]
+    found = scores_of(tiny_encoder, ["the dog sleeps"] * 2, texts)
+    assert found[ACCURACY].value == 100
+
+
+def test_every_document_of_a_group_is_right(tiny_encoder):
+    queries = DOCUMENTS[:4]
+    documents = [*DOCUMENTS[1:4], DOCUMENTS[0]]  # each query finds itself first, the document of another pair
+    alone = scores_of(tiny_encoder, queries, documents)
+    assert alone[ACCURACY].value == 0
+    together = scores_of(tiny_encoder, queries, documents, groups=[7, 7, 7, 7])
+    assert (together[ACCURACY].value, together[MRR].value) == (100, 100)
+    apart = scores_of(tiny_encoder, queries, documents, groups=["a", "b", "c", "d"])
+    assert {key: score.value for key, score in apart.items()} == {key: score.value for key, score in alone.items()}
+    halves = scores_of(tiny_encoder, queries, documents, groups=["a", "a", "b", "b"])  # 0, 1: documents 1, 2
+    assert halves[ACCURACY].value == 50
+    assert "group" in retrieve(tiny_encoder, queries, documents, groups=[1] * 4).result.protocol
+
+
+def test_groups_are_as_many_as_pairs(tiny_encoder):
+    with pytest.raises(InputError, match="a group for each query, found 6 and 1"):
+        retrieve(tiny_encoder, QUERIES, DOCUMENTS, groups=[1])
 
 
 @pytest.mark.parametrize("documents", [[], ["one"]])

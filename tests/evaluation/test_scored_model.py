@@ -41,10 +41,10 @@ def by_geometry(model, file):
 
 @pytest.mark.parametrize("measure", [by_pairs, by_sts, by_geometry])
 def test_a_result_keeps_the_state_of_a_model_given_by_name(measure, tiny_encoder_path, tiny_encoder, file):
-    document = measure(str(tiny_encoder_path), file).document()
-    assert document["revision"] == model_revision(str(tiny_encoder_path))
-    loaded = measure(tiny_encoder, file).document()
-    assert (loaded["model"], loaded["revision"]) == ("SentenceTransformer", None)
+    named = measure(str(tiny_encoder_path), file).result
+    assert named.revision == model_revision(str(tiny_encoder_path))
+    loaded = measure(tiny_encoder, file).result
+    assert (loaded.model, loaded.revision) == ("SentenceTransformer", None)
 
 
 def test_the_revision_follows_the_weights_and_not_the_card(tiny_encoder_path, tiny_encoder, tmp_path):

@@ -13,6 +13,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import bootstrap, kendalltau, pearsonr, spearmanr
 
 from fmicl_text.errors import InputError
+from fmicl_text.evaluation.metrics import PAIR_METRICS
 from fmicl_text.evaluation.pairs import METRICS, correlations, detection, evaluate
 from fmicl_text.evaluation.statistics import percentile_interval, resampled_statistics
 from fmicl_text.evaluation.sts import cosines
@@ -58,6 +59,12 @@ def write(rows, tmp_path):
     return write
 
 
+def values(measured):
+    """Values by metric, and the cosines of the pairs."""
+    ((items,),) = measured.items.values()
+    return {score.metric: score.value for score in measured.result.scores}, items.values
+
+
 def problems(*arguments, **options):
     with pytest.raises(InputError) as caught:
         evaluate(*arguments, **options)
@@ -68,12 +75,12 @@ def problems(*arguments, **options):
 
 
 def test_correlations_are_scipys_on_the_same_embeddings(tiny_encoder, write, rows):
-    result = evaluate(tiny_encoder, write("pairs.csv"))
+    result, found = values(evaluate(tiny_encoder, write("pairs.csv")))
     first, second = (tiny_encoder.encode([row[side] for row in rows]) for side in ("sentence1", "sentence2"))
-    assert result.similarities == pytest.approx(cosines(first, second), abs=1e-6)
-    gold, cosine = [row["score"] for row in rows], result.similarities.astype(float)
+    assert found == pytest.approx(cosines(first, second), abs=1e-6)
+    gold, cosine = [row["score"] for row in rows], found.astype(float)
     for name, measure in (("spearman", spearmanr), ("pearson", pearsonr), ("kendall", kendalltau)):
-        assert result.scores[name].value == pytest.approx(100 * measure(gold, cosine).statistic, abs=1e-9)
+        assert result[PAIR_METRICS[name].name] == pytest.approx(100 * measure(gold, cosine).statistic, abs=1e-9)
 
 
 def test_correlations_by_their_definitions():
@@ -121,11 +128,11 @@ def test_labels_are_scored_from_any_spelling(tiny_encoder, write, rows):
     spelt = [row | {"label": ["False", "true"][row["label"]]} for row in rows]
     typed = [row | {"label": bool(row["label"])} for row in rows]
     for path in (write("spelt.csv", spelt), write("typed.parquet", typed)):
-        assert evaluate(tiny_encoder, path, "label").scores == plain.scores
+        assert values(evaluate(tiny_encoder, path, "label"))[0] == values(plain)[0]
     labels = np.array([row["label"] for row in rows])
-    assert plain.positives == labels.sum()
-    values = [score.value for score in plain.scores.values()]
-    assert values == pytest.approx(detection(labels, plain.similarities), abs=1e-9)
+    assert plain.result.facts["positives"] == labels.sum()
+    figures, similarity = values(plain)
+    assert list(figures.values()) == pytest.approx(detection(labels, similarity), abs=1e-9)
 
 
 # Intervals
@@ -133,9 +140,9 @@ def test_labels_are_scored_from_any_spelling(tiny_encoder, write, rows):
 
 def test_every_score_is_in_its_interval(tiny_encoder, write):
     for gold in METRICS:
-        result = evaluate(tiny_encoder, write("pairs.csv"), gold)
-        assert tuple(result.scores) == METRICS[gold]
-        for score in result.scores.values():
+        result = evaluate(tiny_encoder, write("pairs.csv"), gold).result
+        assert [score.metric for score in result.scores] == [PAIR_METRICS[name].name for name in METRICS[gold]]
+        for score in result.scores:
             low, high = score.ci95
             assert low <= score.value <= high and low < high
 
@@ -171,18 +178,17 @@ def test_resamples_without_a_value_are_left_out_and_draws_repeat():
 
 
 def test_every_format_gives_the_same(tiny_encoder, write):
-    documents = [
-        evaluate(tiny_encoder, write(f"pairs.{ending}")).document() for ending in ("csv", "tsv", "jsonl", "parquet")
-    ]
-    assert all(document["scores"] == documents[0]["scores"] for document in documents)
-    assert json.loads(json.dumps(documents[0], allow_nan=False))["n"] == 60
-    assert documents[0]["max_seq_length"] == 32 and documents[0]["precision"] == "float32"
+    results = [evaluate(tiny_encoder, write(f"pairs.{ending}")).result for ending in ("csv", "tsv", "jsonl", "parquet")]
+    figures = [[(score.metric, score.value, score.n, score.ci95) for score in result.scores] for result in results]
+    assert all(of_one == figures[0] for of_one in figures)
+    assert results[0].scores[0].n == 60
+    assert results[0].facts == {"max_seq_length": 32, "precision": "float32", "gold": "score"}
 
 
 def test_columns_may_have_other_names(tiny_encoder, write, rows):
     renamed = [{"a": row["sentence1"], "b": row["sentence2"], "c": row["score"]} for row in rows]
     found = evaluate(tiny_encoder, write("other.csv", renamed), column="c", sentences=("a", "b"))
-    assert found.scores == evaluate(tiny_encoder, write("pairs.csv")).scores
+    assert values(found)[0] == values(evaluate(tiny_encoder, write("pairs.csv")))[0]
 
 
 def test_bad_rows_are_named_with_their_line(tiny_encoder, tmp_path):

@@ -1,4 +1,3 @@
-import json
 import math
 import random
 
@@ -65,15 +64,21 @@ class Recorder(SentenceTransformer):
         return super().forward(features, **kwargs)
 
 
+def similarities(measured, task):
+    (items,) = measured.items[f"{task} Spearman"]
+    return items.values
+
+
 def test_spearman_is_scipys_on_the_same_embeddings(tiny_encoder, small_data):
     result = evaluate(tiny_encoder, SUITE, small_data)
     for name, pairs in load_pairs(SUITE, small_data)[0].items():
         first, second = tiny_encoder.encode(pairs.sentences1), tiny_encoder.encode(pairs.sentences2)
         similarity = [1 - cosine(a, b) for a, b in zip(first.astype(float), second.astype(float), strict=True)]
-        assert result.similarities[name] == pytest.approx(similarity, abs=1e-6)
-        reference = spearmanr(pairs.scores, result.similarities[name]).statistic
-        assert result.tasks[name].spearman == pytest.approx(100 * reference, abs=1e-9)
-        assert np.array_equal(result.gold[name], pairs.scores)
+        assert similarities(result, name) == pytest.approx(similarity, abs=1e-6)
+        reference = spearmanr(pairs.scores, similarities(result, name)).statistic
+        assert result.result.score(name).value == pytest.approx(100 * reference, abs=1e-9)
+        (items,) = result.items[f"{name} Spearman"]
+        assert np.array_equal(items.gold, pairs.scores)
 
 
 def test_cosines_are_exact():
@@ -105,56 +110,56 @@ def test_each_sentence_is_encoded_once_in_batches_of_like_length(tiny_encoder_pa
     assert all(mask.shape[1] == mask.sum(dim=1).max() for mask in model.masks)
 
 
-def test_the_document(tiny_encoder_path, small_data):
-    result = evaluate(str(tiny_encoder_path), SUITE, small_data)
-    document = json.loads(json.dumps(result.document(), allow_nan=False))
-    assert document["model"] == str(tiny_encoder_path)
-    assert (document["suite"], document["protocol"]) == ("small", "two small tasks")
-    assert (document["data"], document["max_seq_length"]) == (small_data, 32)
-    assert {name: task["n"] for name, task in document["tasks"].items()} == {"A": 60, "B": 40}
-    for task in document["tasks"].values():
-        low, high = task["ci95"]
-        assert -100 <= low < task["spearman"] < high <= 100
-    assert document["average"] == pytest.approx(
-        (document["tasks"]["A"]["spearman"] + document["tasks"]["B"]["spearman"]) / 2
-    )
-    low, high = document["average_ci95"]
-    assert low < document["average"] < high
-    assert high - low < max(task["ci95"][1] - task["ci95"][0] for task in document["tasks"].values())
-    assert (document["missing"], document["missing_reasons"]) == ([], {})
-    assert {"python", "torch", "sentence-transformers", "fmicl-text"} <= document["versions"].keys()
+def test_the_result(tiny_encoder_path, small_data):
+    result = evaluate(str(tiny_encoder_path), SUITE, small_data).result
+    assert result.model == str(tiny_encoder_path)
+    assert (result.kind, result.name, result.protocol) == ("sts", "small", "two small tasks")
+    assert (result.data, result.facts) == (small_data, {"max_seq_length": 32, "precision": "float32"})
+    average, *tasks = result.scores
+    assert [(score.key, score.metric_type, score.unit, score.n) for score in result.scores] == [
+        ("average Spearman", "spearman_cosine", "%", None),
+        ("A Spearman", "spearman_cosine", "%", 60),
+        ("B Spearman", "spearman_cosine", "%", 40),
+    ]
+    for score in tasks:
+        low, high = score.ci95
+        assert -100 <= low < score.value < high <= 100
+    assert average.value == pytest.approx((tasks[0].value + tasks[1].value) / 2)
+    low, high = average.ci95
+    assert low < average.value < high
+    assert high - low < max(score.ci95[1] - score.ci95[0] for score in tasks)
+    assert result.missing == {}
+    assert {"python", "torch", "sentence-transformers", "fmicl-text"} <= result.versions.keys()
 
 
 def test_with_a_task_missing_there_is_no_average(tiny_encoder, small_data, tmp_path):
     (tmp_path / "b.parquet").unlink()
-    result = evaluate(tiny_encoder, SUITE, small_data, name="tiny")
-    document = result.document()
-    assert list(document["tasks"]) == ["A"]
-    assert document["average"] is None and document["average_ci95"] is None
-    assert document["missing"] == ["B"]
-    assert "no file" in document["missing_reasons"]["B"]
-    assert document["model"] == "tiny"
+    result = evaluate(tiny_encoder, SUITE, small_data, name="tiny").result
+    assert [score.key for score in result.scores] == ["A Spearman"]
+    assert list(result.missing) == ["B"]
+    assert "no file" in result.missing["B"]
+    assert result.model == "tiny"
 
 
 def test_the_models_own_precision_and_length_are_kept(tiny_encoder, small_data):
-    usual = evaluate(tiny_encoder, SUITE, small_data).similarities["A"]
-    coarse = evaluate(tiny_encoder.bfloat16(), SUITE, small_data).similarities["A"]
+    usual = similarities(evaluate(tiny_encoder, SUITE, small_data), "A")
+    coarse = similarities(evaluate(tiny_encoder.bfloat16(), SUITE, small_data), "A")
     assert coarse != pytest.approx(usual, abs=1e-5)
     assert coarse == pytest.approx(usual, abs=0.05)
     short = tiny_encoder.float()
     short.max_seq_length = 4
-    assert evaluate(short, SUITE, small_data).document()["max_seq_length"] == 4
+    assert evaluate(short, SUITE, small_data).result.facts["max_seq_length"] == 4
 
 
 def test_bf16_multiplies_in_bfloat16_and_is_recorded(tiny_encoder, small_data):
     if not cpu_has_bfloat16():
         pytest.skip("this CPU has no bfloat16 instructions")
     usual, coarse = (evaluate(tiny_encoder, SUITE, small_data, bf16=bf16) for bf16 in (False, True))
-    assert (usual.document()["precision"], coarse.document()["precision"]) == ("float32", "bfloat16 autocast")
+    assert (usual.result.facts["precision"], coarse.result.facts["precision"]) == ("float32", "bfloat16 autocast")
     assert {parameter.dtype for parameter in tiny_encoder.parameters()} == {torch.float32}
     for name in ("A", "B"):
-        assert coarse.similarities[name] != pytest.approx(usual.similarities[name], abs=1e-6)
-        assert coarse.similarities[name] == pytest.approx(usual.similarities[name], abs=0.02)
+        assert similarities(coarse, name) != pytest.approx(similarities(usual, name), abs=1e-6)
+        assert similarities(coarse, name) == pytest.approx(similarities(usual, name), abs=0.02)
 
 
 def test_bf16_without_instructions_for_it_is_refused(tiny_encoder, small_data, monkeypatch):
@@ -172,12 +177,12 @@ def test_a_static_model_is_scored_too(small_data):
     result = evaluate(model, SUITE, small_data)
     pairs = load_pairs(SUITE, small_data)[0]["A"]
     expected = cosines(model.encode(pairs.sentences1), model.encode(pairs.sentences2))
-    assert result.similarities["A"] == pytest.approx(expected, abs=1e-6)
+    assert similarities(result, "A") == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_same_model_gives_the_same_result_in_other_batches(tiny_encoder, small_data):
-    one, other = (evaluate(tiny_encoder, SUITE, small_data, batch_size=size).document() for size in (3, 128))
-    assert one["average"] == pytest.approx(other["average"], abs=1e-2)
+    one, other = (evaluate(tiny_encoder, SUITE, small_data, batch_size=size).result for size in (3, 128))
+    assert one.score("average").value == pytest.approx(other.score("average").value, abs=1e-2)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, math.nan])
@@ -192,8 +197,8 @@ def test_a_run_folder_stands_for_its_model(tiny_encoder, tmp_path, small_data):
     tiny_encoder.save_pretrained(str(tmp_path / "run" / "model"), create_model_card=False)
     of_run = evaluate(str(tmp_path / "run"), SUITE, small_data)
     of_model = evaluate(tiny_encoder, SUITE, small_data)
-    assert of_run.model == str(tmp_path / "run")
-    assert np.array_equal(of_run.similarities["A"], of_model.similarities["A"])
+    assert of_run.result.model == str(tmp_path / "run")
+    assert np.array_equal(similarities(of_run, "A"), similarities(of_model, "A"))
 
 
 def test_a_model_that_does_not_load_is_an_input_error(tmp_path, monkeypatch):
@@ -231,7 +236,7 @@ def test_sts7_mteb_agrees_with_mtebs_own_tasks(wordy_encoder, data_folder):
     from datasets import Dataset, DatasetDict
 
     suite = load_suite("sts7-mteb")
-    ours = evaluate(wordy_encoder, suite, str(data_folder))
+    ours = evaluate(wordy_encoder, suite, str(data_folder)).result
     tasks = []
     for name, pairs in load_pairs(suite, str(data_folder))[0].items():
         task = mteb.get_task(name)
@@ -242,5 +247,5 @@ def test_sts7_mteb_agrees_with_mtebs_own_tasks(wordy_encoder, data_folder):
     theirs = mteb.evaluate(wordy_encoder, tasks, cache=None, encode_kwargs={"batch_size": 128}, show_progress_bar=False)
     main_scores = {result.task_name: result.scores["test"][0]["cosine_spearman"] for result in theirs.task_results}
     assert len(main_scores) == 7
-    assert {name: task.spearman / 100 for name, task in ours.tasks.items()} == pytest.approx(main_scores, abs=1e-6)
-    assert ours.average / 100 == pytest.approx(np.mean(list(main_scores.values())), abs=1e-6)
+    assert {score.name: score.value / 100 for score in ours.scores[1:]} == pytest.approx(main_scores, abs=1e-6)
+    assert ours.score("average").value / 100 == pytest.approx(np.mean(list(main_scores.values())), abs=1e-6)

@@ -1,5 +1,4 @@
 import dataclasses
-import json
 import random
 from collections import Counter
 
@@ -127,21 +126,21 @@ def test_every_task_on_the_model_s_own_embeddings(tiny_encoder, small_data):
         y = {name: rows.labels for name, rows in parts.items()}
         predicted = reference(x, y)
         gold = y.get("all", y.get("test"))
-        score = result.tasks[task.name]
-        assert score.n == len(gold) == len(result.items[task.name][0].values)
-        assert score.accuracy == pytest.approx(100 * np.mean(predicted == gold), abs=100 / len(gold) + 1e-9)
-        assert score.ci95[0] < score.accuracy < score.ci95[1]
+        score = result.result.score(task.name)
+        assert score.n == len(gold) == len(result.items[f"{task.name} accuracy"][0].values)
+        assert score.value == pytest.approx(100 * np.mean(predicted == gold), abs=100 / len(gold) + 1e-9)
+        assert score.ci95[0] < score.value < score.ci95[1]
 
 
 def test_f1_is_scikit_learns_with_its_interval(tiny_encoder, small_data):
     task = transfer(tiny_encoder, [MRPC], small_data)
-    score, gold = task.tasks["MRPC"], load_task(MRPC, small_data)["test"].labels
-    predicted = np.where(task.items["MRPC"][0].values == 1, gold, 1 - gold)
-    assert score.f1 == pytest.approx(100 * f1_score(gold, predicted), abs=1e-9)
+    score, gold = task.result.score("MRPC F1"), load_task(MRPC, small_data)["test"].labels
+    predicted = np.where(task.items["MRPC accuracy"][0].values == 1, gold, 1 - gold)
+    assert score.value == pytest.approx(100 * f1_score(gold, predicted), abs=1e-9)
     drawn = np.random.default_rng(1).integers(len(gold), size=(500, len(gold)))
     resampled = [100 * f1_score(gold[rows], predicted[rows], zero_division=np.nan) for rows in drawn]
-    assert score.f1_ci95 == pytest.approx(np.nanpercentile(resampled, [2.5, 97.5]), abs=6)
-    assert transfer(tiny_encoder, [SPLIT], small_data).tasks["SPLIT"].f1 is None
+    assert score.ci95 == pytest.approx(np.nanpercentile(resampled, [2.5, 97.5]), abs=6)
+    assert [one.metric for one in transfer(tiny_encoder, [SPLIT], small_data).result.scores] == ["accuracy"]
 
 
 def test_each_text_is_encoded_once(tiny_encoder_path, small_data):
@@ -159,31 +158,32 @@ def test_each_text_is_encoded_once(tiny_encoder_path, small_data):
     assert len(encoded) == len(set(texts)) < len(texts)
 
 
-def test_the_document(tiny_encoder_path, small_data):
-    document = transfer(str(tiny_encoder_path), SMALL, small_data).document()
-    assert json.loads(json.dumps(document, allow_nan=False)) == document
-    assert (document["model"], document["suite"], document["protocol"]) == (
-        str(tiny_encoder_path),
-        "transfer",
-        PROTOCOL,
-    )
-    assert {name: task["n"] for name, task in document["tasks"].items()} == {"WHOLE": 60, "SPLIT": 24, "MRPC": 20}
-    assert {name: len(task["C"]) for name, task in document["tasks"].items()} == {"WHOLE": 10, "SPLIT": 1, "MRPC": 1}
-    assert [name for name, task in document["tasks"].items() if "f1" in task] == ["MRPC"]
-    assert (document["data"], document["max_seq_length"]) == (small_data, 32)
-    assert document["revision"] == model_revision(str(tiny_encoder_path))
-    assert "scikit-learn" in document["versions"]
-    assert document["average"] is None  # not the seven
+def test_the_result(tiny_encoder_path, small_data):
+    result = transfer(str(tiny_encoder_path), SMALL, small_data).result
+    assert (result.kind, result.model, result.name) == ("transfer", str(tiny_encoder_path), "transfer")
+    assert result.protocol == PROTOCOL
+    assert [(score.key, score.n) for score in result.scores] == [
+        ("WHOLE accuracy", 60),
+        ("SPLIT accuracy", 24),
+        ("MRPC accuracy", 20),
+        ("MRPC F1", 20),
+    ]  # no average: these are not the seven
+    assert {name: len(chosen) for name, chosen in result.details["C"].items()} == {"WHOLE": 10, "SPLIT": 1, "MRPC": 1}
+    assert (result.data, result.facts["max_seq_length"]) == (small_data, 32)
+    assert result.revision == model_revision(str(tiny_encoder_path))
+    assert "scikit-learn" in result.versions
 
 
 def test_the_average_is_of_all_seven_or_none(tiny_encoder, small_data, tmp_path, monkeypatch):
     monkeypatch.setattr("fmicl_text.evaluation.transfer.TASKS", {"SPLIT": SPLIT, "MRPC": MRPC})
-    result = transfer(tiny_encoder, [SPLIT, MRPC], small_data)
-    assert result.average == pytest.approx(np.mean([task.accuracy for task in result.tasks.values()]))
+    result = transfer(tiny_encoder, [SPLIT, MRPC], small_data).result
+    assert result.scores[0].key == "average accuracy"
+    assert result.scores[0].value == pytest.approx(np.mean([result.score("SPLIT").value, result.score("MRPC").value]))
     (tmp_path / "transfer" / "split.parquet").unlink()
-    result = transfer(tiny_encoder, [SPLIT, MRPC], small_data)
-    assert (result.average, list(result.missing), list(result.tasks)) == (None, ["SPLIT"], ["MRPC"])
-    assert "no file" in result.document()["missing_reasons"]["SPLIT"]
+    result = transfer(tiny_encoder, [SPLIT, MRPC], small_data).result
+    assert list(result.missing) == ["SPLIT"]
+    assert [score.key for score in result.scores] == ["MRPC accuracy", "MRPC F1"]
+    assert "no file" in result.missing["SPLIT"]
 
 
 def test_a_model_without_numbers_is_refused(tiny_encoder, small_data):

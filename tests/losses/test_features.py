@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fmicl_text.losses.features import batch_size, text_ids, twice
+from fmicl_text.losses.features import batch_size, twice
+from fmicl_text.losses.identities import identities_of_features as text_ids
 
 TEXT = st.lists(st.integers(0, 6), min_size=1, max_size=6)  # token ids; few, so that texts are near each other
 
@@ -58,7 +59,7 @@ def test_no_collisions_among_a_realistic_number_of_texts():
 
 
 def test_ids_neither_use_nor_move_the_random_state():
-    from fmicl_text.losses.features import _position_weights
+    from fmicl_text.losses.identities import _position_weights
 
     first = text_ids(column([[1, 2, 3]]))
     _position_weights.cache_clear()  # as in another process

@@ -13,12 +13,12 @@ from loss_cases import DIMENSIONS, PAIRWISE, MeanOfTokens, batch, build, gradien
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from fmicl_text import ContextualInfoNCELoss, FMICLLoss, InfoNCELoss
 from fmicl_text.core import infonce
-from fmicl_text.losses.features import text_ids
+from fmicl_text.losses.identities import identities_of_features as text_ids
 from fmicl_text.losses.queue import MomentumQueue
 
 ROWS = 5
@@ -125,7 +125,7 @@ def test_texts_that_come_back_do_not_meet_themselves_in_the_queue():
 @given(size=st.integers(1, 9), pushes=st.lists(st.integers(1, 6), max_size=6))
 def test_the_oldest_leave(size: int, pushes: list[int]):
     """Like a deque of limited length, whatever the sizes of batches."""
-    queue = MomentumQueue(MeanOfTokens(), None, size, momentum=0.9)
+    queue = MomentumQueue(MeanOfTokens(), None, size, momentum=0.9, dimensions=DIMENSIONS)
     model: deque[tuple[float, int, int]] = deque(maxlen=size)
     counter = 0.0
     for rows in pushes:
@@ -200,21 +200,88 @@ def test_state_goes_from_one_loss_to_another():
 
 
 def test_bad_arguments_and_inputs(tiny_encoder: SentenceTransformer):
-    with pytest.raises(ValueError, match="queue must be at least 1 row, got 0"):
+    with pytest.raises(ValueError, match="queue must be greater than 0, got 0"):
         InfoNCELoss(MeanOfTokens(), queue=0)
-    with pytest.raises(ValueError, match=r"momentum must be in \[0, 1\], got 1.5"):
+    with pytest.raises(ValueError, match=r"momentum must be less than or equal to 1, got 1\.5"):
         InfoNCELoss(MeanOfTokens(), queue=4, momentum=1.5)
-    with pytest.raises(ValueError, match="region and queue must be None"):
+    with pytest.raises(ValueError, match="queue does not go with contextual-infonce"):
         ContextualInfoNCELoss(MeanOfTokens(), queue=4)
     loss = build("infonce", queue=4)
     with pytest.raises(ValueError, match="a loss with a queue needs the texts"):
         loss.compute_loss_from_embeddings([torch.eye(4), torch.eye(4)])
     with pytest.raises(ValueError, match="queue does not go with MatryoshkaLoss"):
         MatryoshkaLoss(loss.model, loss, matryoshka_dims=[6, 2])(batch(ROWS, 2, seed=0), None)
+    with pytest.raises(ValueError, match="a queue needs to know which of its rows are in the batch"):
+        FMICLLoss(tiny_encoder, queue=4)([{"input_values": torch.zeros(2, 9)}] * 2)
+
+
+class Flattened(nn.Module):
+    """An encoder of images: the mean of their colours, scaled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(3))
+
+    def get_embedding_dimension(self) -> int:
+        return 3
+
+    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        return features | {"sentence_embedding": features["pixel_values"].mean(dim=(2, 3)) * self.scale}
+
+
+def static_batches(tiny_encoder: SentenceTransformer) -> tuple[nn.Module, list]:
     static = SentenceTransformer(modules=[StaticEmbedding(tiny_encoder.tokenizer, embedding_dim=8)], device="cpu")
-    columns = [static.preprocess(["a dog", "the cat"]), static.preprocess(["a man runs", "food"])]
-    with pytest.raises(ValueError, match="a queue needs an encoder that reads tokens"):
-        FMICLLoss(static, queue=4)(columns)
+    texts = [(["a dog", "the cat"], ["a man runs", "food"]), (["water", "a man runs"], ["blue", "the city"])]
+    return static, [[static.preprocess(column) for column in columns] for columns in texts]
+
+
+def image_batches(_: SentenceTransformer) -> tuple[nn.Module, list]:
+    first = [torch.rand(2, 3, 4, 4), torch.rand(2, 3, 4, 4)]
+    second = [torch.cat([torch.rand(1, 3, 4, 4), first[1][:1]]), torch.rand(2, 3, 4, 4)]
+    return Flattened(), [[{"pixel_values": pixels} for pixels in columns] for columns in (first, second)]
+
+
+@pytest.mark.parametrize("double", [False, True], ids=["float32", "float64"])
+@pytest.mark.parametrize("batches", [static_batches, image_batches], ids=["static", "images"])
+def test_a_queue_of_any_encoder(tiny_encoder: SentenceTransformer, batches, double: bool):
+    """Row 1 of the second batch was a positive of row 0 of the first: none of that pair's keys is its negative."""
+    model, (first, second) = batches(tiny_encoder)
+    if double:
+        model = model.double()
+        first, second = (
+            [{k: v.double() if v.is_floating_point() else v for k, v in c.items()} for c in b] for b in (first, second)
+        )
+    loss = InfoNCELoss(model, queue=8, temperature=0.5)
+    model.train()
+    loss([dict(column) for column in first])
+    assert loss.queue.vectors.dtype == (torch.float64 if double else torch.float32)
+    before = copy.deepcopy(loss.queue.waiting())
+    waiting = before["vectors"][:4]
+    total(loss([dict(column) for column in second])).backward()
+    x, y = (unit(loss, dict(column)) for column in second)
+    of_x, of_y = (unit(loss, dict(column), average=True) for column in second)
+    shared = torch.tensor([[False] * 4, [True, False, True, False]])
+
+    def direction(anchors: Tensor, positives: Tensor) -> Tensor:
+        scores = torch.cat([anchors @ positives.T, (anchors @ waiting.T).masked_fill(shared, -torch.inf)], dim=1) / 0.5
+        return torch.nn.functional.cross_entropy(scores, torch.arange(2))
+
+    loss.queue.load_waiting(before)
+    found = total(loss([dict(column) for column in second]))
+    torch.testing.assert_close(found, (direction(x, of_y) + direction(y, of_x)) / 2)
+
+
+@pytest.mark.parametrize("settings", [{"queue": 8}, {"head": "mlp"}, {"queue": 8, "head": "mlp"}])
+@pytest.mark.parametrize("shorten", [{"truncate_dim": 8}, {"max_seq_length": 4}])
+def test_dimensions_are_those_of_the_forward_pass(tiny_encoder: SentenceTransformer, settings: dict, shorten: dict):
+    for name, value in shorten.items():
+        setattr(tiny_encoder, name, value)
+    loss = InfoNCELoss(tiny_encoder, **settings)
+    columns = [tiny_encoder.preprocess(texts) for texts in (["a dog runs", "the cat"], ["a man", "food"])]
+    tiny_encoder.train()
+    for _ in range(2):
+        total(loss([dict(column) for column in columns])).backward()
+    assert tiny_encoder.get_embedding_dimension() == shorten.get("truncate_dim", 32)
 
 
 def test_a_single_pair_has_the_queue_for_negatives():

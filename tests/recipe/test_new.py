@@ -70,7 +70,7 @@ IDS = [f"id-{i}" for i in range(30)]
 )
 def test_roles(columns, kind, anchor, positive, negatives, group):
     if kind is None:  # short texts that repeat look like labels on both sides
-        with pytest.raises(InputError, match="no column looks like text; there are a, b"):
+        with pytest.raises(InputError, match=r"no column looks like text; there are a, b"):
             guess_roles(columns, "a.csv")
         return
     found = guess_roles(columns, "a.csv")
@@ -96,7 +96,7 @@ def test_scored_pairs_are_data_for_an_evaluation(columns: dict, column: str):
 
 
 def test_a_file_without_text():
-    with pytest.raises(InputError, match="a.csv: no column looks like text; there are n, m"):
+    with pytest.raises(InputError, match=r"a\.csv: no column looks like text; there are n, m"):
         guess_roles({"n": [1, 2, 3], "m": ["4.5", "6", "7"]}, "a.csv")
 
 

@@ -241,11 +241,22 @@ def log_sum(values: Iterable[float]) -> float:
 
 
 def fmicl_pairs(pairs: Pairs, negatives: str) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Ordered pairs (x_i, x_j), (x_i, y_j) or all of the 2B rows, and (x_i, n_k)."""
-    both = pairs.x + pairs.y
-    rows, columns = {"within": (pairs.x, pairs.x), "cross": (pairs.x, pairs.y), "both": (both, both)}[negatives]
-    found = [(a.vector, b) for a in rows for b in pairs.negatives(a, columns)]
-    return found + [(a.vector, b) for a in pairs.x for b in pairs.negatives(a, pairs.extra)]
+    """Ordered pairs (x_i, x_j), (x_i, y_j), both of these, or all of the 2B rows; and (x_i, n_k)."""
+    return [(a.vector, b) for a, _, candidates in fmicl_rows(pairs, negatives) for b in candidates]
+
+
+def fmicl_rows(pairs: Pairs, negatives: str) -> list[tuple[Item, Item, list[np.ndarray]]]:
+    """The same by row: the row, its positive, and its negatives."""
+    columns = {
+        "within": [pairs.x],
+        "cross": [pairs.y],
+        "anchor": [pairs.x, pairs.y],
+        "both": [pairs.x + pairs.y],
+    }[negatives]
+    found = [(a, b, pairs.negatives(a, *columns, pairs.extra)) for a, b in zip(pairs.x, pairs.y, strict=True)]
+    if negatives == "both":
+        found += [(b, a, pairs.negatives(b, *columns)) for a, b in zip(pairs.x, pairs.y, strict=True)]
+    return found
 
 
 @of_arrays
@@ -270,6 +281,70 @@ def fmicl_dv(pairs: Pairs, *, row: Row, ratio: Ratio, negatives: str = "within")
     if ends[0] >= ends[1]:
         return loss(ends[1])
     return float(minimize_scalar(loss, bounds=ends, method="bounded", options={"xatol": 1e-13}).fun)
+
+
+def f_softargmax(row: Row, critics: Sequence[float], total: float = 1.0) -> tuple[float, list[float]]:
+    """The shift v at which ``w(t_j - v)``, ``w = (f')^{-1}``, sum to ``total``, and those weights.
+
+    By nested bisections on ``f'`` alone, with no inverse and no bracket derived from the divergence.
+    """
+
+    def weight(t: float) -> float:
+        low, high = -700.0, 700.0  # of log w; f' increases
+        for _ in range(200):
+            middle = (low + high) / 2
+            low, high = (middle, high) if _slope(row, middle) < t else (low, middle)
+        return math.exp(low) if low > -699 else 0.0
+
+    at_one = row.slope(1.0)
+    low, high = min(critics) - 1e3, max(critics) - at_one + 1e4
+    ends = [max(critics) - row.domain[1]] if math.isfinite(row.domain[1]) else []
+    low = max([low, *ends])
+    for _ in range(120):
+        middle = (low + high) / 2
+        low, high = (middle, high) if sum(weight(t - middle) for t in critics) > total else (low, middle)
+    return high, [weight(t - high) for t in critics]
+
+
+def _slope(row: Row, log_ratio: float) -> float:
+    """``f'(u)`` by ``log u``, its limits where u or f' is too large or too small for a float."""
+    try:
+        return row.slope(math.exp(log_ratio))
+    except (OverflowError, ZeroDivisionError, ValueError):
+        return row.domain[0] if log_ratio < 0 else row.domain[1]
+
+
+@of_arrays
+def fmicl_row(
+    pairs: Pairs,
+    *,
+    row: Row,
+    ratio: Ratio,
+    negatives: str = "within",
+    critic: str = "ratio",
+    alpha: float | None = None,
+) -> float:
+    """Mean over rows of the least over v of ``v - T_own + alpha mean f*(T - v) + alpha f(1/alpha)``.
+
+    The candidates of a row are its positive and its negatives; alpha is their number unless given.
+    """
+
+    def score(a: np.ndarray, b: np.ndarray) -> float:
+        return math.log(ratio(a, b)) if critic == "ratio" else row.slope(ratio(a, b))
+
+    losses = []
+    for a, positive, candidates in fmicl_rows(pairs, negatives):
+        critics = [score(a.vector, positive.vector), *(score(a.vector, b) for b in candidates)]
+        weight = len(critics) if alpha is None else alpha
+
+        def loss(v: float, critics: list[float] = critics, weight: float = weight) -> float:
+            return v + weight * mean(row.conjugate(max(t - v, row.domain[0])) for t in critics)
+
+        # At the ends the largest critic has, or all together have, what the ratios n/alpha and 1/alpha have.
+        ends = max(critics) - row.slope(len(critics) / weight), max(critics) - row.slope(1 / weight)
+        least = float(minimize_scalar(loss, bounds=ends, method="bounded", options={"xatol": 1e-13}).fun)
+        losses.append(min(least, loss(ends[1])) - critics[0] + weight * row.f(1 / weight))
+    return mean(losses)
 
 
 @of_arrays

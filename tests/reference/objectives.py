@@ -77,6 +77,25 @@ def _fmicl_dv(name: str, negatives: str) -> Case:
     )
 
 
+def _fmicl_row(name: str, negatives: str, **settings: Any) -> Case:
+    """With the paper's critic under its kernel, else with the cosine over the temperature."""
+    paper = settings.get("critic") == "paper"
+    kernel: type[core.Kernel] = GaussianKernel if paper else CosineKernel
+    ratio = formulas.gaussian(0.5) if paper else formulas.exponential_of_cosine(0.5)
+    return Case(
+        core.fmicl,
+        lambda learn: {
+            "divergence": core.DIVERGENCES[name],
+            "kernel": kernel(0.5, learn=learn),  # type: ignore[call-arg]
+            "negatives": negatives,
+            "shift": "row",
+            **settings,
+        },
+        formulas.fmicl_row,
+        {"row": TABLE[name], "ratio": ratio, "negatives": negatives, **settings},
+    )
+
+
 TAU = 0.3
 COSINE = {"ratio": formulas.exponential_of_cosine(TAU)}
 LAPLACIAN, ROOT = formulas.exponential_of_distance(1, 0.4), formulas.exponential_of_distance(0.5, 0.6)
@@ -98,6 +117,12 @@ CASES = {
     "fmicl-kl": _fmicl("kl", "within"),
     "fmicl-js-cross": _fmicl("js", "cross"),
     "fmicl-pearson-both": _fmicl("pearson", "both"),
+    "fmicl-vlc-anchor": _fmicl("vlc", "anchor"),
+    "fmicl-row-kl-anchor": _fmicl_row("kl", "anchor"),
+    "fmicl-row-js-cross": _fmicl_row("js", "cross"),
+    "fmicl-row-pearson-both": _fmicl_row("pearson", "both"),
+    "fmicl-row-sh-within-paper": _fmicl_row("sh", "within", critic="paper"),
+    "fmicl-row-vlc-anchor-alpha": _fmicl_row("vlc", "anchor", alpha=1.5),
     "fmicl-dv-kl": _fmicl_dv("kl", "within"),
     "fmicl-dv-js-both": _fmicl_dv("js", "both"),
     "fmicl-dv-vlc-cross": _fmicl_dv("vlc", "cross"),

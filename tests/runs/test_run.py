@@ -15,15 +15,15 @@ from pathlib import Path
 import pytest
 from datasets import Dataset
 
-from fmicl_text.training import checkpoints
-from fmicl_text.training.callbacks import MetricsFile
 from fmicl_text.cli import main
-from fmicl_text.errors import InputError, RunFailedError, RunInterrupted
-from fmicl_text.training.inputs import Inputs
-from fmicl_text.training.provenance import changes, command_line, fingerprint, provenance
 from fmicl_text.encoders.section import ModelSection
+from fmicl_text.errors import InputError, RunFailedError, RunInterrupted
 from fmicl_text.recipe.file import load_recipe
 from fmicl_text.runs.folder import LOCK, open_run
+from fmicl_text.training import checkpoints
+from fmicl_text.training.callbacks import MetricsFile
+from fmicl_text.training.inputs import Inputs
+from fmicl_text.training.provenance import changes, command_line, fingerprint, provenance
 from fmicl_text.training.train import train
 
 ROWS = [f"the {size} {animal} runs" for size in ("big", "small", "old", "young") for animal in ("dog", "cat", "horse")]
@@ -126,7 +126,7 @@ def test_full_disk_leaves_what_is_there(path, tmp_path, at_step):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert state(run) == "failed" and names(run) == ["checkpoint-2"]
-    assert not (run / "checkpoints" / checkpoints.UNFINISHED).exists(), "makes room again"
+    assert not (run / "checkpoints" / "checkpoint-4").exists(), "makes room again"
     assert checkpoints.damage(run / "checkpoints" / "checkpoint-2") is None
 
 
@@ -173,11 +173,10 @@ def sealed(folder: Path, step: int, best: int | None = None) -> Path:
         (lambda c: (c / "weights").write_bytes(bytes(99) + b"\1"), "has a damaged weights"),
         (lambda c: (c / "weights").write_bytes(bytes(99)), "has a damaged weights"),
         (lambda c: (c / "1_Pooling" / "config.json").unlink(), "lacks 1_Pooling/config.json"),
-        (lambda c: (c / "seal.json").unlink(), "has no seal.json"),
         (lambda c: (c / "seal.json").write_text('{"best": nu'), "has a broken seal.json"),
         (lambda c: (c / "seal.json").write_text("[]"), "has a broken seal.json"),
     ],
-    ids=["a bit", "cut", "lost", "not sealed", "seal cut", "another seal"],
+    ids=["a bit", "cut", "lost", "seal cut", "another seal"],
 )
 def test_a_damaged_checkpoint_is_set_aside_for_the_one_before_it(tmp_path: Path, caplog, harm, wrong: str):
     older, newer = sealed(tmp_path, 9), sealed(tmp_path, 10)
@@ -185,6 +184,39 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_one_before_it(tmp_path: Path,
     harm(newer)
     assert checkpoints.newest_whole(tmp_path) == older
     assert wrong in caplog.text and not newer.exists() and (tmp_path / "damaged-checkpoint-10").is_dir()
+
+
+def test_a_checkpoint_that_was_never_sealed_is_deleted(tmp_path: Path, caplog):
+    """A process was killed while it wrote it; version 0.1.0 wrote in a folder beside the checkpoints."""
+    older, newer = sealed(tmp_path, 9), sealed(tmp_path, 10)
+    (newer / "seal.json").unlink()
+    (tmp_path / ".unfinished" / "checkpoint-11").mkdir(parents=True)
+    assert checkpoints.newest_sealed(tmp_path) == older
+    assert checkpoints.newest_whole(tmp_path) == older
+    assert "has no seal.json: it was not finished, and is deleted" in caplog.text
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-9"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "best", "kept"),
+    [
+        (None, 2, [2, 4, 6, 8, 10]),
+        (0, None, [2, 4, 6, 8, 10]),
+        (3, None, [6, 8, 10]),
+        (2, 2, [2, 10]),
+        (1, 4, [4, 10]),
+        (1, 8, [8, 10]),
+        (1, 10, [10]),
+        (9, 2, [2, 4, 6, 8, 10]),
+    ],
+)
+def test_rotation_keeps_the_newest_and_the_best(tmp_path: Path, limit, best, kept):
+    """And leaves what is not sealed, which another process may be writing."""
+    for step in (2, 4, 6, 8, 10):
+        sealed(tmp_path, step)
+    checkpoints.place(tmp_path, 12).mkdir()
+    checkpoints.rotate(tmp_path, limit, best)
+    assert [checkpoints.step_of(path) for path in checkpoints.in_order(tmp_path)] == [*kept, 12]
 
 
 def test_a_checkpoint_needs_the_best_one(tmp_path: Path, caplog):

@@ -169,7 +169,8 @@ def trial(number: int, recipe: Path, folder: Path, seconds: float, touches: int,
         ended = waited(forked(action, log), log, after)
         told["said"] += ended.output
         told.setdefault("statuses", []).append(ended.status)
-        told["unfinished"] += (run / "checkpoints" / ".unfinished").exists()
+        checkpoints = (run / "checkpoints").glob("checkpoint-*")
+        told["unfinished"] += any(not (checkpoint / "seal.json").is_file() for checkpoint in checkpoints)
         if attempt > 1 and run.exists():
             if number % 3 == 0 and ended.status == -signal.SIGKILL:
                 told["damage"] += damage_newest(run, chance)

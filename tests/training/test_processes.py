@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -89,3 +92,28 @@ def test_wrong_input_ends_as_in_one_process(folder: Path):
     errors = [line for line in finished.stderr.splitlines() if line.startswith("error:")]
     assert len(errors) == 1 and "no/such/folder" in errors[0]
     assert "Traceback" not in finished.stderr
+
+
+def test_a_killed_process_gives_one_message(folder: Path):
+    """Not the traceback of the other one, which lost contact with it."""
+    recipe = folder / "killed.yaml"
+    recipe.write_text(RECIPE.replace("BASE", str(folder / "encoder")).replace("OBJECTIVE", "fmicl"))
+    command = [sys.executable, "-m", "fmicl_text", "train", str(recipe), "--output", str(folder / "killed")]
+    command += [
+        "--num-processes",
+        "2",
+        "--set",
+        "train.max_steps=100000",
+        "--set",
+        "train.per_device_train_batch_size=4",
+    ]
+    running = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not (folder / "killed" / "metrics.jsonl").is_file() and running.poll() is None:
+        time.sleep(0.1)
+    children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+    workers = [int(child) for child in children if b"--output" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    os.kill(workers[-1], signal.SIGKILL)
+    _, said = running.communicate(timeout=120)
+    assert running.returncode == 1 and "Traceback" not in said, said
+    errors = [line for line in said.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1 and "was ended by SIGKILL; to go on: fmicl train --resume" in errors[0], said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from transformers import T5Config, T5EncoderModel, TrainerCallback
 from fmicl_text import Adaptation, Annealing, ContrastiveLoss, ContrastiveTrainer, FMICLLoss, InfoNCELoss, Region
 from fmicl_text.cli import main
 from fmicl_text.core import GaussianKernel, fmicl
+from fmicl_text.errors import RunFailedError
 from fmicl_text.losses import LOSSES
+from fmicl_text.training import checkpoints
 from fmicl_text.training.non_finite import NonFiniteError, last_good_checkpoint
 
 SUBJECTS = ["a dog", "the cat", "a man", "the woman", "a child", "the horse", "water", "a river"]
@@ -65,6 +68,10 @@ def trainer_of(
     )
 
 
+def names_in(folder: Path) -> set[str]:
+    return {key for file in folder.rglob("*.safetensors") for key in safe_open(file, "pt").keys()}  # noqa: SIM118
+
+
 def copied(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {key: value.clone() for key, value in state.items()}
 
@@ -103,8 +110,9 @@ def test_head_and_width_are_trained_and_left_out_of_the_model(tiny_encoder, tmp_
 
     saved = tmp_path / "model"
     tiny_encoder.save_pretrained(str(saved))
-    keys = {key for file in saved.rglob("*.safetensors") for key in safe_open(file, "pt").keys()}  # noqa: SIM118
-    assert keys == set(tiny_encoder[0].auto_model.state_dict())
+    tiny_encoder[0].auto_model.save_pretrained(tmp_path / "encoder")  # transformers decides what weights are called
+    assert names_in(saved) == names_in(tmp_path / "encoder")
+    assert len(names_in(saved)) == len(tiny_encoder[0].auto_model.state_dict())
     texts = ROWS["anchor"]
     assert (SentenceTransformer(str(saved), device="cpu").encode(texts) == tiny_encoder.encode(texts)).all()
 
@@ -201,9 +209,10 @@ def test_the_best_checkpoint_is_never_deleted(tiny_encoder_path: Path, tmp_path:
     kept = {path.name for path in tmp_path.glob("checkpoint-*")}
     last = {"checkpoint-4"} if limit > 1 else set()  # of one, the library leaves the best when training is over
     assert {f"checkpoint-{best}"} | last <= kept and len(kept) <= limit
-    weights = load_file(tmp_path / f"checkpoint-{best}" / "model.safetensors")
-    ends_with = model[0].auto_model.state_dict()
+    weights = SentenceTransformer(str(tmp_path / f"checkpoint-{best}"), device="cpu").state_dict()
+    ends_with = model.state_dict()
     assert weights and all(torch.equal(value, ends_with[name]) for name, value in weights.items())
+    assert trainer.state.best_model_checkpoint == str(tmp_path / f"checkpoint-{best}")
 
 
 @pytest.mark.parametrize(
@@ -240,8 +249,108 @@ def test_tied_weights_of_the_moving_average_are_saved(tiny_encoder, tmp_path: Pa
     model = SentenceTransformer(modules=[Transformer(str(tmp_path / "t5")), Pooling(32)], device="cpu")
     trainer = trainer_of(InfoNCELoss(model, queue=8), tmp_path, kind=ContrastiveTrainer)
     trainer.train()
-    trainer._save(str(tmp_path / "saved"))
+    trainer.save_model(str(tmp_path / "saved"))
     assert load_file(tmp_path / "saved" / "loss.safetensors").keys() == trainer.loss.own_state().keys()
+
+
+def test_each_loss_of_a_dictionary_is_resumed(tiny_encoder_path: Path, tmp_path: Path):
+    """One for each data set, with heads, widths and queues of their own; NaN in the second one is seen too."""
+
+    def trainer(folder: str, seed: int, **options: Any) -> ContrastiveTrainer:
+        model = SentenceTransformer(str(tiny_encoder_path), device="cpu")
+        torch.manual_seed(seed)
+        losses = {
+            "first": FMICLLoss(model, sigma=0.5, head="mlp", learn_kernel=True, alpha="auto", queue=8),
+            "second": InfoNCELoss(model, learn_kernel=True, queue=12),
+        }
+        settings = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2} | options
+        made = trainer_of(losses["first"], tmp_path / folder, kind=ContrastiveTrainer, **settings)
+        rows = made.train_dataset
+        return ContrastiveTrainer(
+            model=model,
+            args=made.args,
+            train_dataset={"first": rows, "second": rows.select(range(8))},
+            loss=losses,
+            callbacks=options.get("callbacks"),
+        )
+
+    whole = trainer("whole", 1)
+    whole.train()
+    trainer("halves", 1, callbacks=[StopAt(2)]).train()
+    resumed = trainer("halves", 2)
+    resumed.train(resume_from_checkpoint=True)
+    for name, loss in whole.loss.items():
+        expected, state = loss.own_state(), resumed.loss[name].own_state()
+        assert len(expected) > 1 and all(torch.equal(state[key], expected[key]) for key in expected), name
+        waiting, expected = resumed.loss[name].queue.waiting(), loss.queue.waiting()
+        assert all(torch.equal(waiting[key], expected[key]) for key in expected), name
+    logs = [[entry for entry in t.state.log_history if "loss" in entry] for t in (whole, resumed)]
+    assert logs[0] == logs[1]
+
+    broken = trainer("nan", 1)
+    broken.loss["second"].kernel.log_temperature.register_hook(lambda gradient: gradient * torch.nan)
+    with pytest.raises(NonFiniteError, match="the gradient has a norm of nan"):
+        broken.train()
+
+
+def test_a_pickle_with_a_forged_seal_is_an_error_in_words(tiny_encoder_path: Path, tmp_path: Path):
+    """And its code does not run."""
+    four_steps(tiny_encoder_path, tmp_path, seed=1, max_steps=2).train()
+    checkpoint = tmp_path / "checkpoint-2"
+    (checkpoint / "optimizer.pt").write_bytes(pickle.dumps(Touching(tmp_path / "ran")))
+    checkpoints.seal(checkpoint)
+    with pytest.raises(RunFailedError, match=r"checkpoint-2 cannot be loaded: .*[Ww]eights"):
+        four_steps(tiny_encoder_path, tmp_path, seed=1).train(resume_from_checkpoint=True)
+    assert not (tmp_path / "ran").exists()
+
+
+class Touching:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
+
+
+def test_a_folder_that_is_not_sealed_is_not_resumed_from(tiny_encoder_path: Path, tmp_path: Path):
+    four_steps(tiny_encoder_path, tmp_path, seed=1, max_steps=2, save_steps=1).train()
+    (tmp_path / "checkpoint-2" / "seal.json").unlink()
+    trainer = four_steps(tiny_encoder_path, tmp_path, seed=1, max_steps=3)
+    trainer.train(resume_from_checkpoint=True)
+    assert trainer._resumed == tmp_path / "checkpoint-1"
+    with pytest.raises(ValueError, match="no sealed checkpoint to resume from"):
+        four_steps(tiny_encoder_path, tmp_path / "other", seed=1).train(resume_from_checkpoint=True)
+
+
+@pytest.mark.parametrize("kind", ["pairs", "stream"])
+def test_a_training_that_was_done_is_not_trained_further(tiny_encoder_path: Path, tmp_path: Path, kind: str):
+    """Stopped after its last checkpoint, in the middle of an epoch, and resumed."""
+
+    def trainer() -> ContrastiveTrainer:
+        made = four_steps(tiny_encoder_path, tmp_path, seed=1, max_steps=3)
+        if kind == "stream":
+            made.train_dataset = made.train_dataset.to_iterable_dataset()
+        return made
+
+    first = trainer()
+    first.train()
+    again = trainer()
+    again.train(resume_from_checkpoint=True)
+    expected, state = first.model.state_dict(), again.model.state_dict()
+    assert again.state.global_step == 3 and all(torch.equal(state[key], expected[key]) for key in expected)
+    logs = [[e.get("loss", e.get("train_loss")) for e in t.state.log_history] for t in (first, again)]
+    assert logs[1] == [*logs[0][:3], logs[0][-1], logs[0][-1]] or logs[0] == logs[1]
+
+
+def test_a_gradient_whose_norm_overflows_stops(tiny_encoder, tmp_path: Path):
+    """Clipping would make a gradient of zeros of it, and train on."""
+    loss = InfoNCELoss(tiny_encoder)
+    for parameter in tiny_encoder.parameters():
+        parameter.register_hook(lambda gradient: gradient * 1e30)
+    with pytest.raises(NonFiniteError, match="the gradient has a norm of inf"):
+        trainer_of(loss, tmp_path, kind=ContrastiveTrainer).train()
 
 
 # NaN and infinity ---------------------------------------------------------------------------------------------------

@@ -283,8 +283,9 @@ def test_recipe_and_losses_know_the_same_names() -> None:
     """The schema spells names out, so that reading a recipe need not import torch; here they meet the core's."""
     from typing import get_args
 
-    from fmicl_text.core import DIVERGENCES, NEGATIVES, SCHEDULES
     from fmicl_text.recipe.losses import AnnealSection, FMICLSection, PairsSection
+
+    from fmicl_text.core import DIVERGENCES, NEGATIVES, SCHEDULES
 
     divergences = get_args(FMICLSection.model_fields["divergence"].annotation)[0]
     assert set(get_args(divergences)) == set(DIVERGENCES)

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fmicl_text.cli.eval.command import show
 from fmicl_text.cli.eval.options import add_output_arguments, result_files
 from fmicl_text.errors import InputError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from fmicl_text.cli.console import Console
     from fmicl_text.evaluation.mteb.plan import PlannedTask
-    from fmicl_text.evaluation.mteb.run import MtebResult
     from fmicl_text.evaluation.mteb.selection import Selection
 
 
@@ -39,8 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Tasks and benchmarks of mteb, and your own tasks, scored by mteb; results are kept in mteb's cache."""
-    if importlib.util.find_spec("mteb") is None:
-        raise InputError('mteb is not installed: pip install "fmicl-text[mteb]"')
+    from fmicl_text.evaluation.kinds.mteb import require_mteb
+
+    require_mteb()
     from fmicl_text.cli.console import Console
     from fmicl_text.evaluation.items import write_result
     from fmicl_text.evaluation.mteb.model import load_for_mteb
@@ -62,16 +60,13 @@ def run(args: argparse.Namespace) -> int:
         results = []
         for name, model, file in zip(args.models, models, files, strict=True):
             result = evaluate(model, selection, args.batch_size, sys.stderr.isatty(), name)
-            results.append(result)
+            measured = result.measured()
+            results.append(measured.result)
             if file is not None:
-                write_result(result, file)
+                write_result(measured, file)
             if args.submission:
                 write_submission(result, args.submission)
-    if args.json:
-        documents = [result.document() for result in results]
-        print(json.dumps(documents if len(documents) > 1 else documents[0], indent=2, allow_nan=False))
-    else:
-        _print(Console(), selection, results)
+    show(args, results)
     if args.submission:
         command = f"mteb submit-results --output-folder {args.submission}"
         Console(stderr=True).print(f"to propose them to the leaderboard: {command}", soft_wrap=True)
@@ -117,48 +112,3 @@ def _minutes(planned: PlannedTask) -> str:
 
 def _shown(minutes: float) -> str:
     return f"{minutes:,.0f}" if minutes >= 10 else f"{minutes:.1f}"
-
-
-def _print(console: Console, selection: Selection, results: list[MtebResult]) -> None:
-    from rich.table import Table
-
-    protocol = results[0].document()["protocol"]
-    heading = f"{selection.name} ({selection.data}), {protocol} x 100, with 95% bootstrap intervals over the items"
-    console.print(heading, soft_wrap=True)
-    table = Table()
-    table.add_column("task")
-    table.add_column("main score")
-    for result in results:
-        table.add_column(result.model, justify="right")
-    for task in selection.tasks:
-        name = task.metadata.name
-        cells = [
-            _score(result.main_score(name), result.ci95.get(name)) if name in result.results else "missing"
-            for result in results
-        ]
-        table.add_row(name, task.metadata.main_score, *cells)
-    table.add_section()
-    averages = ((result.average, result.average_ci95) for result in results)
-    table.add_row("average", "", *("not shown" if mean is None else _score(mean, ci95) for mean, ci95 in averages))
-    for heading, values in _benchmark_means(results).items():
-        cells = ["not shown" if value is None else f"{100 * value:.2f}" for value in values]
-        table.add_row(heading, "", *cells)
-    console.print(table)
-    for result in results:
-        for name, reason in result.missing.items():
-            console.print(f"{result.model}: {name} is missing: {reason}", soft_wrap=True)
-        for name, reason in result.no_interval.items():
-            console.print(f"{result.model}: {name} has no interval: {reason}", soft_wrap=True)
-
-
-def _score(score: float, ci95: tuple[float, float] | None) -> str:
-    if ci95 is None:
-        return f"{100 * score:.2f} (no interval)"
-    low, high = ci95
-    return f"{100 * score:.2f} ({100 * low:.2f} to {100 * high:.2f})"
-
-
-def _benchmark_means(results: list[MtebResult]) -> dict[str, list[float | None]]:
-    """Return the last rows of the table: the means of the benchmark."""
-    names = dict.fromkeys(name for result in results for name in result.benchmark_scores)
-    return {name: [result.benchmark_scores.get(name) for result in results] for name in names}

@@ -3,27 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from fmicl_text.cli.eval.options import add_output_arguments, result_files
-
-if TYPE_CHECKING:
-    from fmicl_text.cli.console import Console
-    from fmicl_text.evaluation.pairs import PairsResult
-
-_NAMES = {
-    "spearman": "Spearman x100",
-    "pearson": "Pearson x100",
-    "kendall": "Kendall tau-b x100",
-    "auc": "ROC AUC x100",
-    "average_precision": "average precision x100",
-    "f1": "best F1 x100",
-    "threshold": "from cosine",
-}
+from fmicl_text.cli.eval.command import asked, evaluate_models
+from fmicl_text.cli.eval.options import add_output_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,42 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """How well the cosine of two sentences agrees with the scores or labels of your own pairs."""
-    from fmicl_text.cli.console import Console
-    from fmicl_text.evaluation.items import write_result
-    from fmicl_text.evaluation.pairs import evaluate
+    from fmicl_text.evaluation.kinds.pairs import OwnPairs
 
-    (file,) = result_files(args.output, [args.model], f"pairs-{Path(args.file).stem}", args.overwrite)
-    with contextlib.redirect_stdout(sys.stderr):  # whatever a library may print
-        result = evaluate(
-            args.model,
-            args.file,
-            "label" if args.label else "score",
-            args.label or args.score,
-            tuple(args.sentences),
-            args.batch_size,
-            show_progress=sys.stderr.isatty(),
-        )
-    document = result.document()
-    if file is not None:
-        write_result(result, file)
-    if args.json:
-        print(json.dumps(document, indent=2, allow_nan=False))
-    else:
-        _print(Console(), result)
+    args.models = [args.model]
+    columns = {"sentences": list(args.sentences), "score": args.score, "label": args.label}
+    evaluate_models(args, asked(OwnPairs, name=args.file, **columns), f"pairs-{Path(args.file).stem}")
     return 0
-
-
-def _print(console: Console, result: PairsResult) -> None:
-    from rich.table import Table
-
-    labels = "" if result.positives is None else f", {result.positives:,} of them 1"
-    console.print(f"{result.model} on {result.file} ({result.n:,} pairs{labels})", soft_wrap=True)
-    table = Table()
-    table.add_column("")
-    for heading in ("value", "95% interval"):
-        table.add_column(heading, justify="right")
-    for metric, score in result.scores.items():
-        digits = 4 if metric == "threshold" else 2
-        low, high = score.ci95
-        table.add_row(_NAMES[metric], f"{score.value:.{digits}f}", f"{low:.{digits}f} to {high:.{digits}f}")
-    console.print(table)

@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
-import sys
-from typing import TYPE_CHECKING
 
-from fmicl_text.cli.eval.options import add_output_arguments, result_files
-
-if TYPE_CHECKING:
-    from fmicl_text.cli.console import Console
-    from fmicl_text.evaluation.sts import StsResult
+from fmicl_text.cli.eval.command import asked, evaluate_models
+from fmicl_text.cli.eval.options import add_output_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,50 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Spearman correlation between the cosine of two sentences and what people say of them."""
-    from fmicl_text.cli.console import Console
-    from fmicl_text.evaluation.items import write_result
-    from fmicl_text.evaluation.sts import evaluate
+    """Spearman correlation between the cosine of two sentences and the scores that people gave them."""
+    from fmicl_text.evaluation.kinds.sts import Sts
     from fmicl_text.evaluation.suites import load_suite
 
-    suite = load_suite(args.suite)
-    files = result_files(args.output, args.models, suite.name, args.overwrite)
-    documents = []
-    for model, file in zip(args.models, files, strict=True):
-        with contextlib.redirect_stdout(sys.stderr):  # whatever a library may print
-            result = evaluate(model, suite, args.data, args.batch_size, sys.stderr.isatty(), bf16=args.bf16)
-        documents.append(result.document())
-        if not args.json:
-            _print(Console(), result)
-        if file is not None:
-            write_result(result, file)
-    if args.json:
-        print(json.dumps(documents if len(documents) > 1 else documents[0], indent=2, allow_nan=False))
+    evaluation = asked(Sts, name=args.suite, data=args.data, bf16=args.bf16)
+    evaluate_models(args, evaluation, load_suite(args.suite).name)
     return 0
-
-
-def _print(console: Console, result: StsResult) -> None:
-    """Print what was measured, soft-wrapped since a path cut in two cannot be copied, and the table of scores."""
-    from rich.table import Table
-
-    console.print(f"{result.model} on {result.suite.name}", soft_wrap=True)
-    console.print(result.suite.protocol)
-    table = Table()
-    table.add_column("task")
-    for heading in ("n", "Spearman x100", "95% interval"):
-        table.add_column(heading, justify="right")
-    for task in result.suite.tasks:
-        if score := result.tasks.get(task.name):
-            low, high = score.ci95
-            table.add_row(task.name, f"{score.n:,}", f"{score.spearman:.2f}", f"{low:.2f} to {high:.2f}")
-        else:
-            table.add_row(task.name, "", "missing", "")
-    table.add_section()
-    if result.average is not None and result.average_ci95 is not None:
-        low, high = result.average_ci95
-        table.add_row("average", "", f"{result.average:.2f}", f"{low:.2f} to {high:.2f}")
-    else:
-        table.add_row("average", "", "not shown", "")
-    console.print(table)
-    for name, reason in result.missing.items():
-        console.print(f"{name} is missing: {reason}", soft_wrap=True)

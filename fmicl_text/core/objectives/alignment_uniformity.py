@@ -22,7 +22,7 @@ def alignment_uniformity(
         U(x) = log mean_{i != j} exp(-t ||x_i - x_j||^2)
 
     With ``power = 2`` and ``w_a = t w_u`` it is ``w_u`` times KL-MICL in Donsker and Varadhan's form, see
-    :func:`fmicl_text.core.objectives.dv.fmicl_dv`, on both views.
+    :func:`fmicl_text.core.objectives.fmicl_dv.fmicl_dv`, on both views.
 
     Args:
         batch: The pairs; explicit negatives join the mean of ``U(x)``.

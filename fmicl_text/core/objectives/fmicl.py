@@ -5,16 +5,27 @@ TMLR 2023, arXiv 2402.10150.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 
+from fmicl_text.core.alpha import Alpha, require_weight
 from fmicl_text.core.batch import Batch, Terms, objective
+from fmicl_text.core.checks import require_positive
 from fmicl_text.core.devices import row_mean
-from fmicl_text.core.divergences import KL, Divergence
+from fmicl_text.core.divergence import Divergence
+from fmicl_text.core.divergences.kl import DIVERGENCE as KL
 from fmicl_text.core.kernels import GaussianKernel, Kernel
-from fmicl_text.core.objectives.alpha import Alpha, require_weight
-from fmicl_text.core.reduce import pair_mean
+from fmicl_text.core.reduce import RowSums, identity, log_sum_exp, pair_mean, row_log_sum_exp
+from fmicl_text.core.shift import batch_bound, row_bound
 
+Default = TypeVar("Default", float, None)
+
+SHIFTS = ("none", "batch", "row")
+"""``none``: the critic as it is. ``batch``: less one constant for the batch. ``row``: less one for each anchor."""
+CRITICS = ("paper", "ratio")
+"""What a pair's critic ``T`` is. ``paper``: ``f'(u)``. ``ratio``: ``r = log u``, for a cosine kernel ``s / tau``."""
 _LARGEST = 1e30
 """Scores beyond this leave no room in float32 for a sum over a batch and its gradient."""
 
@@ -25,32 +36,89 @@ def fmicl(
     *,
     divergence: Divergence = KL,
     kernel: Kernel | None = None,
-    alpha: float | Alpha = 1.0,
+    alpha: float | Alpha | None = None,
     negatives: str = "within",
+    shift: str = "none",
+    critic: str | None = None,
 ) -> Terms:
     r"""The f-MICL objective of one batch (the paper's batch estimate, negated to be minimised).
 
-        loss = -1/B sum_i f'(u(x_i, y_i)) + alpha * mean over negative pairs of (f* o f')(u)
+        loss = -1/B sum_i T_ii + alpha mean over negative pairs of f*(T_ij),    T = f'(u)
+
+    That is ``shift="none"``. A shift is a constant ``v`` less which the critic gives the tightest bound, see
+    :mod:`fmicl_text.core.shift`; minus the loss then is that bound, in the divergence's own unit. With
+    ``c = alpha f(1/alpha)``:
+
+        batch:  loss = min over v of  v - 1/B sum_i T_ii + alpha mean over negative pairs of f*(T_ij - v) + c
+        row:    loss = 1/B sum_i  min over v_i of  v_i - T_ii + alpha/n sum_j f*(T_ij - v_i) + c
+
+    The candidates j of a row are its own positive and its negatives, ``n`` together. For KL by ``row`` it is InfoNCE
+    less ``log n``. The positive term is ``-1/B sum_i T_ii`` and the negative term is the rest. Without a shift minus
+    the loss is a bound too once ``c`` is added to the loss.
 
     ``negatives="within"`` is the paper's choice: pairs (x_i, x_j), i != j, of anchors. Explicit negatives add the
-    pairs (x_i, n_j). A batch in which no two texts differ has a negative term of 0.
+    pairs (x_i, n_j). A batch in which no two texts differ has a negative term of 0; by ``row``, where the positive is
+    a candidate, a loss of 0.
 
     Args:
         batch: The pairs.
         divergence: The divergence ``f``.
         kernel: The density ratio ``u`` of a pair; default :class:`GaussianKernel`.
-        alpha: Weight of the negative term, a number or an :class:`Alpha`.
-        negatives: ``within``, ``cross`` or ``both``, see :data:`fmicl_text.core.batch.NEGATIVES`.
+        alpha: Weight of the negative term: a number, or without a shift an :class:`Alpha`. Default 1; by ``row`` the
+            number of the row's candidates, so that a temperature means the same for any number of them.
+        negatives: One of :data:`fmicl_text.core.NEGATIVES`.
+        shift: One of :data:`SHIFTS`.
+        critic: One of :data:`CRITICS`; default ``ratio`` by ``row``, else ``paper``. Without a shift it must be
+            ``paper``: ``r`` need not lie in the domain of ``f*``.
+
+    Raises:
+        ValueError: If a setting is out of range, or two do not go together.
     """
+    critic = _check(alpha, shift, critic)
     kernel = kernel or GaussianKernel()
-    blocks = batch.negatives(negatives)
-    if isinstance(alpha, Alpha):
-        weight: float | Tensor = alpha(kernel, blocks)
+    score = divergence.critic if critic == "paper" else identity
+    own = batch.own(kernel)  # (B,)
+    if shift == "none":
+        blocks = batch.negatives(negatives)
+        weight: float | Tensor = alpha(kernel, blocks) if isinstance(alpha, Alpha) else _number(alpha, 1.0)
+        negative = weight * pair_mean(blocks, kernel, divergence.penalty)
+    elif shift == "batch":
+        negative = batch_bound(batch.negatives(negatives), kernel, score, divergence, _number(alpha, 1.0))
     else:
+        rows = batch.candidates(negatives)
+        if divergence is KL:  # in closed form; the shift takes the 1 of f'(u) = r + 1 away again
+            score = identity
+            bounds = [_log_mean_exp(own, row_log_sum_exp(blocks, kernel)) for blocks in rows]  # (B,) each
+        else:
+            bounds = [row_bound(blocks, own, kernel, score, divergence, _number(alpha, None)) for blocks in rows]
+        negative = row_mean(torch.stack(bounds).mean(dim=0))
+    return {"positive": -row_mean(score(own)), "negative": negative}
+
+
+def _number(alpha: float | Alpha | None, default: Default) -> float | Default:
+    assert not isinstance(alpha, Alpha)  # _check saw to it
+    return default if alpha is None else alpha
+
+
+def _log_mean_exp(own: Tensor, others: RowSums) -> Tensor:
+    return log_sum_exp(own, others.log) - (1 + others.pairs).to(own.dtype).log()
+
+
+def _check(alpha: float | Alpha | None, shift: str, critic: str | None) -> str:
+    """Refuse settings that do not go together; return the critic."""
+    if shift not in SHIFTS:
+        raise ValueError(f"shift must be one of {', '.join(SHIFTS)}, got {shift!r}")
+    if critic not in (None, *CRITICS):
+        raise ValueError(f"critic must be one of {', '.join(CRITICS)}, got {critic!r}")
+    if shift == "none" and critic == "ratio":
+        raise ValueError("critic 'ratio' needs shift 'batch' or 'row', to keep it in the domain of the conjugate")
+    if shift != "none" and isinstance(alpha, Alpha):
+        raise ValueError(f"alpha must be a number with shift {shift!r}, which balances the terms by itself")
+    if isinstance(alpha, (int, float)):
         require_weight(alpha)
-        weight = alpha
-    positive = row_mean(divergence.critic(batch.own(kernel)))
-    return {"positive": -positive, "negative": weight * pair_mean(blocks, kernel, divergence.penalty)}
+        if shift != "none":
+            require_positive(alpha=alpha)
+    return critic or ("ratio" if shift == "row" else "paper")
 
 
 @torch.no_grad()

@@ -8,11 +8,13 @@ from pathlib import Path
 from mteb.models import SentenceTransformerEncoderWrapper
 from sentence_transformers import SentenceTransformer
 
-from fmicl_text.encoders.text import load_model, locate
-from fmicl_text.evaluation.scored_model import model_revision
+from fmicl_text.encoders.text import locate
+from fmicl_text.evaluation.scored_model import ScoredModel, scored_model
 
 LOCAL = "local"
 """Owner of the names of models that are not on the Hub."""
+IN_TRAINING = "in-training"
+"""Revision of a model whose weights are not those of a folder or a commit."""
 
 
 def load_for_mteb(name: str) -> SentenceTransformerEncoderWrapper:
@@ -24,17 +26,23 @@ def load_for_mteb(name: str) -> SentenceTransformerEncoderWrapper:
     Raises:
         InputError: There is no such model, or it does not load.
     """
-    model = load_model(name)
-    place = locate(name)
-    if Path(place).is_dir():
+    return wrapped(scored_model(name))
+
+
+def wrapped(scored: ScoredModel) -> SentenceTransformerEncoderWrapper:
+    """Wrap a model that is loaded; one without a revision is in training, and its results are not kept."""
+    name, model = scored.name, scored.encoder
+    if scored.revision is None:
+        place = f"{LOCAL}/{IN_TRAINING}"
+    elif Path(place := locate(name)).is_dir():
         local = name.replace(":", "-") if name.startswith("sample:") else Path(name).resolve().name
         place = f"{LOCAL}/{local}"
-    identity = {"name": place, "revision": model_revision(name)}
+    identity = {"name": place, "revision": scored.revision or IN_TRAINING}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # mteb uses names that sentence-transformers has given up
-        wrapped = SentenceTransformerEncoderWrapper(model)
-    wrapped.mteb_model_meta = wrapped.mteb_model_meta.model_copy(update=identity | _size(model))
-    return wrapped
+        wrapper = SentenceTransformerEncoderWrapper(model)
+    wrapper.mteb_model_meta = wrapper.mteb_model_meta.model_copy(update=identity | _size(model))
+    return wrapper
 
 
 def _size(model: SentenceTransformer) -> dict[str, float]:

@@ -9,8 +9,9 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic_core import ErrorDetails
 
-from fmicl_text.data.yaml_tree import KeyPath, Tree, dotted
+from fmicl_text.data.yaml_tree import Tree, dotted
 from fmicl_text.errors import InputError
+from fmicl_text.section import KeyPath
 from fmicl_text.text import did_you_mean
 
 TaskName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]

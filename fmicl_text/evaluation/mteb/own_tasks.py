@@ -5,6 +5,7 @@ Their data is in memory, and every row of it was looked at.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,12 @@ _KINDS: dict[str, tuple[type[AbsTask], str, str]] = {
     "retrieval": (AbsTaskRetrieval, "Retrieval", "ndcg_at_10"),
 }
 """Type in the suite -> abstract task, type and main score in mteb; the main scores are those of most public sets."""
+
+
+RETRIEVAL_RULES = (
+    "; in retrieval, queries without a document of grade 1 or more are left out, and documents of the same text are one"
+)
+"""trec_eval's users expect the first; without the second, finding the copy of a right document would be a miss."""
 
 
 def own_tasks(suite: OwnSuite, folder: Path) -> list[AbsTask]:
@@ -121,12 +128,13 @@ def _task(own: OwnTask, folder: Path, language: str) -> AbsTask:
 
 def _revision(own: OwnTask, folder: Path) -> str:
     described = own.model_dump(exclude={"name"})
+    rules = RETRIEVAL_RULES if isinstance(own, RetrievalTask) else ""
     files = [
         folder / described[key]
         for key in ("file", "train", "test", "queries", "corpus", "relevant")
         if key in described
     ]
-    return local_revision(files, str(described))
+    return local_revision(files, str(described) + rules)
 
 
 def _scored_pairs(own: StsTask, folder: Path) -> Dataset:
@@ -210,13 +218,30 @@ def _searched(own: RetrievalTask, folder: Path) -> RetrievalSplitData:
             problems.append(f"{where}: says again how relevant {document!r:.60} is to {query!r:.60}")
         relevant[query][document] = score
     refuse(path, problems)
-    asked = {query: words for query, words in queries.items() if query in relevant}  # as mteb's loader does
+    first: dict[str, str] = {}  # distinct text -> id
+    for name, words in corpus.items():
+        first.setdefault(words, name)
+    judged = {
+        query: _merged(grades, lambda document: first[corpus[document]])
+        for query, grades in relevant.items()
+        if any(grades.values())
+    }
+    if not judged:
+        raise InputError(f"{path}: no query has a relevant document, one with a score of 1 or more")
     return RetrievalSplitData(
-        queries=Dataset.from_dict({"id": list(asked), "text": list(asked.values())}),
-        corpus=Dataset.from_dict({"id": list(corpus), "text": list(corpus.values())}),
-        relevant_docs=relevant,
+        queries=Dataset.from_dict({"id": list(judged), "text": [queries[query] for query in judged]}),
+        corpus=Dataset.from_dict({"id": list(first.values()), "text": list(first)}),
+        relevant_docs=judged,
         top_ranked=None,
     )
+
+
+def _merged(grades: dict[str, int], document: Callable[[str], str]) -> dict[str, int]:
+    """Return the grades of distinct documents: the best that any copy of each has."""
+    merged: dict[str, int] = {}
+    for name, grade_of_copy in grades.items():
+        merged[document(name)] = max(grade_of_copy, merged.get(document(name), 0))
+    return merged
 
 
 def _by_id(path: Path) -> dict[str, str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import mteb
 import numpy as np
-from mteb.abstasks import AbsTask, AbsTaskClassification
+from mteb.abstasks import AbsTask, AbsTaskClassification, AbsTaskRetrieval
 from mteb.models import SentenceTransformerEncoderWrapper
 
 from fmicl_text.evaluation.mteb.cache import Kept
@@ -25,6 +25,8 @@ _PASSAGE = (
     "The river rises in the hills above the old town and runs for ninety miles to the sea. In spring, when the snow "
     "melts, it floods the meadows on both banks, and for a few weeks the road to the harbour is closed. "
 )
+_TEXT_COLUMNS = {"sentence1", "sentence2", "text", "sentences"}
+"""Columns of texts of the user's own tasks, the only ones that are in memory."""
 _PAIRS = ("STS", "PairClassification", "BitextMining")
 
 
@@ -118,12 +120,7 @@ def plan(model: SentenceTransformerEncoderWrapper, selection: Selection, batch_s
 
 def task_load(task: AbsTask) -> Load | None:
     """Return what a task holds: counted if its data is in memory, else from what mteb publishes; None if unknown."""
-    # For data in memory mteb's counter is asked for each split: its public method would write into the package.
-    splits = (
-        {split: task._calculate_descriptive_statistics_from_split(split) for split in _splits(task)}
-        if task.data_loaded
-        else task.metadata.descriptive_stats
-    )
+    splits = {split: _counted(task, split) for split in _splits(task)} if task.data_loaded else _published(task)
     if splits is None or not set(task.eval_splits) <= splits.keys():
         return None
     evaluated = [part for split in task.eval_splits for part in _parts(task, splits[split])]
@@ -134,6 +131,37 @@ def task_load(task: AbsTask) -> Load | None:
             drawn = task.samples_per_label * classes * task.n_experiments
             texts += _texts(part, min(1.0, drawn / part["num_samples"]))
     return Load(_size(task, evaluated), tuple(texts)) if texts else None
+
+
+def _published(task: AbsTask) -> dict[str, Any] | None:
+    return task.metadata.descriptive_stats
+
+
+def _counted(task: AbsTask, split: str) -> dict[str, Any]:
+    """Count a split of a task in memory, in the form in which mteb publishes its counts.
+
+    mteb's own method for that writes its counts into the installed package.
+    """
+    if isinstance(task, AbsTaskRetrieval):
+        data = task.dataset["default"][split]
+        return {
+            "num_documents": len(data["corpus"]),
+            "num_queries": len(data["queries"]),
+            "documents_text_statistics": _lengths(data["corpus"]["text"]),
+            "queries_text_statistics": _lengths(data["queries"]["text"]),
+        }
+    rows = task.dataset[split]
+    counts: dict[str, Any] = {"num_samples": len(rows)}
+    for column in _TEXT_COLUMNS.intersection(rows.column_names):
+        counts[f"{column}_statistics"] = _lengths(rows[column])
+    if isinstance(task, AbsTaskClassification):
+        counts["label_statistics"] = {"unique_labels": len(set(rows["label"]))}
+    return counts
+
+
+def _lengths(texts: Iterable[str]) -> dict[str, float]:
+    lengths = [len(text) for text in texts]
+    return {"total_text_length": sum(lengths), "average_text_length": sum(lengths) / len(lengths)}
 
 
 def joint_load(loads: list[Load | None]) -> Load | None:

@@ -9,13 +9,14 @@ results: one that mteb itself had put there has no interval, and that is said.
 from __future__ import annotations
 
 import copy
+import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import mteb
 import numpy as np
@@ -27,11 +28,15 @@ from mteb.results import TaskResult
 from mteb.types import PromptType
 
 from fmicl_text.errors import InputError
-from fmicl_text.evaluation.items import Parts, average_interval, interval
+from fmicl_text.evaluation.items import Measured, Parts, average_interval, interval
+from fmicl_text.evaluation.kind import Effort, NoScoreError
+from fmicl_text.evaluation.metrics import mteb_metric
 from fmicl_text.evaluation.mteb.cache import Kept
 from fmicl_text.evaluation.mteb.items import NoItemsError, require_items
-from fmicl_text.evaluation.mteb.model import LOCAL
+from fmicl_text.evaluation.mteb.model import IN_TRAINING, LOCAL, wrapped
 from fmicl_text.evaluation.mteb.selection import Selection
+from fmicl_text.evaluation.results import Result
+from fmicl_text.evaluation.scored_model import ScoredModel
 from fmicl_text.versions import versions
 
 
@@ -40,7 +45,7 @@ class MtebResult:
     """What :func:`evaluate` found.
 
     Attributes:
-        model: What the user called the model.
+        scored: The model, with what the user called it.
         meta: What mteb calls it, and more.
         selection: What it was evaluated on.
         results: Task -> mteb's result.
@@ -53,7 +58,7 @@ class MtebResult:
         batch_size: Texts encoded at a time.
     """
 
-    model: str
+    scored: ScoredModel
     meta: ModelMeta
     selection: Selection
     results: dict[str, TaskResult]
@@ -102,44 +107,72 @@ class MtebResult:
                 means |= aggregation.aggregate(list(self.results.values()))
         return means
 
-    def document(self) -> dict[str, Any]:
-        """Return the result as plain values, ready for JSON; scores are mteb's, from 0 to 1."""
-        tasks = {task.metadata.name: task for task in self.selection.tasks}
-        return {
-            "model": self.model,
-            "suite": self.selection.name,
-            "protocol": f"mteb {version('mteb')}: main score of each task",
-            "tasks": {
-                name: {
-                    "main_score": self.main_score(name),
-                    "n": sum(len(part.values) for part in self.items[name]) if name in self.items else None,
-                    "ci95": self.ci95.get(name),
-                    "no_interval": self.no_interval.get(name),
-                    "metric": tasks[name].metadata.main_score,
-                    "type": tasks[name].metadata.type,
-                    "splits": result.eval_splits,
-                    "subsets": sorted(result.hf_subsets),
-                    "dataset": tasks[name].metadata.dataset["path"],
-                    "dataset_revision": result.dataset_revision,
-                    "mteb_version": result.mteb_version,
-                    "prompts": self.prompts[name],
-                    "seconds": result.evaluation_time,
-                }
-                for name, result in self.results.items()
+    def measured(self) -> Measured:
+        """Return the result in percent, as every evaluation gives it, and what each item scored."""
+        tasks = {task.metadata.name: task.metadata for task in self.selection.tasks}
+        metrics = {name: mteb_metric(tasks[name].main_score) for name in self.results}
+        scores = []
+        for name, metric in metrics.items():
+            n = sum(len(part.values) for part in self.items[name]) if name in self.items else None
+            why = self.no_interval.get(name)
+            scores.append(metric.score(name, 100 * self.main_score(name), n, _percent(self.ci95.get(name)), why))
+        of_means = mteb_metric(*{tasks[name].main_score for name in self.results})
+        if self.average is not None and len(scores) > 1:
+            scores.insert(0, of_means.score("average", 100 * self.average, ci95=_percent(self.average_ci95)))
+        for heading, mean in self.benchmark_scores.items():
+            if mean is not None:
+                scores.append(of_means.score(heading, 100 * mean))
+        result = Result(
+            kind="mteb",
+            name=self.selection.name,
+            protocol=f"mteb {version('mteb')}: main score of each task{self.selection.rules}",
+            model=self.scored.name,
+            revision=self.scored.revision,
+            data=self.selection.data,
+            facts={
+                "max_seq_length": self.max_seq_length,
+                "precision": self.precision,
+                "batch_size": self.batch_size,
+                "mteb_name": self.meta.name,
             },
-            "average": self.average,
-            "average_ci95": self.average_ci95,
-            "benchmark_scores": self.benchmark_scores,
-            "missing": list(self.missing),
-            "missing_reasons": self.missing,
-            "data": self.selection.data,
-            "mteb_name": self.meta.name,
-            "mteb_revision": self.meta.revision,
-            "max_seq_length": self.max_seq_length,
-            "precision": self.precision,
-            "batch_size": self.batch_size,
-            "versions": versions() | {"mteb": version("mteb")},
-        }
+            versions=versions() | {"mteb": version("mteb")},
+            scores=scores,
+            missing=self.missing,
+            details={
+                "tasks": {
+                    name: {
+                        "type": tasks[name].type,
+                        "splits": result.eval_splits,
+                        "subsets": sorted(result.hf_subsets),
+                        "dataset": tasks[name].dataset["path"],
+                        "dataset_revision": result.dataset_revision,
+                        "mteb_version": result.mteb_version,
+                        "prompts": self.prompts[name],
+                        "seconds": result.evaluation_time,
+                    }
+                    for name, result in self.results.items()
+                }
+            },
+        )
+        return Measured(result, {metrics[name].key(name): parts for name, parts in self.items.items()})
+
+
+def _percent(interval: tuple[float, float] | None) -> tuple[float, float] | None:
+    return interval and (100 * interval[0], 100 * interval[1])
+
+
+def measure_selection(scored: ScoredModel, effort: Effort, selection: Selection) -> Measured:
+    """Have mteb score an encoder; see :func:`evaluate`.
+
+    Raises:
+        NoScoreError: No task has a result.
+    """
+    result = evaluate(
+        wrapped(scored), selection, effort.batch_size, effort.show_progress, scored.name, effort.intervals
+    )
+    if not result.results:
+        raise NoScoreError([f"{selection.name}: {task} is missing: {why}" for task, why in result.missing.items()])
+    return result.measured()
 
 
 def evaluate(
@@ -148,6 +181,7 @@ def evaluate(
     batch_size: int = 128,
     show_progress: bool = False,
     name: str | None = None,
+    intervals: bool = True,
 ) -> MtebResult:
     """Have mteb score a model; a task whose data is not there, or that fails, is reported and the others go on.
 
@@ -157,8 +191,32 @@ def evaluate(
         batch_size: Texts encoded at a time.
         show_progress: Draw progress bars on standard error.
         name: What to call the model in the result; by default as mteb does.
+        intervals: Whether to keep what each item scored, from which intervals follow.
     """
-    kept = Kept(model.mteb_model_meta, mteb.ResultCache())
+    with result_cache(model.mteb_model_meta) as cache:
+        return _evaluate(model, selection, batch_size, show_progress, name, intervals, cache)
+
+
+@contextmanager
+def result_cache(meta: ModelMeta) -> Iterator[mteb.ResultCache]:
+    """Yield mteb's cache; a temporary one for a model in training, of which no later state may take the results."""
+    if meta.revision != IN_TRAINING:
+        yield mteb.ResultCache()
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield mteb.ResultCache(folder)
+
+
+def _evaluate(
+    model: SentenceTransformerEncoderWrapper,
+    selection: Selection,
+    batch_size: int,
+    show_progress: bool,
+    name: str | None,
+    intervals: bool,
+    cache: mteb.ResultCache,
+) -> MtebResult:
+    kept = Kept(model.mteb_model_meta, cache)
     run = _Run(model, kept, batch_size, show_progress)
     results: dict[str, TaskResult] = {}
     missing: dict[str, str] = {}
@@ -178,12 +236,18 @@ def evaluate(
             missing[task_name] = "failed: its main score is not a number; has the model collapsed?"
             continue
         results[task_name] = result
+        if not intervals:
+            continue
         try:
             items[task_name] = kept.items(task, result)
         except NoItemsError as error:
             no_interval[task_name] = str(error)
     return MtebResult(
-        model=name or model.mteb_model_meta.name,
+        scored=ScoredModel(
+            model.model,
+            name or model.mteb_model_meta.name,
+            None if model.mteb_model_meta.revision == IN_TRAINING else model.mteb_model_meta.revision,
+        ),
         meta=model.mteb_model_meta,
         selection=selection,
         results=results,

@@ -15,7 +15,7 @@ from mteb.benchmarks.benchmark import Benchmark
 from fmicl_text.encoders.revisions import folder_revision
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.mteb.own_suite import load_own_suite
-from fmicl_text.evaluation.mteb.own_tasks import is_public, own_tasks
+from fmicl_text.evaluation.mteb.own_tasks import RETRIEVAL_RULES, is_public, own_tasks
 from fmicl_text.text import did_you_mean
 
 
@@ -29,6 +29,7 @@ class Selection:
         data: Where the data comes from: ``Hub``, or a folder.
         absent: Task -> why its data is known not to be there.
         benchmark: The benchmark they make up, if any.
+        rules: What else a reader must know to compare the scores, in words that follow on the protocol.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Selection:
     data: str
     absent: dict[str, str]
     benchmark: Benchmark | None = None
+    rules: str = ""
 
 
 def select_tasks(names: Sequence[str], data: Path | None = None) -> Selection:
@@ -73,7 +75,9 @@ def select_suite(path: Path) -> Selection:
         InputError: The file breaks the schema, or what it names is missing or wrong; every problem at once.
     """
     suite = load_own_suite(path)
-    return Selection(suite.name, tuple(own_tasks(suite, path.parent)), data=str(path.parent), absent={})
+    tasks = tuple(own_tasks(suite, path.parent))
+    rules = RETRIEVAL_RULES if any(task.type == "retrieval" for task in suite.tasks) else ""
+    return Selection(suite.name, tasks, data=str(path.parent), absent={}, rules=rules)
 
 
 def leaves(task: AbsTask) -> list[AbsTask]:

@@ -1,0 +1,279 @@
+"""The report: objectives side by side, and the verdict on each candidate."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from eval.benchmarks.default_loss.jobs import Half, Job
+from eval.benchmarks.default_loss.objectives import OBJECTIVES, START, TUNED
+from eval.benchmarks.default_loss.runs import Run
+from fmicl_text.evaluation.items import Items
+from fmicl_text.evaluation.paired import PairedTest, paired_test
+from fmicl_text.evaluation.statistics import holm
+from fmicl_text.files import write_json, write_text
+
+RESAMPLES = 4000
+LEVEL = 0.05
+Task = tuple[str, str]
+"""A job and a start."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """The runs of a study: task -> objective -> its runs, one a seed."""
+
+    jobs: Mapping[str, Job]
+    by_task: Mapping[Task, Mapping[str, list[Run]]]
+
+    @classmethod
+    def of(cls, jobs: Mapping[str, Job], runs: Iterable[Run]) -> Study:
+        """Sort runs by task and objective, and add to each task InfoNCE at the temperature that its dev part chose."""
+        by_task: dict[Task, dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
+        for run in sorted(runs, key=lambda run: run["seed"]):
+            if run["job"] in jobs:
+                by_task[run["job"], run["start"]][run["objective"]].append(run)
+        tuned = [objective.name for objective in OBJECTIVES if objective.role == "tuned"]
+        for objectives in by_task.values():
+            if all(name in objectives for name in tuned):
+                best = max(tuned, key=lambda name: mean(figure(run, "dev") for run in objectives[name]))
+                objectives[TUNED] = objectives[best]
+        return cls(jobs, {task: dict(objectives) for task, objectives in by_task.items()})
+
+    @cached_property
+    def objectives(self) -> list[str]:
+        """Names of what is compared, in the order of the table of objectives."""
+        present = {name for objectives in self.by_task.values() for name in objectives}
+        tuned = {o.name for o in OBJECTIVES if o.role == "tuned"}
+        names = [START, "MNRL", TUNED, *(o.name for o in OBJECTIVES if o.name not in {"MNRL"} | tuned)]
+        return [name for name in names if name in present]
+
+    @property
+    def candidates(self) -> list[str]:
+        """Names of the candidates that have runs."""
+        candidates = {o.name for o in OBJECTIVES if o.role == "candidate"} | {"KL balance 0.1"}
+        return [name for name in self.objectives if name in candidates]
+
+    def tasks(self, half: Half) -> list[Task]:
+        """Return the tasks of a half, in the order of the jobs."""
+        order = list(self.jobs)
+        tasks = [task for task in self.by_task if self.jobs[task[0]].half == half]
+        return sorted(tasks, key=lambda task: (task[1] != "minilm", task[1], order.index(task[0])))
+
+    def scores(self, task: Task, objective: str, part: str, metric: str | None = None) -> list[float]:
+        """Return an objective's scores on a task, one a seed."""
+        return [figure(run, part, metric) for run in self.by_task[task].get(objective, [])]
+
+    def compare(self, task: Task, a: str, b: str, part: str, metric: str | None = None) -> PairedTest | None:
+        """Test an objective against another, or the start, over the seeds that both have; None if there are none."""
+        of_a, of_b = ({run["seed"]: run for run in self.by_task[task].get(name, [])} for name in (a, b))
+        if of_a and of_b and b == START:  # it has no seeds: it is the same beside each
+            of_b = dict.fromkeys(of_a, *of_b.values())
+        seeds = sorted(of_a.keys() & of_b.keys())
+        if not seeds:
+            return None
+        systems = [[(Items.of(of[s][part][metric or main_metric(of[s])]),) for s in seeds] for of in (of_a, of_b)]
+        return paired_test(*({"": system} for system in systems), RESAMPLES)
+
+
+def main_metric(run: Run) -> str:
+    """Return the figure that judges a run: ``map`` or ``spearman``."""
+    return next(iter(run["test"]))
+
+
+def figure(run: Run, part: str, metric: str | None = None) -> float:
+    """Return a score of a run on its dev or test part, x 100."""
+    return run[part][metric or main_metric(run)]["score"]
+
+
+def verdicts(study: Study, half: Half, part: str) -> dict[str, dict[str, Any]]:
+    """Compare each candidate with the start, MNRL and tuned InfoNCE on the tasks of a half.
+
+    The tests of a candidate against one of these, over all tasks, are one family, adjusted by Holm.
+
+    Args:
+        study: The runs.
+        half: Which tasks.
+        part: ``dev`` or ``test``.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for candidate in study.candidates:
+        found[candidate] = {}
+        for other in (START, "MNRL", TUNED):
+            tests = {
+                "/".join(task): test
+                for task in study.tasks(half)
+                if (test := study.compare(task, candidate, other, part)) is not None
+            }
+            if not tests:
+                continue
+            p_values = holm([test.p_value for test in tests.values()])
+            found[candidate][other] = {
+                "average": mean(test.difference for test in tests.values()),
+                "worst": min(tests, key=lambda name: tests[name].difference),
+                "below": [
+                    name
+                    for (name, test), p in zip(tests.items(), p_values, strict=True)
+                    if test.difference < 0 and p <= LEVEL
+                ],
+                "tests": {
+                    name: {"difference": test.difference, "ci95": list(test.ci95), "p": test.p_value, "p_holm": p}
+                    for (name, test), p in zip(tests.items(), p_values, strict=True)
+                },
+            }
+    return found
+
+
+def choice(of_choosing: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Return the candidate that is nowhere below start and MNRL beyond noise and, of those, best on average."""
+    safe = [
+        name
+        for name, against in of_choosing.items()
+        if against and not any(against[o]["below"] for o in (START, "MNRL"))
+    ]
+    return max(safe, key=lambda name: of_choosing[name]["MNRL"]["average"], default=None)
+
+
+def write_report(study: Study, folder: Path) -> None:
+    """Write ``default_loss.json``, ``.md`` and ``.png`` to a folder."""
+    choosing, judging = verdicts(study, "choose", "dev"), verdicts(study, "judge", "test")
+    chosen = choice(choosing)
+    runs = [
+        run for objectives in study.by_task.values() for name, of in objectives.items() if name != TUNED for run in of
+    ]
+    document = {
+        "command": "python -m eval.benchmarks.default_loss run --data DATA --models MODELS",
+        "jobs": {
+            name: {"kind": job.kind, "half": job.half, "rows": len(job.train[0])} for name, job in study.jobs.items()
+        },
+        "objectives": {o.name: {"loss": o.loss, "settings": o.settings, "role": o.role} for o in OBJECTIVES},
+        "chosen": chosen,
+        "choosing": choosing,
+        "judging": judging,
+        "tuned": {"/".join(task): of[TUNED][0]["objective"] for task, of in study.by_task.items() if TUNED in of},
+        "runs": [_without_items(run) for run in runs],
+    }
+    write_json(folder / "default_loss.json", document)
+    write_text(folder / "default_loss.md", _markdown(study, choosing, judging, chosen))
+    _picture(study, folder / "default_loss.png")
+
+
+def _without_items(run: Run) -> Run:
+    return run | {part: {name: of["score"] for name, of in run[part].items()} for part in ("dev", "test")}
+
+
+def _markdown(study: Study, choosing: Mapping[str, Any], judging: Mapping[str, Any], chosen: str | None) -> str:
+    runs = [run for objectives in study.by_task.values() for of in objectives.values() for run in of]
+    seeds = sorted({run["seed"] for run in runs if run["objective"] != START})
+    devices = sorted({f"{run['device']}, {run['precision']}" for run in runs})
+    lines = [
+        "# Which loss should be the default",
+        "",
+        "`python -m eval.benchmarks.default_loss run --data DATA --models MODELS`, then `report`",
+        "",
+        f"Runs of at most {max(run['steps'] for run in runs)} steps of 64 rows; {'; '.join(devices)}; seeds "
+        f"{', '.join(map(str, seeds))}. Figures are mean average precision x 100 of the held-out queries (of dropout "
+        "jobs Spearman x 100), mean ± standard deviation over the seeds. One setting of a candidate for all jobs; "
+        f"`{TUNED}` takes for each job the temperature that its development part prefers. Differences are tested by "
+        "a paired bootstrap over queries and seeds, p values adjusted by Holm over the tasks of a row at a time; "
+        "*below* are the tasks on which a candidate is worse at 0.05.",
+        "",
+        "## Choosing: development parts of the first half of the jobs",
+        "",
+        *_verdict_table(choosing),
+        "",
+        f"Nowhere below the start or MNRL, and best on average: **{chosen or 'none'}**.",
+        "",
+        "## Judging: test parts of the other half",
+        "",
+        *_verdict_table(judging),
+        "",
+    ]
+    for half, part in (("choose", "test"), ("judge", "test"), ("apart", "dev"), ("apart", "test")):
+        tasks = study.tasks(half)
+        for metric, title in ((None, "main figure"), ("accuracy@1", "accuracy@1")):
+            shown = [task for task in tasks if metric is None or metric in _any_run(study, task)["test"]]
+            if shown:
+                lines += [f"## Scores, jobs of the half *{half}*, {part} part, {title}", ""]
+                lines += [*_score_table(study, shown, part, metric), ""]
+    return "\n".join(lines)
+
+
+def _any_run(study: Study, task: Task) -> Run:
+    return next(iter(study.by_task[task].values()))[0]
+
+
+def _verdict_table(of_half: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    lines = [
+        f"| candidate | - start | - MNRL | - {TUNED} | worst against the start | worst against MNRL | below the start "
+        "| below MNRL |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, against in of_half.items():
+        if not all(other in against for other in (START, "MNRL")):
+            continue
+        cells = [f"{against[other]['average']:+.2f}" if other in against else "" for other in (START, "MNRL", TUNED)]
+        for other in (START, "MNRL"):
+            worst = against[other]["worst"]
+            cells.append(f"{against[other]['tests'][worst]['difference']:+.2f} {worst}")
+        cells += [", ".join(against[other]["below"]) or "nowhere" for other in (START, "MNRL")]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def _score_table(study: Study, tasks: Sequence[Task], part: str, metric: str | None) -> list[str]:
+    names = [job if start == "minilm" else f"{job}, {start}" for job, start in tasks]
+    lines = [f"| objective | {' | '.join(names)} | average |", "|---" * (len(tasks) + 2) + "|"]
+    for objective in study.objectives:
+        scores = [study.scores(task, objective, part, metric) for task in tasks]
+        cells = [_spread(of_task) for of_task in scores]
+        average = f"{mean(mean(of_task) for of_task in scores):.2f}" if all(scores) else ""
+        lines.append(f"| {objective} | {' | '.join(cells)} | {average} |")
+    return lines
+
+
+def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
+
+
+def _picture(study: Study, file: Path) -> None:
+    """Draw each candidate's difference to MNRL on each task, as a table in colours."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    import numpy as np
+
+    tasks = [*study.tasks("choose"), *study.tasks("judge")]
+    names = [name for name in study.objectives if name != "MNRL"]
+    differences = np.full((len(names), len(tasks)), np.nan)
+    for column, task in enumerate(tasks):
+        if not (reference := study.scores(task, "MNRL", "test")):
+            continue
+        for row, name in enumerate(names):
+            if scores := study.scores(task, name, "test"):
+                differences[row, column] = mean(scores) - mean(reference)
+    figure, axes = plt.subplots(figsize=(2.5 + 0.62 * len(tasks), 1.8 + 0.3 * len(names)), layout="constrained")
+    picture = axes.imshow(np.clip(differences, -10, 10), cmap="RdBu", vmin=-10, vmax=10, aspect="auto")
+    for (row, column), value in np.ndenumerate(differences):
+        if not np.isnan(value):
+            colour = "white" if abs(value) > 6 else "black"
+            axes.text(column, row, f"{value:+.1f}", ha="center", va="center", fontsize=7, color=colour)
+    axes.set_xticks(range(len(tasks)), [job if start == "minilm" else f"{job}\n{start}" for job, start in tasks])
+    axes.tick_params(axis="x", labelrotation=60, labelsize=8)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    halves = len(study.tasks("choose"))
+    axes.axvline(halves - 0.5, color="black")
+    axes.set_title(
+        "Test figure less that of MNRL, points; left of the line for choosing, right of it for judging", fontsize=9
+    )
+    figure.colorbar(picture, ax=axes, label="points, cut off at ±10", shrink=0.6)
+    figure.savefig(file, dpi=150)
+    plt.close(figure)

@@ -1,0 +1,138 @@
+"""What every kind of evaluation says of itself: its names and options, what it needs, how it is loaded and run.
+
+A recipe, ``fmicl eval`` and the choice of a checkpoint know an evaluation by this alone. It imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import SerializerFunctionWrapHandler, model_serializer
+
+from fmicl_text.errors import InputError
+from fmicl_text.section import Section
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from fmicl_text.evaluation.items import Measured
+    from fmicl_text.evaluation.metrics import Metric
+    from fmicl_text.evaluation.scored_model import ScoredModel
+    from fmicl_text.evaluation.suites import Pairs
+
+
+class NoScoreError(InputError):
+    """The model gives nothing that can be scored, such as the same embedding for every text."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How an evaluation is run; its scores are the same up to rounding.
+
+    Attributes:
+        batch_size: Texts encoded at a time.
+        show_progress: Draw progress bars on standard error.
+        intervals: Compute 95% bootstrap intervals, which takes a few seconds.
+    """
+
+    batch_size: int = 128
+    show_progress: bool = False
+    intervals: bool = True
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a run has that evaluations may read.
+
+    Attributes:
+        data: ``evaluate.data``: a folder, ``sample:stsb``, or None for the Hub.
+        heldout: Pairs held out from training: ``anchor``, ``positive`` and perhaps ``group``.
+    """
+
+    data: str | None = None
+    heldout: Dataset | None = None
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An evaluation whose data is in memory and checked.
+
+    Attributes:
+        measure: Runs it on a model.
+        offers: :attr:`~fmicl_text.evaluation.results.Score.key` of each score that can be relied on -> its metric; the
+            one that stands for the whole is first.
+        missing: Task -> why it cannot be scored.
+        pairs: Task -> the pairs of sentences that were read, for the record of what a run depends on.
+    """
+
+    measure: Callable[[ScoredModel, Effort], Measured]
+    offers: Mapping[str, Metric]
+    missing: Mapping[str, str] = field(default_factory=dict)
+    pairs: Mapping[str, Pairs] = field(default_factory=dict)
+
+
+class Evaluation(Section):
+    """One evaluation that a recipe asks for, by its name alone or by ``{name: ..., OPTION: ...}``.
+
+    A kind is a subclass, listed in :mod:`fmicl_text.evaluation.registry`; its fields are the options.
+    """
+
+    kind: ClassVar[str]
+    """The kind of its results."""
+    names: ClassVar[str]
+    """Which names belong to it, in words."""
+
+    name: str
+    """What is evaluated: a name that is shipped, or a file."""
+    metric: str | None = None
+    """In evaluate.during: the score that chooses the checkpoint, where there are several."""
+
+    @classmethod
+    @abstractmethod
+    def claims(cls, name: str) -> bool:
+        """Whether a name in ``evaluate.after`` or ``evaluate.during`` belongs to this kind."""
+
+    @abstractmethod
+    def load(self, given: Given) -> Loaded:
+        """Load and check the data.
+
+        Raises:
+            InputError: What it needs is not there, or is wrong; every problem at once.
+        """
+
+    @property
+    def result_name(self) -> str:
+        """What its results are called in a run folder; a suite or data may be a file."""
+        return Path(self.name).stem
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unset(self, handler: SerializerFunctionWrapHandler) -> str | dict[str, Any]:  # type: ignore[override]
+        """Write the name alone where nothing else was set."""
+        options = {key: value for key, value in handler(self).items() if value != type(self).model_fields[key].default}
+        return self.name if options == {"name": self.name} else options
+
+
+def choose_score(asked: Evaluation, loaded: Loaded) -> str:
+    """Return the :attr:`Score.key` of the score that an evaluation's ``metric`` names; by default the first.
+
+    Upper and lower case are the same. A metric may be given as people write it, as the Hub calls it, or by the key.
+
+    Raises:
+        InputError: It has no such score, or several.
+    """
+    if asked.metric is None:
+        return next(iter(loaded.offers))
+    wanted = asked.metric.casefold()
+    names = {key: (key, metric.name, metric.type) for key, metric in loaded.offers.items()}
+    found = [key for key, spellings in names.items() if wanted in (name.casefold() for name in spellings)]
+    exact = [key for key in found if key.casefold() == wanted]
+    if len(found) == 1 or exact:
+        return (exact or found)[0]
+    if found and found[0] == next(iter(loaded.offers)):  # the average, of tasks that have the same metric
+        return found[0]
+    wrong = "is the metric of several scores" if found else "is not among its scores"
+    raise InputError(f'evaluate.during: {asked.name}: metric "{asked.metric}" {wrong}; there are {", ".join(names)}')

@@ -1,0 +1,294 @@
+"""A contrastive loss on vectors: an objective, and what it needs beyond the encoder.
+
+What a loss owns (a train-only head, a learned kernel width, a running average, a queue) is optimised with the encoder,
+averaged over processes here, and kept in checkpoints by :class:`fmicl_text.ContrastiveTrainer`; it is never part of the
+saved model. :mod:`fmicl_text.losses.sentences` makes a loss of sentence-transformers from it.
+
+Shapes: ``B`` rows of a batch, ``D`` dimensions, ``Q`` rows of a queue.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from fmicl_text.core import Adaptation, Annealing, across_devices
+from fmicl_text.losses.moving_region import MovingRegion
+from fmicl_text.losses.objective import Objective
+from fmicl_text.losses.queue import MomentumQueue
+from fmicl_text.losses.steps import optimiser_steps
+from fmicl_text.losses.terms import Terms
+from fmicl_text.losses.vectors import unit_vectors
+
+logger = logging.getLogger(__name__)
+
+
+class NonFiniteEmbeddings(ValueError):
+    """The encoder gave embeddings with NaN or infinity in them.
+
+    Attributes:
+        rows: Which rows of this process's batch, counted from 0; none if they are another process's.
+    """
+
+    def __init__(self, rows: list[int], size: int) -> None:
+        self.rows = rows
+        where = f"{len(rows)} of {size} rows of a batch" if rows else "a batch of another process"
+        super().__init__(f"the encoder gave NaN or infinity for {where}")
+
+
+class ContrastiveLoss(nn.Module):
+    """An objective on the vectors of any encoder.
+
+    The columns of a batch are anchors, positives, and any number of explicit negatives, each of which is offered to
+    every anchor. Rows with the same identity are never each other's negatives.
+
+    A *training step* is a step of an optimiser, however many calls of the loss there are between two of them
+    (gradient accumulation, ``MatryoshkaLoss``): the moving average and a moving region move on once a step.
+
+    Args:
+        objective: The objective and its settings, such as ``InfoNCE(temperature=0.1)``.
+        encoder: What encodes a batch, for a queue: a copy of it becomes the moving average. Default none.
+        dimensions: ``D``, for a head or a queue.
+
+    Attributes:
+        zero_vectors: Embeddings of length 0 so far on this process. They have no direction, so no gradient.
+
+    Raises:
+        ValueError: If a head or a queue lacks ``dimensions``, a queue lacks ``encoder``, or settings of the objective
+            overflow together.
+
+    Example::
+
+        loss = ContrastiveLoss(FMICL(divergence="js"))
+        terms = loss([network(images), network(views)])
+        sum(terms.values()).backward()
+    """
+
+    def __init__(
+        self, objective: Objective, *, encoder: nn.Module | None = None, dimensions: int | None = None
+    ) -> None:
+        super().__init__()
+        self.objective = objective
+        self.gather_across_devices = objective.gather_across_devices
+        self.head: nn.Sequential | None = None
+        if objective.head is not None:
+            if dimensions is None:
+                raise ValueError("dimensions must be given for a head, got None")
+            self.head = nn.Sequential(nn.Linear(dimensions, dimensions), nn.Tanh())
+        parts = objective.parts()
+        for name, part in parts.items():
+            self.add_module(name, part)
+        self._parts = list(parts)
+        self.queue: MomentumQueue | None = None
+        if objective.queue is not None:
+            if encoder is None or dimensions is None:
+                raise ValueError(f"encoder and dimensions must be given for a queue, got {encoder} and {dimensions}")
+            assert objective.momentum is not None  # a default of the queue
+            self.queue = MomentumQueue(encoder, self.head, objective.queue, objective.momentum, dimensions)
+        course = objective.course()
+        self.region = course
+        self.moving_region = MovingRegion(course) if isinstance(course, Annealing | Adaptation) else None
+        self.zero_vectors = 0
+        self._synchronised = False
+        self._steps_seen: int | None = None
+
+    @property
+    def is_mean(self) -> bool:
+        """See :attr:`Objective.is_mean`."""
+        return self.objective.is_mean
+
+    def terms(self, x: Tensor, y: Tensor, **batch: Any) -> dict[str, Tensor]:
+        """Return the terms of the objective.
+
+        Args:
+            x: Anchors, unit vectors ``(B, D)``.
+            y: Positives, unit vectors ``(B, D)``.
+            batch: ``extra``, ``texts``, ``extra_texts`` and ``region``, as in
+                :class:`fmicl_text.core.batch.Objective`.
+        """
+        return self.objective.terms(x, y, **{name: getattr(self, name) for name in self._parts}, **batch)
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """Return the settings in force, for the model card."""
+        return self.objective.model_dump(mode="json", exclude={"objective"}, exclude_none=True)
+
+    def keys(self, encoder: nn.Module, batches: Sequence[Any]) -> list[Tensor]:
+        """Encode the anchors and positives of a batch with the moving average, which first follows the encoder.
+
+        Args:
+            encoder: The encoder that trains, as it is now.
+            batches: What it reads, as in :meth:`MomentumQueue.keys`.
+
+        Returns:
+            Unit vectors ``(B, D)`` of anchors and of positives.
+        """
+        self.begin(encoder)
+        assert self.queue is not None
+        return self.queue.keys(batches)
+
+    def forward(
+        self,
+        embeddings: Sequence[Tensor],
+        identities: Sequence[Tensor] | None = None,
+        keys: Sequence[Tensor] | None = None,
+    ) -> Terms:
+        """Return the terms of the objective, whose sum is the loss.
+
+        Args:
+            embeddings: The columns, ``(B, D)`` each: anchors, positives, then explicit negatives. They need not be
+                normalised.
+            identities: Of each column's rows, int64 ``(B,)``: equal where the data are equal. One column for dropout
+                views, whose anchors are the positives. Default all differ.
+            keys: What :meth:`keys` gave, for a loss with a queue.
+
+        Raises:
+            ValueError: If there are fewer than two columns; if columns differ in shape; if a loss with a queue lacks
+                identities or keys; if the processes that share a batch have different numbers of rows.
+            NonFiniteEmbeddings: If an embedding is not finite, on this process or one it shares a batch with.
+        """
+        self.begin(None)
+        return self._of_vectors(embeddings, identities, keys)
+
+    def begin(self, encoder: nn.Module | None) -> None:
+        """Get ready for a call: move on what moves once a training step.
+
+        Args:
+            encoder: The encoder that trains, which a moving average follows; a loss with a queue needs it.
+        """
+        if not self._synchronised:
+            self._synchronise()
+        if self.training and self._step_begins():
+            if self.queue is not None and encoder is not None:
+                self.queue.follow(encoder, self.head)
+            if self.moving_region is not None:
+                self.moving_region.begin_step()
+
+    def _step_begins(self) -> bool:
+        """Return whether an optimiser has stepped since the last call in training."""
+        last, self._steps_seen = self._steps_seen, optimiser_steps()
+        return self._steps_seen != last
+
+    def _of_vectors(
+        self, embeddings: Sequence[Tensor], identities: Sequence[Tensor] | None, keys: Sequence[Tensor] | None
+    ) -> Terms:
+        """Apply head, objective and queue."""
+        if len(embeddings) < 2:
+            raise ValueError(f"expected an anchor and a positive column at least, got {len(embeddings)} column(s)")
+        if len(shapes := {tuple(e.shape) for e in embeddings}) > 1:
+            raise ValueError(f"embeddings must have the same shape (B, D) in every column, got {sorted(shapes)}")
+        if self.queue is not None and (identities is None or keys is None):
+            raise ValueError("a loss with a queue needs the batch's identities, and its keys by the moving average")
+        self._check_finite(embeddings)
+        texts, extra_texts = _texts(identities)
+        with torch.autocast(embeddings[0].device.type, enabled=False), across_devices(self.gather_across_devices):
+            x, y, *extra = (unit_vectors(e, self.head) for e in embeddings)  # (B, D) each
+            self._count_zeros([x, y, *extra])
+            pairs = [(x, y)]
+            if self.queue is not None and keys is not None:
+                of_x, of_y = (key.to(x.dtype) for key in keys)  # (B, D) each
+                pairs = [(x, of_y), (y, of_x)]
+                waiting, waiting_texts = self.queue.rows(like=x)  # (Q, D), (Q, 2)
+                extra.append(waiting)
+                extra_texts.append(waiting_texts)
+            batch = {
+                "extra": torch.cat(extra) if sum(map(len, extra)) else None,
+                "texts": texts,
+                "extra_texts": torch.cat(extra_texts) if sum(map(len, extra_texts)) else None,
+                "region": self.region if self.moving_region is None else self.moving_region.now(),
+            }
+            directions = [self.terms(anchors, positives, **batch) for anchors, positives in pairs]
+        if self.queue is not None and self.training:  # only now, or a view would meet its own key
+            assert texts is not None  # checked above
+            self.queue.push([of_x, of_y], texts)
+        terms = Terms({name: torch.stack([of[name] for of in directions]).mean() for name in directions[0]})
+        if self.moving_region is not None and self.training:
+            self.moving_region.record(torch.stack(list(terms.values())).sum())
+        return terms
+
+    def _check_finite(self, embeddings: Sequence[Tensor]) -> None:
+        """Refuse NaN and infinity, on all processes that share the batch: none is left waiting for the others."""
+        finite = torch.stack([e.detach().isfinite().all(dim=1) for e in embeddings]).all(dim=0)  # (B,)
+        broken = ~finite
+        said = torch.stack([torch.tensor(len(finite), device=broken.device), broken.sum()])  # (2,)
+        if self.gather_across_devices and _processes() > 1:
+            everyone = [torch.empty_like(said) for _ in range(_processes())]
+            dist.all_gather(everyone, said)
+            sizes = [int(size) for size, _ in everyone]
+            if len(set(sizes)) > 1:
+                raise ValueError(
+                    f"the processes have {sizes} rows, which must be as many on each: "
+                    "train with dataloader_drop_last=True, or set gather_across_devices=False"
+                )
+            said = torch.stack(everyone).sum(dim=0)
+        if said[1]:
+            raise NonFiniteEmbeddings(broken.nonzero().squeeze(1).tolist(), len(finite))
+
+    def _count_zeros(self, columns: Sequence[Tensor]) -> None:
+        zeros = sum(int((column.detach() == 0).all(dim=1).sum()) for column in columns)
+        if zeros and not self.zero_vectors:
+            logger.warning(
+                "%d of %d embeddings of a batch are all zeros: they have no direction, and their cosine with "
+                "everything counts as 0. A text without tokens makes one; remove such rows from the data.",
+                zeros,
+                sum(map(len, columns)),
+            )
+        self.zero_vectors += zeros
+
+    def own_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield what is learned beyond the encoder."""
+        for name, parameter in self.named_parameters():
+            if not name.startswith("model.") and parameter.requires_grad:
+                yield parameter
+
+    def _synchronise(self) -> None:
+        """Make what the loss owns equal on all processes, and average its gradients from here on.
+
+        A trainer wraps only the encoder in ``DistributedDataParallel``, not the loss.
+        """
+        self._synchronised = True
+        if _processes() == 1:
+            return
+        for value in self.own_state().values():
+            dist.broadcast(value, src=0)
+        for parameter in self.own_parameters():
+            parameter.register_hook(_average_over_processes)
+
+    def own_state(self) -> dict[str, Tensor]:
+        """Return the state of what the loss owns beyond the encoder, for a checkpoint."""
+        return {key: value for key, value in self.state_dict().items() if not key.startswith("model.")}
+
+    def load_own_state(self, state: dict[str, Tensor]) -> None:
+        """Restore :meth:`own_state`.
+
+        Raises:
+            ValueError: If the state belongs to a loss with other parts.
+        """
+        if state.keys() != self.own_state().keys():
+            raise ValueError(
+                f"the saved loss has {sorted(state)}, this one has {sorted(self.own_state())}: "
+                "head, kernel, alpha, queue or region were configured differently"
+            )
+        self.load_state_dict(state, strict=False)
+
+
+def _processes() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def _texts(identities: Sequence[Tensor] | None) -> tuple[Tensor | None, list[Tensor]]:
+    """Return the identities of the pairs, ``(B, 2)`` or for dropout views ``(B, 1)``, and of each further column."""
+    if identities is None:
+        return None, []
+    pairs = torch.stack(list(identities[:2]), dim=1)
+    return pairs, [column.unsqueeze(1).expand(-1, 2) for column in identities[2:]]  # (B, 2), as a queue's rows
+
+
+def _average_over_processes(gradient: Tensor) -> Tensor:
+    gradient = gradient.contiguous()
+    dist.all_reduce(gradient)
+    return gradient / dist.get_world_size()

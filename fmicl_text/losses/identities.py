@@ -1,0 +1,160 @@
+"""Which rows of a batch are the same datum: 64-bit identities, equal for equal data.
+
+They are best taken from the data themselves, a text or the bytes of an image, before a prompt is put in front and a
+tokenizer cuts the text off: :class:`IdentityCollator` does that, and :class:`fmicl_text.ContrastiveTrainer` uses it. A
+plain ``SentenceTransformerTrainer`` hands a loss the encoder's inputs alone, and :func:`identities_of_features` makes
+the best of those.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fmicl_text.losses.features import Features
+
+IDENTITY = "identity"
+"""Key of a column's features: the identities of its rows, int64 ``(B,)``."""
+_BESIDES = ("dataset_name", "label", "labels", "score", "scores")
+"""Columns of a row that are no input of the encoder."""
+
+
+def identities(column: Sequence[Any]) -> Tensor:
+    """Hash each datum to 64 bits: int64 ``(B,)``, the same on every machine.
+
+    Args:
+        column: Texts, bytes, PIL images, arrays, tensors, or lists and dicts of them.
+
+    Two different data collide with a probability of about 2^-64.
+    """
+    return torch.tensor([_hashed(value) for value in column], dtype=torch.long)
+
+
+def _hashed(value: Any) -> int:
+    digest = hashlib.blake2b(digest_size=8)
+    _feed(digest, value)
+    return int.from_bytes(digest.digest(), "little", signed=True)
+
+
+def _feed(digest: Any, value: Any) -> None:
+    """Put a datum into a hash, with its kind and size before it, so that no two data look the same."""
+    if isinstance(value, str):
+        _put(digest, b"text", value.encode("utf-8", "surrogatepass"))
+    elif isinstance(value, bytes | bytearray):
+        _put(digest, b"bytes", bytes(value))
+    elif isinstance(value, Mapping):
+        _put(digest, b"mapping", str(len(value)).encode())
+        for key in sorted(value, key=str):
+            _feed(digest, str(key))
+            _feed(digest, value[key])
+    elif isinstance(value, list | tuple):
+        _put(digest, b"list", str(len(value)).encode())
+        for item in value:
+            _feed(digest, item)
+    elif isinstance(value, Tensor):
+        _feed(digest, value.detach().cpu().numpy())
+    elif hasattr(value, "tobytes"):  # an array or a PIL image
+        shape = getattr(value, "shape", None) or getattr(value, "size", ())
+        _put(digest, b"array", repr((tuple(shape) if shape else (), str(_kind_of(value)))).encode())
+        _put(digest, b"bytes", value.tobytes())
+    else:
+        _put(digest, b"other", repr(value).encode("utf-8", "surrogatepass"))
+
+
+def _kind_of(array: Any) -> Any:
+    return getattr(array, "dtype", None) or getattr(array, "mode", "")
+
+
+def _put(digest: Any, kind: bytes, content: bytes) -> None:
+    digest.update(kind + len(content).to_bytes(8, "little"))
+    digest.update(content)
+
+
+class IdentityCollator:
+    """Makes a batch as another collator does, with the identities of each column's data beside its features.
+
+    Args:
+        collate: Makes a batch from rows; features of a column ``text`` have keys such as ``text_input_ids``.
+    """
+
+    def __init__(self, collate: Callable[[list[dict[str, Any]]], dict[str, Any]]) -> None:
+        self.collate = collate
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return the batch, with ``COLUMN_identity`` for each column that became features."""
+        found = {
+            f"{name}_{IDENTITY}": identities([row[name] for row in rows])
+            for name in (rows[0] if rows else ())
+            if name not in _BESIDES
+        }
+        return {**self.collate(rows), **found}
+
+
+def identities_of_features(features: Features, special: Collection[int] = ()) -> Tensor | None:
+    """Hash each row of a column by what the encoder reads: int64 ``(B,)``, or ``None`` if that cannot be told apart.
+
+    Of padded tokens, of the flat tokens of a static embedding, or of pixels. Two texts that differ only beyond the
+    model's maximum length are the same to the encoder, and here. A prompt and what the tokenizer puts at the start do
+    not count where ``prompt_length`` tells how long they are; a tokenizer that joins the prompt's last word to the
+    text's first makes another text of it all the same.
+
+    Args:
+        features: One column as the encoder reads it.
+        special: Token ids that a tokenizer puts at the start of a text.
+    """
+    tokens, mask, offsets = (features.get(key) for key in ("input_ids", "attention_mask", "offsets"))
+    if isinstance(tokens, Tensor) and isinstance(offsets, Tensor) and tokens.ndim == 1:
+        return _of_tokens(*_padded(tokens, offsets))
+    if isinstance(tokens, Tensor) and isinstance(mask, Tensor) and tokens.ndim == 2:  # (B, L)
+        return _of_tokens(tokens, _without_start(tokens, mask, features.get("prompt_length"), special))
+    pixels = features.get("pixel_values")
+    counted = features.get("num_images_per_sample")  # then rows may have several images, or none
+    if isinstance(pixels, Tensor) and counted is None and "image_grid_thw" not in features:
+        return identities(list(pixels)).to(pixels.device)
+    return None
+
+
+def _padded(tokens: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return flat tokens ``(T,)``, whose rows begin at ``offsets`` ``(B,)``, as padded ones ``(B, L)``, and a mask."""
+    ends = torch.cat([offsets[1:], offsets.new_tensor([len(tokens)])])
+    places = offsets[:, None] + torch.arange(max(int((ends - offsets).max()), 1), device=offsets.device)  # (B, L)
+    mask = (places < ends[:, None]).long()
+    if len(tokens) == 0:
+        return torch.zeros_like(mask), mask
+    return tokens[places.clamp(max=len(tokens) - 1)], mask
+
+
+def _without_start(tokens: Tensor, mask: Tensor, prompt: Any, special: Collection[int]) -> Tensor:
+    """Return the mask ``(B, L)`` without the prompt, or without a first special token where there is no prompt."""
+    position = mask.cumsum(dim=1) - 1  # (B, L)
+    if prompt is not None:
+        length = int(prompt[0]) if isinstance(prompt, Tensor) else int(prompt)
+        return mask * (position >= length)
+    if not special:
+        return mask
+    starts = (position == 0) & torch.isin(tokens, torch.tensor(sorted(special), device=tokens.device))
+    return mask * ~starts
+
+
+def _of_tokens(tokens: Tensor, mask: Tensor) -> Tensor:
+    """Return a sum of token ids weighted by fixed random 64-bit numbers, modulo 2^64: ``(B,)``.
+
+    It does not depend on padding, column, device or process; two texts collide with a probability of about 2^-60.
+    """
+    position = mask.cumsum(dim=1) - 1  # (B, L); counts from the first real token under left padding too
+    weights = _position_weights(tokens.shape[1]).to(tokens.device)[position.clamp(min=0)]  # (B, L)
+    return ((tokens + 1) * weights * mask).sum(dim=1)
+
+
+@functools.lru_cache(maxsize=64)
+def _position_weights(length: int) -> Tensor:
+    """Odd random numbers ``(L,)``; drawn one after another, so a longer list begins with a shorter one."""
+    generator = torch.Generator().manual_seed(0)
+    limit = 2**62
+    drawn = [torch.randint(-limit, limit, (), generator=generator) for _ in range(length)]
+    return torch.stack(drawn) * 2 + 1

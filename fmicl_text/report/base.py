@@ -1,0 +1,71 @@
+"""Base models beside runs: what a run measured before its training, or the same evaluations on any other model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from fmicl_text.data.sources import load_heldout
+from fmicl_text.errors import InputError
+from fmicl_text.evaluation.items import write_result
+from fmicl_text.evaluation.kind import Effort, Given
+from fmicl_text.evaluation.results import read_result
+from fmicl_text.evaluation.scored_model import scored_model
+from fmicl_text.recipe.file import load_recipe
+from fmicl_text.recipe.schema import Recipe
+from fmicl_text.report.results import read_results
+from fmicl_text.report.runs import Run, untrained
+from fmicl_text.runs.folder import RunFolder
+
+
+def read_base(name: str, runs: Sequence[Run], folder: Path, show_progress: bool = False) -> Run:
+    """Return a model with the scores of everything that the first run measured after training.
+
+    They are those from before training of the first of ``runs`` that began with this model, if it has all of them.
+    Otherwise the evaluations of the first run's recipe are run on the model, and their results are kept in
+    ``folder/bases``; what is there already is not measured again.
+
+    Args:
+        name: A Hub id, a folder, or ``sample:minilm``.
+        runs: The runs it will stand beside.
+        folder: The folder of the report.
+        show_progress: Draw progress bars on standard error.
+
+    Raises:
+        InputError: The first run has no recipe or nothing in ``evaluate.after``; there is no such model; the data of an
+            evaluation is missing.
+    """
+    wanted = runs[0].results().keys()
+    for run in runs:
+        if run.section("model").get("base") == name and wanted <= run.before.by_title.keys():
+            return untrained(name, name, run.path, run.before)
+    place = RunFolder(folder / "bases" / re.sub(r"[^\w.-]+", "-", name).strip("-."))
+    _measure(name, _recipe(runs[0]), place, show_progress)
+    return untrained(name, name, place.path, read_results(place.path, before=False))
+
+
+def _recipe(run: Run) -> Recipe:
+    file = next((f for f in (run.path / "recipe.yaml", run.path.parent / "recipe.yaml") if f.is_file()), None)
+    if file is None:
+        raise InputError(f"--base: {run.path} has no recipe.yaml, which says what to measure of a base model")
+    recipe = load_recipe(file)
+    if not recipe.evaluate.after:
+        raise InputError(f"--base: {file} has nothing in evaluate.after, so there is nothing to measure")
+    return recipe
+
+
+def _measure(name: str, recipe: Recipe, place: RunFolder, show_progress: bool) -> None:
+    """Run those evaluations of a recipe on a model of which there is no result of this model yet."""
+    missing = [asked for asked in recipe.evaluate.after if not _is_there(place.result(asked.result_name), name)]
+    if not missing:
+        return
+    given = Given(data=recipe.evaluate.data, heldout=load_heldout(recipe.data))
+    loaded = [(asked, asked.load(given)) for asked in missing]
+    model = scored_model(name)
+    for asked, evaluation in loaded:
+        write_result(evaluation.measure(model, Effort(show_progress=show_progress)), place.result(asked.result_name))
+
+
+def _is_there(file: Path, name: str) -> bool:
+    return file.is_file() and read_result(file).model == name

@@ -1,0 +1,99 @@
+"""What a run's manifest says of its training, checked where it is reckoned with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictInt, ValidationError, field_validator
+
+from fmicl_text.errors import InputError
+from fmicl_text.files import read_json
+
+STSB_DEV = "stsb-dev_spearman_cosine"
+"""The criterion of every run whose manifest names none."""
+
+
+class Best(BaseModel):
+    """The best checkpoint on the development set: its step, and its score by name, such as ``stsb-dev spearman``."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+    __pydantic_extra__: dict[str, float] = Field(init=False)
+
+    step: StrictInt
+
+    @property
+    def written(self) -> str:
+        """Step and score in words."""
+        scores = [f"{value:.2f} ({name})" for name, value in (self.model_extra or {}).items()]
+        return " ".join([*scores, f"at step {self.step:,}"])
+
+
+class Manifest(BaseModel):
+    """The manifest of one seed's run; other keys are kept in ``model_extra``."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+
+    seed: StrictInt
+    state: str = "unknown"
+    """``running``, ``done``, ``interrupted`` or ``failed``."""
+    steps: StrictInt | None = None
+    """Steps of the optimizer until the end of training."""
+    weights_step: StrictInt | None = None
+    """The step whose weights are in ``model/``; older manifests do not say."""
+    best: Best | None = None
+    """``None`` if nothing was measured during training."""
+    criterion: str = STSB_DEV
+    """What the trainer's log calls the score that is measured during training, after ``eval_``."""
+    started: AwareDatetime | None = None
+    ended: AwareDatetime | None = None
+    device: str | None = None
+    precision: str | None = None
+    versions: dict[str, str] = {}
+
+    @field_validator("criterion", mode="before")
+    @classmethod
+    def _default_for_null(cls, criterion: Any) -> Any:
+        return STSB_DEV if criterion is None else criterion
+
+    @property
+    def minutes(self) -> float | None:
+        """How long the run took; ``None`` if it has not ended."""
+        if self.started is None or self.ended is None:
+            return None
+        return (self.ended - self.started).total_seconds() / 60
+
+    def weights(self, train: Mapping[str, Any]) -> str | None:
+        """Say which step's weights ``model/`` has; ``None`` if the manifest does not tell.
+
+        Args:
+            train: The recipe's ``train`` section: runs whose manifest does not have ``weights_step`` ended with the
+                best checkpoint, unless ``load_best_model_at_end`` was false there.
+        """
+        step = self.weights_step
+        if step is None:
+            keeps_best = self.best is not None and train.get("load_best_model_at_end", True)
+            step = self.best.step if self.best is not None and keeps_best else self.steps
+        if step is None:
+            return None
+        last = " (the last)" if step == self.steps else ""
+        if self.best is None:
+            return f"step {step:,}{last}"
+        if step == self.best.step:
+            return f"step {step:,}{last}, the best on the development set"
+        return f"step {step:,}{last}; the best on the development set was step {self.best.step:,}"
+
+
+def read_manifest(file: Path) -> tuple[dict[str, Any], Manifest]:
+    """Read a manifest as it is written, and checked.
+
+    Raises:
+        InputError: The file is damaged or is no manifest; with file and key.
+    """
+    document = read_json(file)
+    try:
+        return document, Manifest.model_validate(document)
+    except ValidationError as error:
+        where = "; ".join(": ".join(filter(None, (".".join(map(str, e["loc"])), e["msg"]))) for e in error.errors()[:3])
+        raise InputError(f"{file}: not the manifest of a run: {where}") from None

@@ -1,0 +1,73 @@
+"""What the libraries would refuse of a recipe's ``train`` section, or silently ignore, told by key before training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from fmicl_text.errors import InputError
+
+_NEEDS_EVALUATION = "needs an evaluation during training: set evaluate.during"
+
+
+def check_train_section(train: dict[str, Any], evaluates: bool, smallest_batch: int) -> None:
+    """Refuse values that cannot train.
+
+    Args:
+        train: The section, types checked.
+        evaluates: Whether the recipe evaluates during training.
+        smallest_batch: The fewest rows of a batch that have a negative pair.
+
+    Raises:
+        InputError: With every problem.
+    """
+    problems = []
+
+    def refuse(key: str, why: str) -> None:
+        problems.append(f"train.{key}: {why}")
+
+    def at_least(key: str, least: float, why: str = "") -> None:
+        value = train.get(key)
+        if value is not None and value < least:
+            refuse(key, f"must be at least {least}{why}, got {value}")
+
+    at_least("gradient_accumulation_steps", 1)
+    at_least(
+        "per_device_train_batch_size", smallest_batch, ": a row alone has no negatives" if smallest_batch > 1 else ""
+    )
+    at_least("per_device_eval_batch_size", 1)
+    if train.get("max_steps") == 0:
+        refuse("max_steps", "0 steps train nothing; give at least 1, or leave it out to train for num_train_epochs")
+    if train.get("num_train_epochs", 1) <= 0 and train.get("max_steps", -1) < 1:
+        refuse("num_train_epochs", f"must be above 0, got {train['num_train_epochs']}")
+    if train.get("dataloader_persistent_workers") and not train.get("dataloader_num_workers"):
+        refuse("dataloader_persistent_workers", "needs workers: set dataloader_num_workers to 1 or more")
+    if train.get("dataloader_prefetch_factor") and not train.get("dataloader_num_workers"):
+        refuse("dataloader_prefetch_factor", "needs workers: set dataloader_num_workers to 1 or more")
+    if train.get("resume_from_checkpoint") is not None:
+        refuse("resume_from_checkpoint", "is not set in a recipe: `fmicl train --resume` resumes a run")
+    if train.get("neftune_noise_alpha") is not None:
+        refuse("neftune_noise_alpha", "is for causal language models; sentence encoders do not support it")
+    if train.get("use_liger_kernel"):
+        refuse("use_liger_kernel", "is for causal language models; sentence encoders do not support it")
+    if not evaluates:
+        if train.get("save_strategy") == "best":
+            refuse("save_strategy", f"best {_NEEDS_EVALUATION}")
+        if train.get("eval_strategy", "no") != "no":
+            refuse("eval_strategy", f"{train['eval_strategy']} {_NEEDS_EVALUATION}")
+    if problems:
+        raise InputError(problems)
+
+
+@contextmanager
+def refusals(train: dict[str, Any]) -> Iterator[None]:
+    """Turn what the libraries refuse of the section into an input error, with its key where the message has it."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (ValueError, TypeError, ImportError, AttributeError, NotImplementedError) as error:
+        said = " ".join(str(error).split())
+        mentioned = [key for key, value in train.items() if key in said or (isinstance(value, str) and value in said)]
+        raise InputError(f"train{''.join(f'.{key}' for key in mentioned[:1])}: {said}") from error

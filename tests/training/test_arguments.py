@@ -1,0 +1,80 @@
+"""Values of the ``train`` section that cannot train are input errors with their key, in the dry run too."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from fmicl_text.cli import main
+
+REFUSED = {
+    "no accumulation": ({"gradient_accumulation_steps": 0}, "train.gradient_accumulation_steps: must be at least 1"),
+    "batch 0": ({"per_device_train_batch_size": 0}, "train.per_device_train_batch_size: must be at least 2"),
+    "batch 1": ({"per_device_train_batch_size": 1}, "a row alone has no negatives, got 1"),
+    "no steps": ({"max_steps": 0}, "train.max_steps: 0 steps train nothing"),
+    "no epochs": ({"num_train_epochs": 0}, "train.num_train_epochs: must be above 0"),
+    "persistent": ({"dataloader_persistent_workers": True}, "train.dataloader_persistent_workers: needs workers"),
+    "prefetch": ({"dataloader_prefetch_factor": 2}, "train.dataloader_prefetch_factor: needs workers"),
+    "best": ({"save_strategy": "best"}, "train.save_strategy: best needs an evaluation during training"),
+    "evaluation": ({"eval_strategy": "epoch"}, "train.eval_strategy: epoch needs an evaluation during training"),
+    "load best": ({"load_best_model_at_end": True}, "train.load_best_model_at_end: needs"),
+    "resume": ({"resume_from_checkpoint": "x"}, "train.resume_from_checkpoint: is not set in a recipe"),
+    "neftune": ({"neftune_noise_alpha": 5.0}, "train.neftune_noise_alpha: is for causal language models"),
+    "optimizer": ({"optim": "adamw_bnb_8bit"}, "train.optim: "),
+    "kernels": ({"use_liger_kernel": True}, "train.use_liger_kernel: "),
+    "logging": ({"logging_steps": 0}, "train.logging_steps: "),
+}
+
+
+@pytest.fixture
+def recipe(tiny_encoder_path: Path, tmp_path: Path):
+    (tmp_path / "rows.txt").write_text("".join(f"the {word} runs\n" for word in ("dog", "cat", "horse", "man")))
+
+    def write(**train: object) -> Path:
+        document = {
+            "name": "tiny",
+            "model": {"base": str(tiny_encoder_path)},
+            "data": {"train": str(tmp_path / "rows.txt"), "columns": {"anchor": "text"}, "views": "dropout"},
+            "loss": {"objective": "fmicl"},
+            "train": {"per_device_train_batch_size": 2, "max_steps": 4, "logging_steps": 2} | train,
+            "evaluate": {"during": None},
+        }
+        (tmp_path / "recipe.yaml").write_text(json.dumps(document))  # JSON is YAML
+        return tmp_path / "recipe.yaml"
+
+    return write
+
+
+@pytest.mark.parametrize("flag", ["--dry-run", "--overwrite"])
+@pytest.mark.parametrize(("train", "message"), REFUSED.values(), ids=REFUSED)
+def test_refused_with_its_key(recipe, tmp_path, capsys, train, message, flag):
+    path = recipe(**({"max_steps": -1} if "num_train_epochs" in train else {}) | train)
+    assert main(["train", str(path), "--output", str(tmp_path / "run"), flag]) == 2
+    said = capsys.readouterr().err
+    assert message in said and "Traceback" not in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_password_in_an_override_is_not_shown(recipe, capsys):
+    address = "https://me:hunter2secret@127.0.0.1:9/rows.jsonl"
+    assert main(["train", str(recipe()), "--dry-run", "--set", f"data.train={address}"]) in (1, 2)
+    said = capsys.readouterr()
+    assert "127.0.0.1" in said.err and "hunter2" not in said.err + said.out
+
+
+def test_without_a_terminal_there_is_a_line_for_each_log(recipe, tmp_path, capsys):
+    assert main(["train", str(recipe()), "--output", str(tmp_path / "run")]) == 0
+    said = capsys.readouterr().err
+    for step in (2, 4):
+        [line] = re.findall(rf"step {step} of 4, .*", said)
+        assert all(part in line for part in ("loss ", "positive ", "negative ", "rows/s", "left")), line
+    assert said.count(f"training with seed 42 in {tmp_path / 'run'}\n") == 1
+
+
+def test_quiet_shows_the_result_alone(recipe, tmp_path, capsys):
+    assert main(["train", str(recipe()), "--output", str(tmp_path / "run"), "-q"]) == 0
+    said = capsys.readouterr()
+    assert "step 2 of 4" not in said.err and "training with" not in said.err and "Use it:" in said.out
