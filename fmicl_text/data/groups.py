@@ -1,6 +1,7 @@
 """Groups of rows: a label, or the id of a document. Rows of one group are never each other's negatives.
 
-Groups reach the losses as 64-bit identities, which are the same on every machine and in every process.
+In a data set they are the column ``group``, 64-bit identities that are the same on every machine and in every process;
+:class:`fmicl_text.losses.identities.IdentityCollator` hands them to the loss.
 """
 
 from __future__ import annotations
@@ -12,14 +13,12 @@ import random
 from typing import TYPE_CHECKING
 
 from fmicl_text.errors import InputError
+from fmicl_text.losses.columns import GROUP
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 logger = logging.getLogger(__name__)
-
-GROUP = "group"
-"""The column of a data set with the group's identity of every row, int64; it is no text and is not tokenised."""
 
 
 @functools.lru_cache(maxsize=2**16)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
-from fmicl_text.data.groups import GROUP, identity
+from fmicl_text.data.groups import identity
 from fmicl_text.errors import InputError
+from fmicl_text.losses.columns import GROUP
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -11,13 +11,13 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from fmicl_text.data.fingerprints import fingerprint, tuples
-from fmicl_text.data.groups import GROUP
 from fmicl_text.data.row_cache import kept
 from fmicl_text.data.section import MineSection
 from fmicl_text.encoders.revisions import model_revision
 from fmicl_text.encoders.section import ModelSection
 from fmicl_text.encoders.text import load_encoder, locate
 from fmicl_text.errors import InputError
+from fmicl_text.losses.columns import GROUP, group_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -68,6 +68,8 @@ def mine_negatives(rows: Dataset, mine: MineSection, encoder: SentenceTransforme
     As the library knows no groups, it is asked for as many more candidates as a group has texts, and those of the
     anchor's group are dropped. So the ranks of ``range_min`` count them. Pairs without enough negatives are left out,
     and a warning counts them.
+
+    With groups, ``group_negative_1`` and so on are those of the negatives, which are offered to every anchor.
 
     Args:
         rows: Columns ``anchor``, ``positive`` and perhaps ``group``.
@@ -124,6 +126,9 @@ def mine_negatives(rows: Dataset, mine: MineSection, encoder: SentenceTransforme
         table[f"negative_{number + 1}"] = [chosen[i][number] for i in complete]
     if GROUP in rows.column_names:
         table[GROUP] = [groups[i] for i in complete]
+        for number in range(1, mine.num_negatives + 1):  # a text that is in several groups is taken for one of them
+            name = f"negative_{number}"
+            table[group_of(name)] = [min(groups_of[negative]) for negative in table[name]]
     return type(rows).from_dict(table)
 
 

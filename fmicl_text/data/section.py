@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PositiveInt
 
-from fmicl_text.data.groups import GROUP
+from fmicl_text.losses.columns import GROUP
 from fmicl_text.section import Conflict, Section, check_revision
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fmicl_text.data.formats import FORMATS, ending, read_file
-from fmicl_text.data.groups import GROUP, identity, pair_within_groups
+from fmicl_text.data.groups import identity, pair_within_groups
 from fmicl_text.data.heldout import hold_out
 from fmicl_text.data.readers import Rows, require_columns
 from fmicl_text.data.row_cache import kept_of_file
@@ -23,6 +23,7 @@ from fmicl_text.data.section import Columns, DataSection
 from fmicl_text.data.texts import check_values
 from fmicl_text.errors import InputError
 from fmicl_text.files import user_path
+from fmicl_text.losses.columns import GROUP
 from fmicl_text.text import did_you_mean
 
 if TYPE_CHECKING:

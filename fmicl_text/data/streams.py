@@ -19,7 +19,7 @@ import pyarrow as pa
 from datasets import Features, IterableDataset, Value, load_dataset
 
 from fmicl_text.data.formats import FORMATS, check_head, ending, format_of
-from fmicl_text.data.groups import GROUP, identity
+from fmicl_text.data.groups import identity
 from fmicl_text.data.readers import Rows, require_columns
 from fmicl_text.data.section import Columns, DataSection
 from fmicl_text.data.sources import hub_file, is_hub_id, require_hub, require_split, require_two
@@ -28,6 +28,7 @@ from fmicl_text.data.texts import check_values, complaint, is_valid
 from fmicl_text.encoders.revisions import dataset_commit
 from fmicl_text.errors import InputError
 from fmicl_text.files import user_path
+from fmicl_text.losses.columns import GROUP
 
 CHECKED_ROWS = 10_000
 """How many rows are looked at before training; the others when they are read."""

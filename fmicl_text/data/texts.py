@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from fmicl_text.data.groups import GROUP, group_complaint, is_group
+from fmicl_text.data.groups import group_complaint, is_group
 from fmicl_text.data.readers import Rows
 from fmicl_text.errors import InputError
+from fmicl_text.losses.columns import GROUP
 
 _SHOWN = 5
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from fmicl_text.data.formats import read_file
-from fmicl_text.data.groups import GROUP
 from fmicl_text.data.section import DataSection
 from fmicl_text.data.sources import is_hub_id
 from fmicl_text.errors import InputError
 from fmicl_text.files import user_path
+from fmicl_text.losses.columns import GROUP, is_group_column
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -27,7 +27,7 @@ def data_warnings(rows: Dataset, batch: int) -> list[str]:
     """
     found = []
     anchors = rows["anchor"][:]
-    texts = list(zip(*(rows[name][:] for name in rows.column_names if name != GROUP), strict=True))
+    texts = list(zip(*(rows[name][:] for name in rows.column_names if not is_group_column(name)), strict=True))
     if len(texts) < batch:
         found.append(f"there are fewer rows ({len(texts):,}) than a batch takes ({batch:,}): every batch is the same")
     if "positive" in rows.column_names:
@@ -66,7 +66,7 @@ def require_tokens(
         return
     for batch in rows.iter(10_000):
         for role, texts in batch.items():
-            counts = [] if role == GROUP else count_tokens(texts) or []
+            counts = [] if is_group_column(role) else count_tokens(texts) or []
             if 0 in counts:
                 text = texts[counts.index(0)]
                 raise InputError(

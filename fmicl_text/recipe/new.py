@@ -15,6 +15,7 @@ from fmicl_text.data.formats import FORMATS, column_names, ending, read_file
 from fmicl_text.data.section import Columns, DataSection
 from fmicl_text.errors import InputError
 from fmicl_text.files import user_path
+from fmicl_text.losses.columns import is_group_column
 from fmicl_text.recipe.roles import Kind, Roles, guess_roles
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def _length(model: SentenceTransformer, rows: Any) -> tuple[int, float] | None:
     """Return the number of tokens that most texts stay within, and the share that does."""
     from fmicl_text.encoders.tokens import token_counts
 
-    texts = [name for name in rows.column_names if name != "group"]
+    texts = [name for name in rows.column_names if not is_group_column(name)]
     some = rows.select(range(0, len(rows), math.ceil(len(rows) / _SAMPLED)))
     counts = token_counts(model, [text for name in texts for text in some[name]])
     if counts is None:

@@ -15,12 +15,13 @@ from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fmicl_text.data.groups import GROUP, identity, pair_within_groups
+from fmicl_text.data.groups import identity, pair_within_groups
 from fmicl_text.data.heldout import hold_out
 from fmicl_text.data.section import Columns, DataSection
 from fmicl_text.data.sources import load_heldout, load_rows, load_train
 from fmicl_text.data.streams import load_stream
 from fmicl_text.errors import InputError
+from fmicl_text.losses.columns import GROUP
 from fmicl_text.recipe.file import load_recipe
 from fmicl_text.training.inputs import load_inputs
 

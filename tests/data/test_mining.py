@@ -13,11 +13,12 @@ from test_row_cache import plant
 
 from fmicl_text.cli import main
 from fmicl_text.data import mining
-from fmicl_text.data.groups import GROUP, identity
+from fmicl_text.data.groups import identity
 from fmicl_text.data.mining import mine_negatives, mined
 from fmicl_text.data.section import MineSection
 from fmicl_text.encoders.section import ModelSection
 from fmicl_text.errors import InputError
+from fmicl_text.losses.columns import GROUP
 
 ANIMALS = ("dog", "cat", "horse", "child", "man", "woman")
 VERBS = ("runs", "sleeps", "eats", "sings", "plays", "rides")
@@ -66,12 +67,14 @@ def test_no_negative_is_of_the_anchors_group(tiny_encoder, strategy: str):
     rows = PAIRS.add_column(GROUP, GROUPS)
     mine = ANY.model_copy(update={"sampling_strategy": strategy})
     found = mine_negatives(rows, mine, tiny_encoder, "a")
-    assert found.column_names == ["anchor", "positive", "negative_1", "negative_2", "negative_3", GROUP]
+    of_negatives = ["group_negative_1", "group_negative_2", "group_negative_3"]
+    assert found.column_names == ["anchor", "positive", "negative_1", "negative_2", "negative_3", GROUP, *of_negatives]
     assert found[GROUP][:] == GROUPS and found["anchor"][:] == PAIRS["anchor"][:]
     own = dict(zip(PAIRS["positive"][:], GROUPS, strict=True))
     for row in found:
         negatives = [row[f"negative_{i}"] for i in (1, 2, 3)]
         assert len(set(negatives)) == 3 and all(own[negative] != row[GROUP] for negative in negatives)
+        assert [own[negative] for negative in negatives] == [row[name] for name in of_negatives]
     assert found.to_list() == mine_negatives(rows, mine, tiny_encoder, "a").to_list()
     if strategy == "top":  # the best of all that are left
         every = mine_hard_negatives(
@@ -106,7 +109,7 @@ def test_they_are_kept_by_rows_model_and_settings(tiny_encoder_path: Path, entri
 
 
 def test_too_few_candidates_are_an_error_and_some_are_counted(tiny_encoder, caplog: pytest.LogCaptureFixture):
-    with pytest.raises(InputError, match="data.mine: only 0 of 36 pairs have 3 negatives; ask for fewer"):
+    with pytest.raises(InputError, match=r"data\.mine: only 0 of 36 pairs have 3 negatives; ask for fewer"):
         mine_negatives(PAIRS, ANY.model_copy(update={"max_score": -2.0}), tiny_encoder, "a")
     scores = tiny_encoder.similarity(tiny_encoder.encode(PAIRS["anchor"][:]), tiny_encoder.encode(PAIRS["positive"][:]))
     limit = scores.kthvalue(4, dim=1).values.median().item()

@@ -9,11 +9,11 @@ import pytest
 from datasets import Dataset
 
 from fmicl_text.cli import main
-from fmicl_text.data.groups import GROUP
 from fmicl_text.data.section import Columns, DataSection
 from fmicl_text.data.warnings import data_warnings, require_tokens
 from fmicl_text.encoders.tokens import token_counts
 from fmicl_text.errors import InputError
+from fmicl_text.losses.columns import GROUP
 
 
 def rows(anchors: str, positives: str, **more: list) -> Dataset:

@@ -122,7 +122,10 @@ def test_a_recipe_loads_and_says_its_reasons(kind: str, tiny_encoder_path: Path,
     assert recipe.name == "my-data-v1" and recipe.data.train == source and recipe.model.base == str(tiny_encoder_path)
     assert recipe.data.views == {"labels": "group", "dropout": "dropout"}.get(kind, "columns")
     assert recipe.data.heldout == (None if kind == "dropout" else 0.1)
-    assert recipe.evaluate.after == ([] if kind == "dropout" else ["heldout"])
+    assert [asked.name for asked in recipe.evaluate.after] == ([] if kind == "dropout" else ["heldout"])
+    assert (None if recipe.evaluate.during is None else recipe.evaluate.during.name) == (
+        None if kind == "dropout" else "heldout"
+    )
     assert recipe.model.max_seq_length == 8, "the longest text has six tokens"
     rows = len(load_train(recipe.data))
     assert recipe.train["per_device_train_batch_size"] == 16, "the largest power of two up to an eighth of the rows"
