@@ -9,6 +9,7 @@ import os
 import shlex
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,9 +17,11 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from fmicl_text.errors import InputError, RunFailedError
+from fmicl_text.files import user_path
 
 if TYPE_CHECKING:
     from fmicl_text.cli.console import Console
+    from fmicl_text.recipe.schema import Recipe
     from fmicl_text.training.plan import Plan
     from fmicl_text.training.results import TrainResult
 
@@ -27,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
         "recipe",
-        help="a recipe's file, the name of a shipped one (see `fmicl recipe list`), or a run folder: its recipe "
-        "repeats the run, and with --resume it is gone on with",
+        help="a recipe's file, the name of a shipped one (see `fmicl recipe list`), a run folder, whose recipe repeats "
+        "the run or with --resume continues it, or a file of texts, for which `fmicl recipe new` writes a recipe",
     )
     parser.add_argument(
         "--set",
@@ -38,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="overrides",
         help="override one key of the recipe, for example --set loss.divergence=js; may be repeated",
     )
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="the run folder; default runs/NAME")
+    parser.add_argument("--output", type=user_path, metavar="FOLDER", help="the run folder; default runs/NAME")
     parser.add_argument(
         "--dry-run", action="store_true", help="load and check everything, say what would run, write nothing"
     )
@@ -86,10 +89,14 @@ def _logging(verbose: bool, quiet: bool) -> Iterator[None]:
 def _run(args: argparse.Namespace) -> int:
     from fmicl_text.cli.console import Console
     from fmicl_text.recipe.file import load_recipe
+    from fmicl_text.recipe.new import is_data
 
     folder = _run_folder(Path(args.recipe))
     allowed = folder is None or args.allow_imports
-    recipe = load_recipe(folder / "recipe.yaml" if folder else args.recipe, args.overrides, imports=allowed)
+    if is_data(args.recipe):
+        recipe = _recipe_for(args.recipe, args.overrides)
+    else:
+        recipe = load_recipe(folder / "recipe.yaml" if folder else args.recipe, args.overrides, imports=allowed)
     if recipe.imports and not allowed:
         raise InputError(
             f"{folder}: the recipe of this run imports {', '.join(recipe.imports)}; "
@@ -117,6 +124,17 @@ def _run(args: argparse.Namespace) -> int:
         result = training.train(recipe, output, resume=args.resume, overwrite=args.overwrite, repeats=folder)
         _print_result(console, result)
     return 0
+
+
+def _recipe_for(data: str, overrides: list[str]) -> Recipe:
+    """Return the recipe that ``fmicl recipe new`` writes for a file of texts, with overrides."""
+    from fmicl_text.recipe.file import load_recipe
+    from fmicl_text.recipe.new import new_recipe
+
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "recipe.yaml"
+        file.write_text(new_recipe(data), encoding="utf-8")
+        return load_recipe(file, overrides)
 
 
 def _run_folder(source: Path) -> Path | None:
@@ -181,6 +199,8 @@ def _print_plan(console: Console, name: str, plan: Plan, output: Path, seeds: li
         "loss": json.dumps(plan.loss),
         "training": f"{plan.steps:,} steps of {plan.batch} rows on {plan.device}, {plan.precision}",
     }
+    if plan.mining:
+        lines["negatives"] = plan.mining
     lines["choice"] = f"best checkpoint by {plan.during}"
     if plan.after:
         lines["results"] = ", ".join(plan.after)
@@ -195,6 +215,8 @@ def _print_plan(console: Console, name: str, plan: Plan, output: Path, seeds: li
         lines["imports"] = f"Python code of the recipe is run: {', '.join(plan.imports)}"
     for key, line in lines.items():
         console.print(f"  {key:<10}{line}", soft_wrap=True)
+    for warning in plan.warnings:
+        console.print(f"  warning   {warning}", soft_wrap=True)
 
 
 def _print_result(console: Console, result: TrainResult) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from fmicl_text.hub.figures import figures
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from hypothesis import given

@@ -96,7 +96,8 @@ outputs: {}
         'recipe.yaml:4: model.max_seq_length: must be a valid integer, got "32"',
         'recipe.yaml:5: model.pooling: must be "cls", "mean" or "max", got "cla" (did you mean "cls"?)',
         'recipe.yaml:8: data.columns.positiv: unknown key (did you mean "positive"?)',
-        "recipe.yaml:9: data.heldout: is the training data; name a source with other rows",
+        "recipe.yaml:9: data.heldout: is the training data; name a source with other rows, "
+        "or a share of it such as 0.1",
         f'recipe.yaml:11: loss.objective: must be {CHOICE}, got "fmcil" (did you mean "fmicl"?)',
         "recipe.yaml:14: loss.kernel.sigma: must be greater than 0, got -1",
         f"recipe.yaml:14: loss.kernel.tau: unknown key; known here are {KNOWN}",
