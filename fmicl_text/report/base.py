@@ -61,7 +61,7 @@ def _measure(name: str, recipe: Recipe, place: RunFolder, show_progress: bool) -
     missing = [asked for asked in recipe.evaluate.after if not _is_there(place.result(asked.result_name), name)]
     if not missing:
         return
-    given = Given(data=recipe.evaluate.data, heldout=load_heldout(recipe.data))
+    given = Given(data=recipe.evaluate.data, heldout=load_heldout(recipe.data, recipe.seeds[0]))
     loaded = [(asked, asked.load(given)) for asked in missing]
     model = scored_model(name)
     for asked, evaluation in loaded:

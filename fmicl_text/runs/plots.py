@@ -258,7 +258,7 @@ def _style(theme: Theme) -> Iterator[None]:
     fonts = [
         "DejaVu Sans",
         *(font for font in _FONTS if font in installed),
-    ]  # for each missing one matplotlib would warn
+    ]  # it warns of each that is missing
     logger = logging.getLogger("matplotlib.font_manager")  # it warns of fonts without a regular weight
     level = logger.level
     style = {**_STYLE, **dict.fromkeys(coloured, ink), "grid.color": grid, "font.family": fonts}
