@@ -96,7 +96,8 @@ outputs: {}
         'recipe.yaml:4: model.max_seq_length: must be a valid integer, got "32"',
         'recipe.yaml:5: model.pooling: must be "cls", "mean" or "max", got "cla" (did you mean "cls"?)',
         'recipe.yaml:8: data.columns.positiv: unknown key (did you mean "positive"?)',
-        "recipe.yaml:9: data.heldout: is the training data; name a source with other rows",
+        "recipe.yaml:9: data.heldout: is the training data; name a source with other rows, "
+        "or a share of it such as 0.1",
         f'recipe.yaml:11: loss.objective: must be {CHOICE}, got "fmcil" (did you mean "fmicl"?)',
         "recipe.yaml:14: loss.kernel.sigma: must be greater than 0, got -1",
         f"recipe.yaml:14: loss.kernel.tau: unknown key; known here are {KNOWN}",
@@ -108,7 +109,8 @@ outputs: {}
         "recipe.yaml:21: train.output_dir: is not a recipe's to say; give `fmicl train --output FOLDER`",
         "recipe.yaml:22: seeds[1]: must be greater than or equal to 0, got -2",
         'recipe.yaml:22: seeds[2]: must be a valid integer, got "x"',
-        "recipe.yaml:23: outputs: unknown key; known here are name, model, data, loss, train, evaluate, seeds, publish",
+        "recipe.yaml:23: outputs: unknown key; known here are name, model, data, loss, train, evaluate, imports, "
+        "seeds, publish",
         "--set train: write it as KEY=VALUE, for example --set loss.divergence=js",
         '--set evaluate.before=maybe: evaluate.before: must be a valid boolean, got "maybe"',
         '--set loss.divergenc=js: loss.divergenc: unknown key (did you mean "divergence"?)',
@@ -553,6 +555,7 @@ def test_resolved_recipe_is_tidy(write):
         "  balance_cosine: 0.1\n  shift: none\n  negatives: cross\n"
         "train: {}\n"
         "evaluate:\n  during: null\n  every_steps: 125\n  before: false\n  after: []\n"
+        "imports: []\n"
         "seeds:\n- 1\n- 2\n"
         "publish:\n  private: true\n  language: []\n"
     )

@@ -283,22 +283,6 @@ def test_every_shipped_recipe_trains_on_a_few_rows(name: str, folder, tiny_encod
     assert any(not torch.equal(original[key], value) for key, value in weights(run.path).items() if key in original)
 
 
-def test_recipe_and_losses_know_the_same_names() -> None:
-    """The schema spells names out, so that reading a recipe need not import torch; here they meet the core's."""
-    from typing import get_args
-
-    from fmicl_text.recipe.losses import AnnealSection, FMICLSection, PairsSection
-
-    from fmicl_text.core import DIVERGENCES, NEGATIVES, SCHEDULES
-
-    divergences = get_args(FMICLSection.model_fields["divergence"].annotation)[0]
-    assert set(get_args(divergences)) == set(DIVERGENCES)
-    assert get_args(PairsSection.model_fields["pairs"].annotation) == NEGATIVES
-    assert get_args(AnnealSection.model_fields["schedule"].annotation) == (*SCHEDULES, "adaptive")
-    negatives = get_args(FMICLSection.model_fields["negatives"].annotation)[0]
-    assert get_args(negatives) == (*NEGATIVES, "ball", "ring")
-
-
 def test_a_lone_last_row_is_left_out_of_an_epoch(tmp_path, tiny_encoder_path):
     """Nine pairs in batches of four: the ninth has no negatives, and training goes on without it."""
     rows = "".join(json.dumps({"a": f"the {word}", "b": f"a {word}"}) + "\n" for word in WORDS[1:10])
