@@ -36,7 +36,7 @@ from fmicl_text.core import (
 from fmicl_text.core.kernels import Kernel as KernelBase
 from fmicl_text.core.pairs import Block, Rows
 from fmicl_text.core.reduce import identity
-from fmicl_text.core.shift import best_shift, row_bound
+from fmicl_text.core.shift import batch_bound, best_shift, row_bound
 
 ALL = [*RECOMMENDED, *RULED_OUT]
 TEXTS = {"texts": torch.tensor([[0, 1], [2, 3], [1, 4], [5, 6], [7, 8], [9, 9]]), "extra_texts": torch.tensor([3, 20])}
@@ -389,23 +389,28 @@ def test_a_row_without_negatives_has_a_loss_of_zero():
 
 @pytest.mark.parametrize("name", RECOMMENDED)
 def test_the_batchs_critic_is_taken_in_float64(name: str):
-    """Near duplicates outweigh a million others: float32 does not tell their critic from the end of the domain."""
+    """Near duplicates outweigh a million others: float32 does not tell their critic from the end of the domain.
+
+    The shift, and the push of the near duplicates.
+    """
     cosines = torch.cat([torch.tensor([0.9999]), torch.full((99_999,), 0.1)])
-    x = torch.tensor([[1.0, 0.0]])
-    columns = torch.stack([cosines, (1 - cosines.square()).sqrt()], dim=1)
+    columns = torch.stack([cosines, (1 - cosines.square()).sqrt()], dim=1).requires_grad_()
     kernel, divergence = GaussianKernel(0.158), DIVERGENCES[name]
-    found = {}
-    for dtype in (torch.float32, torch.float64):
-        rows = Rows(x.to(dtype), torch.tensor([[0]]))
-        block = Block(rows, Rows(columns.to(dtype), torch.ones(100_000, 1).long()))
-        found[dtype] = best_shift([block], kernel, divergence.critic, divergence).item()
-    critics = divergence.critic(kernel(columns[:, 0]).double())  # of the cosines as float32 has them
-    assert mean_weight(name, critics - found[torch.float32]).item() == pytest.approx(1, rel=1e-4)
-    assert found[torch.float32] == pytest.approx(found[torch.float64], rel=1e-5, abs=1e-5)
+    rows = Rows(torch.tensor([[1.0, 0.0]]), torch.tensor([[0]]))
+    block = Block(rows, Rows(columns, torch.ones(100_000, 1).long()))
+    shift = best_shift([block], kernel, divergence.critic, divergence)
+    r = kernel(cosines).double().requires_grad_()  # of the cosines as float32 has them
+    critics = divergence.critic(r)
+    ratios = shifted_ratios(name, critics - shift)
+    assert ratios.mean().item() == pytest.approx(1, rel=1e-4)
+    bound = batch_bound([block], kernel, divergence.critic, divergence)
+    push = torch.autograd.grad(bound, columns)[0][0, 0] * 0.158**2  # by r
+    (slope,) = torch.autograd.grad(critics[0], r)
+    assert push.item() == pytest.approx((ratios[0] / 100_000 * slope[0]).item(), rel=1e-4)
 
 
-def mean_weight(name: str, critics: Tensor) -> Tensor:
-    """Mean of ``(f')^{-1}`` in float64, by the inverses of the table."""
+def shifted_ratios(name: str, critics: Tensor) -> Tensor:
+    """``(f')^{-1}`` in float64."""
     inverse = {
         "kl": lambda t: (t - 1).exp(),
         "js": lambda t: t.exp() / (2 - t.exp()),
@@ -414,4 +419,14 @@ def mean_weight(name: str, critics: Tensor) -> Tensor:
         "tsallis": lambda t: (t / 2).clamp(min=0),
         "vlc": lambda t: 2 / (1 - t.clamp(min=-3)).sqrt() - 1,
     }[name]
-    return inverse(critics).mean()
+    return inverse(critics)
+
+
+def test_a_critic_beyond_float32_is_still_a_candidate():
+    """``f'(u) = 1 - u^(-1/2)`` of an opposite pair at sigma 0.1 is -e^100; float64 has that."""
+    x, y = torch.eye(4)[:3], torch.eye(4)[:3]
+    values = [
+        loss(fmicl(a, b, -a, divergence=DIVERGENCES["sh"], kernel=GaussianKernel(0.1), shift="row", critic="paper"))
+        for a, b in ((x, y), (x.double(), y.double()))
+    ]
+    assert values[0].item() == pytest.approx(values[1].item(), rel=1e-5)

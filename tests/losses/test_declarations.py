@@ -121,3 +121,18 @@ def test_names_of_the_package_wait_for_torch():
     code = "import sys, fmicl_text; print('FMICLLoss' in fmicl_text.__all__, 'torch' in sys.modules)"
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert finished.stdout.split() == ["True", "False"]
+
+
+def test_the_choices_are_those_of_core():
+    """They are spelled out where types need them, so that reading a recipe need not import torch."""
+    from fmicl_text.core import NEGATIVES, SCHEDULES
+    from fmicl_text.core.objectives.fmicl import CRITICS, SHIFTS
+    from fmicl_text.losses import objective
+    from fmicl_text.losses.papers.fmicl import FMICL
+
+    properties = FMICL.model_json_schema()["properties"]
+    assert tuple(properties["shift"]["enum"]) == SHIFTS
+    assert tuple(properties["critic"]["anyOf"][0]["enum"]) == CRITICS
+    assert sorted(properties["negatives"]["enum"]) == sorted(NEGATIVES)
+    assert tuple(SCHEDULES) == objective.SCHEDULES
+    assert properties["region_schedule"]["anyOf"][0]["enum"] == [*SCHEDULES, "adaptive"]
