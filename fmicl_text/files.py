@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -25,6 +26,20 @@ def resource_folder(name: str) -> Path:
     """
     packaged = _PACKAGE / f"_{name}"
     return packaged if packaged.is_dir() else _PACKAGE.parent / _CHECKOUT[name]
+
+
+def user_path(name: str) -> Path:
+    """Return the path that a user wrote, with ``~`` as the home folder."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:  # ~someone who is not known here: a name like any other
+        return Path(name)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal digits."""
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from test_report import TASKS, make_run
 
-from fmicl_text.data.readers import READERS, read_file
+from fmicl_text.data.formats import FORMATS, read_file
 from fmicl_text.data.section import Columns
 from fmicl_text.data.sources import load_rows
 from fmicl_text.errors import InputError
@@ -305,7 +305,7 @@ def test_data_that_was_found_or_thought_of(folder: Path, suffix: str, content: b
     check_data(folder / f"found{suffix}", content)
 
 
-@pytest.mark.parametrize("suffix", READERS)
+@pytest.mark.parametrize("suffix", FORMATS)
 @settings(fuzz, max_examples=60 * EFFORT)
 @given(data=st.data())
 def test_any_bytes_as_data(folder: Path, suffix: str, data: st.DataObject):

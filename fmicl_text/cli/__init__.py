@@ -17,7 +17,7 @@ VERBS = {
     "eval": "evaluate sentence encoders",
     "report": "show runs, and how they compare, on one page",
     "publish": "put a run or an encoder on the Hugging Face Hub",
-    "recipe": "list, show, copy and validate recipes",
+    "recipe": "list, show, copy, write and validate recipes",
 }
 """Verb -> one line of help. ``fmicl_text.cli.<verb>`` has ``add_arguments(parser)`` and ``run(args) -> int``."""
 

@@ -1,4 +1,4 @@
-"""``fmicl recipe``: list, show, copy and validate recipes, and their JSON schema for editors."""
+"""``fmicl recipe``: list, show, copy, write and validate recipes, and their JSON schema for editors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fmicl_text.data.readers import read_text
 from fmicl_text.errors import InputError
-from fmicl_text.files import write_text
+from fmicl_text.files import user_path, write_text
 from fmicl_text.recipe.file import find_recipe, load_recipe, shipped_recipes
 
 
@@ -23,6 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     copy.add_argument("name", metavar="NAME", help="a shipped recipe")
     copy.add_argument("path", metavar="PATH", type=Path, nargs="?", default=Path(), help="file or folder; default here")
     copy.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+    new = actions.add_parser("new", help="write a recipe for a file of texts, after a look at it")
+    new.add_argument("data", metavar="FILE", help="csv, tsv, jsonl, parquet or txt")
+    new.add_argument("--output", metavar="PATH", type=user_path, help="the recipe; default FILE's name, here, as .yaml")
+    new.add_argument("--base", metavar="MODEL", help="encoder to start from: Hub id, folder or sample:minilm")
+    new.add_argument("--overwrite", action="store_true", help="replace a recipe that is there")
     validate = actions.add_parser("validate", help="check recipes and print every problem")
     validate.add_argument("files", metavar="FILE", nargs="+", help="files or names of shipped recipes")
     actions.add_parser("schema", help="print the JSON schema of a recipe")
@@ -36,6 +41,8 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(read_text(find_recipe(args.name)))
     elif args.action == "copy":
         _copy(args.name, args.path, args.overwrite)
+    elif args.action == "new":
+        _new(args.data, args.base, args.output, args.overwrite)
     elif args.action == "validate":
         _validate(args.files)
     else:
@@ -58,6 +65,16 @@ def _copy(name: str, target: Path, overwrite: bool) -> None:
     if target.exists() and not overwrite:
         raise InputError(f"{target} is there already; --overwrite replaces it")
     write_text(target, read_text(source))
+    print(target)
+
+
+def _new(data: str, base: str | None, target: Path | None, overwrite: bool) -> None:
+    from fmicl_text.recipe.new import new_recipe
+
+    target = target or Path(f"{Path(data).name.partition('.')[0]}.yaml")
+    if target.exists() and not overwrite:
+        raise InputError(f"{target} is there already; --overwrite replaces it, --output names another file")
+    write_text(target, new_recipe(data, base))
     print(target)
 
 

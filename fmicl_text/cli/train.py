@@ -9,6 +9,7 @@ import os
 import shlex
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,9 +17,11 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from fmicl_text.errors import InputError, RunFailedError
+from fmicl_text.files import user_path
 
 if TYPE_CHECKING:
     from fmicl_text.cli.console import Console
+    from fmicl_text.recipe.schema import Recipe
     from fmicl_text.training.plan import Plan
     from fmicl_text.training.results import TrainResult
 
@@ -27,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
         "recipe",
-        help="a recipe's file, the name of a shipped one (see `fmicl recipe list`), or a run folder: its recipe "
-        "repeats the run, and with --resume it is gone on with",
+        help="a recipe's file, the name of a shipped one (see `fmicl recipe list`), a run folder, whose recipe repeats "
+        "the run or with --resume continues it, or a file of texts, for which `fmicl recipe new` writes a recipe",
     )
     parser.add_argument(
         "--set",
@@ -38,9 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="overrides",
         help="override one key of the recipe, for example --set loss.divergence=js; may be repeated",
     )
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="the run folder; default runs/NAME")
+    parser.add_argument("--output", type=user_path, metavar="FOLDER", help="the run folder; default runs/NAME")
     parser.add_argument(
         "--dry-run", action="store_true", help="load and check everything, say what would run, write nothing"
+    )
+    parser.add_argument(
+        "--time", action="store_true", help="with --dry-run: train a few steps, and estimate how long all would take"
     )
     parser.add_argument("--resume", action="store_true", help="go on with the run that is in the run folder")
     parser.add_argument("--overwrite", action="store_true", help="delete the run that is in the folder first")
@@ -83,10 +89,14 @@ def _logging(verbose: bool, quiet: bool) -> Iterator[None]:
 def _run(args: argparse.Namespace) -> int:
     from fmicl_text.cli.console import Console
     from fmicl_text.recipe.file import load_recipe
+    from fmicl_text.recipe.new import is_data
 
     folder = _run_folder(Path(args.recipe))
     allowed = folder is None or args.allow_imports
-    recipe = load_recipe(folder / "recipe.yaml" if folder else args.recipe, args.overrides, imports=allowed)
+    if is_data(args.recipe):
+        recipe = _recipe_for(args.recipe, args.overrides)
+    else:
+        recipe = load_recipe(folder / "recipe.yaml" if folder else args.recipe, args.overrides, imports=allowed)
     if recipe.imports and not allowed:
         raise InputError(
             f"{folder}: the recipe of this run imports {', '.join(recipe.imports)}; "
@@ -94,17 +104,37 @@ def _run(args: argparse.Namespace) -> int:
         )
     if args.num_processes is not None and not args.dry_run:
         return _launch(args)
+    if args.time and not args.dry_run:
+        raise InputError("--time goes with --dry-run")
     console = Console(quiet=os.environ.get("RANK", "0") != "0")  # one of several processes speaks
     with Console(stderr=True).status("loading libraries"):
         from fmicl_text.training import train as training
         from fmicl_text.training.plan import plan
     if args.dry_run:
-        _print_plan(console, recipe.name, plan(recipe))
+        planned = plan(recipe)
+        output = args.output or Path("runs") / recipe.name
+        seconds = None
+        if args.time:
+            from fmicl_text.training.timing import seconds_per_step
+
+            seconds = seconds_per_step(recipe)
+        _print_plan(console, recipe.name, planned, output, recipe.seeds, seconds)
     else:
         output = args.output or (folder if args.resume else None)
         result = training.train(recipe, output, resume=args.resume, overwrite=args.overwrite, repeats=folder)
         _print_result(console, result)
     return 0
+
+
+def _recipe_for(data: str, overrides: list[str]) -> Recipe:
+    """Return the recipe that ``fmicl recipe new`` writes for a file of texts, with overrides."""
+    from fmicl_text.recipe.file import load_recipe
+    from fmicl_text.recipe.new import new_recipe
+
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "recipe.yaml"
+        file.write_text(new_recipe(data), encoding="utf-8")
+        return load_recipe(file, overrides)
 
 
 def _run_folder(source: Path) -> Path | None:
@@ -159,7 +189,7 @@ def _launch(args: argparse.Namespace) -> int:
     return 0
 
 
-def _print_plan(console: Console, name: str, plan: Plan) -> None:
+def _print_plan(console: Console, name: str, plan: Plan, output: Path, seeds: list[int], seconds: float | None) -> None:
     console.print(f"{name} would run:", style="bold")
     columns = ", ".join(plan.columns)
     stream = f"a stream of {columns}, shuffled in a buffer of {plan.buffer:,} rows" if plan.buffer else None
@@ -169,15 +199,24 @@ def _print_plan(console: Console, name: str, plan: Plan) -> None:
         "loss": json.dumps(plan.loss),
         "training": f"{plan.steps:,} steps of {plan.batch} rows on {plan.device}, {plan.precision}",
     }
+    if plan.mining:
+        lines["negatives"] = plan.mining
     lines["choice"] = f"best checkpoint by {plan.during}"
     if plan.after:
         lines["results"] = ", ".join(plan.after)
+    lines["folder"] = str(output)
+    lines["seeds"] = ", ".join(map(str, seeds))
+    if seconds is not None:
+        total = seconds * plan.steps * len(seeds)
+        lines["time"] = f"about {total / 60:,.1f} min, at {seconds:.2g} s a step, without evaluations"
     if plan.remote_code:
         lines["code"] = "Python code that comes with the model is run (model.trust_remote_code)"
     if plan.imports:
         lines["imports"] = f"Python code of the recipe is run: {', '.join(plan.imports)}"
     for key, line in lines.items():
         console.print(f"  {key:<10}{line}", soft_wrap=True)
+    for warning in plan.warnings:
+        console.print(f"  warning   {warning}", soft_wrap=True)
 
 
 def _print_result(console: Console, result: TrainResult) -> None:

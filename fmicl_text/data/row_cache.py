@@ -1,6 +1,7 @@
-"""Checked rows of a large file, kept as Arrow in the cache of ``datasets``: a second run neither reads nor checks them.
+"""Rows kept as Arrow in the cache of ``datasets``, so that a second run neither reads, checks nor mines them again.
 
-An entry is found by what it was made of, so that a changed file has another one. It is mapped into memory, not read.
+An entry is found by what its rows were made from: if that changes, there is another entry. Entries are mapped into
+memory, not read.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fmicl_text.files import read_json, write_json
+from fmicl_text.data.formats import ending
+from fmicl_text.files import read_json, sha256, write_json
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -23,11 +25,11 @@ logger = logging.getLogger(__name__)
 
 WORTH = 2**20
 """Bytes of a file from which on its rows are kept."""
-_VERSION = 1  # of what readers and checks make of a file; another one finds no older entries
+_VERSION = 2  # of what readers and checks make of a file; another one finds no older entries
 
 
-def kept(path: Path, asked: dict[str, Any], read: Callable[[], Dataset]) -> Dataset:
-    """Return the checked rows of a file: those kept from an earlier time, or read now and kept if the file is large.
+def kept_of_file(path: Path, asked: dict[str, Any], read: Callable[[], Dataset]) -> Dataset:
+    """Return the checked rows of a file: those kept before, or read now and kept if the file is large.
 
     Args:
         path: The file.
@@ -36,27 +38,38 @@ def kept(path: Path, asked: dict[str, Any], read: Callable[[], Dataset]) -> Data
     """
     if not os.path.isfile(path) or path.stat().st_size < WORTH:
         return read()
-    parts = json.dumps([_VERSION, path.suffix.lower(), _digest(path), asked])
-    entry = entry_of(hashlib.sha256(parts.encode()).hexdigest())
+    return kept([ending(path), sha256(path), asked], read, str(path))
+
+
+def kept(made_from: Any, make: Callable[[], Dataset], name: str) -> Dataset:
+    """Return rows that were kept before, or make and keep them.
+
+    Args:
+        made_from: All that the rows depend on, JSON-ready.
+        make: Makes them; what it raises is raised, and nothing kept.
+        name: What they are called in messages.
+    """
+    entry = entry_of(made_from)
     if entry.is_file() and (rows := _opened(entry)) is not None:
         return rows
-    rows = read()
+    rows = make()
     try:
         keep(rows, entry)
     except OSError as error:
-        logger.warning("%s: its rows cannot be kept for the next run: %s", path, error)
+        logger.warning("%s: its rows cannot be kept for the next run: %s", name, error)
     return rows
 
 
-def entry_of(key: str) -> Path:
-    """Return the file of an entry; beside it lies its seal."""
+def entry_of(made_from: Any) -> Path:
+    """Return the file of an entry; beside it lies its seal, with the SHA-256 of its content."""
     import datasets.config
 
+    key = hashlib.sha256(json.dumps([_VERSION, made_from]).encode()).hexdigest()
     return Path(datasets.config.HF_DATASETS_CACHE) / "fmicl-text" / f"{key}.arrow"
 
 
 def keep(rows: Dataset, entry: Path) -> None:
-    """Write an entry so that it is there whole or not at all, and last its seal."""
+    """Write an entry atomically, and then its seal."""
     import pyarrow as pa
 
     entry.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +78,7 @@ def keep(rows: Dataset, entry: Path) -> None:
     try:
         with os.fdopen(handle, "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
             writer.write_table(table, max_chunksize=10_000)
-        digest = _digest(Path(temporary))
+        digest = sha256(Path(temporary))
         os.replace(temporary, entry)
     except BaseException:
         os.unlink(temporary)
@@ -78,7 +91,7 @@ def _opened(entry: Path) -> Dataset | None:
     from datasets import Dataset
 
     try:
-        if read_json(_seal(entry))["sha256"] == _digest(entry):
+        if read_json(_seal(entry))["sha256"] == sha256(entry):
             return Dataset.from_file(str(entry))
     except (OSError, ValueError, KeyError, TypeError):  # no seal, or a broken one
         pass
@@ -88,8 +101,3 @@ def _opened(entry: Path) -> Dataset | None:
 
 def _seal(entry: Path) -> Path:
     return entry.with_suffix(".json")
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Small real data and a model out of packages on the Python index, for use without the Hub.
+"""Small real data and a model from packages on the Python index, for use without the Hub.
 
 Only their data files are read; their code is never imported, so they are installed without dependencies.
 

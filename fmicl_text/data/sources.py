@@ -1,8 +1,8 @@
 """Training data: from a file, the Hub or a sample to checked columns named by role.
 
-Every value used is text, and is looked at before training starts: an empty or broken row found after an hour of
-training is an hour lost, and one that is skipped in silence changes what was trained on. What is too large for that is
-read by :mod:`fmicl_text.data.streams`.
+Every value that is used is looked at before training starts: an empty or broken row found after an hour of training is
+an hour lost, and one that is skipped in silence changes what is trained on. Data too large for that is read by
+:mod:`fmicl_text.data.streams`.
 """
 
 from __future__ import annotations
@@ -11,14 +11,19 @@ import glob
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from fmicl_text.data.readers import READERS, Rows, read_file, require_columns
-from fmicl_text.data.row_cache import kept
+from fmicl_text.data.formats import FORMATS, ending, read_file
+from fmicl_text.data.groups import identity, pair_within_groups
+from fmicl_text.data.heldout import hold_out
+from fmicl_text.data.readers import Rows, require_columns
+from fmicl_text.data.row_cache import kept_of_file
 from fmicl_text.data.samples import wikipedia_rows
 from fmicl_text.data.section import Columns, DataSection
-from fmicl_text.data.texts import check_texts
+from fmicl_text.data.texts import check_values
 from fmicl_text.errors import InputError
+from fmicl_text.files import user_path
+from fmicl_text.losses.columns import GROUP
 from fmicl_text.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -28,16 +33,52 @@ _SAMPLES = {"wikipedia": wikipedia_rows}
 _HUB_FILE = re.compile(r"hf://datasets/(?P<id>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?/(?P<file>.+)")
 
 
-def load_train(section: DataSection) -> Dataset:
-    """Load what to train on: see :func:`load_rows`."""
+def load_train(section: DataSection, seed: int = 0) -> Dataset:
+    """Load what to train on: the rows of :func:`load_rows` without those held out, in pairs if they are labelled.
+
+    Args:
+        section: The ``data:`` section of a recipe.
+        seed: Decides which texts of a group make a pair, see :func:`fmicl_text.data.groups.pair_within_groups`.
+
+    Raises:
+        InputError: As :func:`load_rows`, and if there is nothing to hold out or to pair.
+    """
+    rows = _load(section)
+    if isinstance(section.heldout, float):
+        rows = hold_out(rows, section.heldout, _by_group(section), section.train).train
+    return _paired(rows, section, seed, section.train)
+
+
+def load_heldout(section: DataSection, seed: int = 0) -> Dataset | None:
+    """Load the pairs held out from training, if the recipe asks for any: a share of the rows, or another source.
+
+    Args:
+        section: The ``data:`` section of a recipe.
+        seed: As for :func:`load_train`.
+
+    Raises:
+        InputError: As :func:`load_train`.
+    """
+    if section.heldout is None:
+        return None
+    if isinstance(section.heldout, float):
+        rows = hold_out(_load(section), section.heldout, _by_group(section), section.train).heldout
+        return _paired(rows, section, seed, f"{section.train} (held out)")
+    rows = load_rows(section.heldout, section.columns, split=section.split, part="heldout")
+    return _paired(rows, section, seed, section.heldout)
+
+
+def _load(section: DataSection) -> Dataset:
     return load_rows(section.train, section.columns, split=section.split, revision=section.revision, rows=section.rows)
 
 
-def load_heldout(section: DataSection) -> Dataset | None:
-    """Load the pairs held out from training, if the recipe names any: see :func:`load_rows`."""
-    if section.heldout is None:
-        return None
-    return load_rows(section.heldout, section.columns, split=section.split, part="heldout")
+def _by_group(section: DataSection) -> bool:
+    """Whether whole groups are held out: documents, but not labels, which training is to learn."""
+    return section.columns.group is not None and section.views != "group"
+
+
+def _paired(rows: Dataset, section: DataSection, seed: int, source: str) -> Dataset:
+    return pair_within_groups(rows, seed, source) if section.views == "group" else rows
 
 
 def load_rows(
@@ -65,19 +106,19 @@ def load_rows(
 
     Returns:
         A data set with the columns ``anchor``, ``positive``, ``negative_1`` to ``negative_k``, as many as there
-        are roles, in this order.
+        are roles, in this order, and last ``group``, int64 identities, if there is a group column.
 
     Raises:
-        InputError: If the source cannot be had or is broken, a column is missing, a value is not a text with
-            something in it, or there are fewer than two rows.
+        InputError: If the source is not found or is broken, a column is missing, a value is not a text or is empty,
+            or there are fewer than two rows.
     """
     require_split(source, split)
     require_hub(source, revision)
     if is_hub_id(source):
         dataset = _from_hub(source, columns, split, revision, rows)
     elif source.startswith("sample:"):
-        dataset = _from_rows(source, columns, _read_sample(source, part, list(columns.roles.values())), rows)
-    elif glob.has_magic(source) and not os.path.exists(source):
+        dataset = _from_rows(source, columns, _read_sample(source, part, list(columns.used.values())), rows)
+    elif glob.has_magic(source) and not user_path(source).exists():
         raise InputError(f"{source}: no such file; for a pattern that names several, set data.streaming: true")
     else:
         dataset = _from_file(source, columns, revision, rows)
@@ -87,8 +128,7 @@ def load_rows(
 
 def is_hub_id(source: str) -> bool:
     """Tell a Hub id from everything else."""
-    path = Path(source)
-    is_file = path.suffix.lower() in READERS or os.path.exists(path) or glob.has_magic(source)
+    is_file = ending(source) in FORMATS or os.path.exists(user_path(source)) or glob.has_magic(source)
     return not (source.startswith(("sample:", "hf:")) or is_file)
 
 
@@ -144,33 +184,47 @@ def _download(source: str, revision: str | None) -> Path:
 
 
 def _from_file(source: str, columns: Columns, revision: str | None, rows: int | None) -> Dataset:
-    path = _download(source, revision) if source.startswith("hf:") else Path(source)
-    roles = columns.roles
-    asked = {"roles": list(roles.items()), "rows": rows}
-    return kept(path, asked, lambda: _from_rows(source, columns, read_file(path, list(roles.values())), rows))
+    path = _download(source, revision) if source.startswith("hf:") else user_path(source)
+    wanted = list(dict.fromkeys(columns.used.values()))
+    asked = {"roles": list(columns.used.items()), "rows": rows}
+    return kept_of_file(path, asked, lambda: _from_rows(source, columns, read_file(path, wanted), rows))
 
 
 def _from_rows(source: str, columns: Columns, read: Rows, rows: int | None) -> Dataset:
     from datasets import Dataset
 
-    values = {role: read.columns[column][:rows] for role, column in columns.roles.items()}
-    check_texts([values], columns.roles, read, source)
-    return Dataset.from_dict(values)
+    values = {role: read.columns[column][:rows] for role, column in columns.used.items()}
+    check_values([values], columns.used, read, source)
+    return Dataset.from_dict(_with_identities(values))
 
 
 def _from_hub(source: str, columns: Columns, split: str, revision: str | None, rows: int | None) -> Dataset:
-    from datasets import load_dataset
+    from datasets import Features, Value, load_dataset
     from datasets.exceptions import DatasetsError
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
         dataset = load_dataset(source, split=split, revision=revision)
     except (DatasetsError, HfHubHTTPError, OSError, ValueError) as error:
-        raise InputError(f"{source}: no such file, and not to be had from the Hub: {error}") from None
-    require_columns(list(columns.roles.values()), dataset.column_names, source)
-    dataset = dataset.select_columns(list(columns.roles.values()))
-    dataset = dataset.rename_columns({column: role for role, column in columns.roles.items()})
+        raise InputError(f"{source}: no such file, and the Hub did not give a data set of this name: {error}") from None
+    require_columns(list(columns.used.values()), dataset.column_names, source)
     if rows is not None:
         dataset = dataset.select(range(min(rows, len(dataset))))
-    check_texts(dataset.iter(10_000), columns.roles, Rows({}, range(1, len(dataset) + 1), unit="row"), source)
-    return dataset
+    numbered = Rows({}, range(1, len(dataset) + 1), unit="row")
+    check_values((_by_role(batch, columns.used) for batch in dataset.iter(10_000)), columns.used, numbered, source)
+    types = {role: Value("int64" if role == GROUP else "string") for role in columns.used}
+    return dataset.map(
+        lambda batch: _with_identities(_by_role(batch, columns.used)),
+        batched=True,
+        remove_columns=dataset.column_names,
+        features=Features(types),
+    )
+
+
+def _by_role(batch: dict[str, list[Any]], columns: dict[str, str]) -> dict[str, list[Any]]:
+    return {role: batch[column] for role, column in columns.items()}
+
+
+def _with_identities(values: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """Put the identities of groups in the place of their names."""
+    return values | ({GROUP: [identity(group) for group in values[GROUP]]} if GROUP in values else {})

@@ -1,4 +1,4 @@
-"""What may be trained on: text with something in it. All else is an error that names its row."""
+"""What may be trained on: text that is not empty. All else is an error that names its row."""
 
 from __future__ import annotations
 
@@ -6,32 +6,37 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from fmicl_text.data.groups import group_complaint, is_group
 from fmicl_text.data.readers import Rows
 from fmicl_text.errors import InputError
+from fmicl_text.losses.columns import GROUP
 
 _SHOWN = 5
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
-def check_texts(batches: Iterable[dict[str, list[Any]]], roles: dict[str, str], read: Rows, source: str) -> int:
-    """Raise an InputError that shows the first values that are not text, and counts the rows that have one.
+def check_values(batches: Iterable[dict[str, list[Any]]], columns: dict[str, str], read: Rows, source: str) -> int:
+    """Check that every row has texts, and a group if there is one.
 
     Args:
         batches: Values of all rows by role, batch after batch.
-        roles: Role to column.
-        read: What each row is called.
-        source: Where the rows are from.
+        columns: Role to column; ``group`` is no text.
+        read: The number of each row.
+        source: What the data is called in messages.
 
     Returns:
         How many rows there are.
+
+    Raises:
+        InputError: With the first values that are wrong, and the number of rows that have one.
     """
     bad: dict[int, str] = {}
     start = 0
     for batch in batches:
         for role, values in batch.items():
             for index, value in enumerate(values, start):
-                if not is_text(value):
-                    bad.setdefault(index, f'column "{roles[role]}" {complaint(value)}')
+                if not is_valid(role, value):
+                    bad.setdefault(index, f'column "{columns[role]}" {complaint(role, value)}')
         start += len(batch["anchor"])
     if bad:
         problems = [f"{source}, {read.unit} {read.numbers[i]}: {bad[i]}" for i in sorted(bad)[:_SHOWN]]
@@ -41,17 +46,24 @@ def check_texts(batches: Iterable[dict[str, list[Any]]], roles: dict[str, str], 
     return start
 
 
-def is_text(value: object) -> bool:
-    """Tell a text with something in it from all other values."""
+def is_valid(role: str, value: object) -> bool:
+    """Whether a value can play a role: a group, or a text that is not empty."""
+    if role == GROUP:
+        return is_group(value)
     if not isinstance(value, str) or not value.strip():
         return False
-    return value.isascii() or not _LONE_SURROGATE.search(value)
+    return not _NO_TEXT.search(value)
 
 
-def complaint(value: object) -> str:
-    """Say what keeps a value from being a text."""
+def complaint(role: str, value: object) -> str:
+    """Say what keeps a value from playing a role."""
+    if role == GROUP:
+        return group_complaint(value)
     if value is None:
         return "has no value"
     if not isinstance(value, str):
         return f"has {value!r:.40}, which is no text"
-    return "has half of a surrogate pair, which is no text" if value.strip() else "is empty"
+    if not value.strip():
+        return "is empty"
+    what = "a NUL character" if "\0" in value else "half of a surrogate pair"
+    return f"has {what}, which is no text"

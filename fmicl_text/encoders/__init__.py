@@ -1,1 +1,4 @@
-"""Sentence encoders: loading them, their revisions, and the refusal of weights in pickles."""
+"""Sentence encoders: loading them, what identifies their state, their tokens, and the refusal of weights in pickles.
+
+May import ``data``, which is of the same layer, and what is below: ``losses``, ``core`` and the root's modules.
+"""

@@ -1,4 +1,4 @@
-"""Weights in pickles, which can run code on the machine that loads them: how they are known, and made safe."""
+"""Weights in pickles, which can run code on the machine that loads them: recognised, refused, and converted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from fmicl_text.errors import InputError
 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz")
-# What the libraries load weights from; other pickles, such as an optimizer's state, they leave alone.
+# Files from which the libraries load weights; they do not read other pickles, such as an optimizer's state.
 _WEIGHTS = re.compile(r"(pytorch_model|adapter_model|model)(-\d+-of-\d+)?\.(bin|pt|pth)")
 
 
@@ -21,12 +21,15 @@ def files_of(folder: Path) -> list[str]:
 
 
 def refuse_pickles(name: str, place: str, files: Iterable[str]) -> None:
-    """Raise an InputError if a folder of a model has weights in a pickle and none in safetensors, which come first.
+    """Refuse a model with a folder whose weights are in a pickle and not in safetensors, which libraries prefer.
 
     Args:
-        name: What the model is called.
+        name: What the user calls the model.
         place: Its folder, or its id on the Hub.
         files: The names of its files, relative to that.
+
+    Raises:
+        InputError: With the command that converts them.
     """
     paths = [PurePosixPath(file) for file in files]
     safe = {path.parent for path in paths if path.suffix == ".safetensors"}
@@ -34,7 +37,7 @@ def refuse_pickles(name: str, place: str, files: Iterable[str]) -> None:
     if pickles:
         raise InputError(
             f"the model {name!r} has its weights in a pickle ({', '.join(pickles)}), which can run code on the machine "
-            f"that loads it; convert them, if you trust them, and take the folder that comes out:\n    {convert(place)}"
+            f"that loads it; if you trust it, convert it and use the new folder:\n    {convert(place)}"
         )
 
 

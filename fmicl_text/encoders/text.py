@@ -1,4 +1,4 @@
-"""Loading a sentence encoder: by name, or as a recipe describes it."""
+"""Loads a sentence encoder by name, or as a recipe describes it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fmicl_text.data.samples import minilm_path
 from fmicl_text.encoders.pickles import files_of, refuse_pickles
+from fmicl_text.encoders.revisions import cached_snapshot
 from fmicl_text.encoders.section import ModelSection
 from fmicl_text.errors import InputError
 
@@ -40,7 +41,7 @@ def load_model(name: str, revision: str | None = None, trust_remote_code: bool =
         model = SentenceTransformer(
             place, revision=revision, trust_remote_code=trust_remote_code, model_kwargs=dict(_SAFE)
         )
-    model.model_card_data.local_files_only = True  # or each save asks the Hub whether it has a model of this name
+    model.model_card_data.local_files_only = True  # otherwise each save asks the Hub for a model of this name
     return model
 
 
@@ -87,17 +88,17 @@ def locate(name: str) -> str:
     if os.path.isdir(folder):
         return str(folder)
     if name.startswith((".", "/", "~")):
-        raise InputError(f"no model folder {name!r}")  # or it would be looked for on the Hub
+        raise InputError(f"no model folder {name!r}")  # a path is never the name of a model on the Hub
     return name
 
 
 @contextmanager
 def _explained(name: str, place: str, revision: str | None) -> Iterator[None]:
-    """Refuse pickles before they are read, where it can be known, and say why a model does not load."""
+    """Refuse pickles, before they are read if the model is a folder, and turn errors of loading into input errors."""
     here = os.path.isdir(place)
     if here:
         refuse_pickles(name, place, files_of(Path(place)))
-    # transformers would have a public service convert other people's pickles, and load what anyone proposed there.
+    # Otherwise transformers asks a public service to convert a pickle, and loads the pull request that it opens.
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     try:
         yield
@@ -116,18 +117,10 @@ def _explained(name: str, place: str, revision: str | None) -> Iterator[None]:
 
 
 def _listed(repo: str, revision: str | None) -> list[str]:
-    """Return the names of a repository's files, none if it cannot be asked."""
+    """Return the names of a repository's files; none if the Hub cannot be reached."""
     from huggingface_hub import list_repo_files
 
     try:
         return list_repo_files(repo, revision=revision)
-    except Exception:  # the error there was says more
+    except Exception:  # the error of loading says more
         return []
-
-
-def cached_snapshot(repo: str, revision: str | None = None) -> Path:
-    """Return the folder of what loading took from the Hub; it is called as the commit."""
-    from huggingface_hub import snapshot_download
-
-    cache = os.environ.get("SENTENCE_TRANSFORMERS_HOME")
-    return Path(snapshot_download(repo, revision=revision, cache_dir=cache, local_files_only=True))

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fmicl_text.data.readers import Rows, read_file
+from fmicl_text.data.formats import read_file
+from fmicl_text.data.readers import Rows
 from fmicl_text.errors import InputError
 
 _SHOWN = 5  # bad rows of one file that are listed

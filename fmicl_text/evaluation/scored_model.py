@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fmicl_text.encoders.local_revision import folder_revision
-from fmicl_text.encoders.text import cached_snapshot, load_model, locate
+from fmicl_text.encoders import revisions
+from fmicl_text.encoders.text import load_model, locate
 from fmicl_text.versions import versions
 
 if TYPE_CHECKING:
@@ -53,12 +52,5 @@ def scored_model(model: SentenceTransformer | str, name: str | None = None) -> S
 
 
 def model_revision(name: str) -> str:
-    """Return what tells this state of a model from every other: the Hub's commit, or for a folder a digest.
-
-    Digested are the files that decide an embedding: weights, tokeniser, prompts, maximum length; not the card. The
-    model has been loaded: nothing more is asked of the Hub.
-    """
-    place = locate(name)
-    if (folder := Path(place)).is_dir():
-        return folder_revision(folder, ignored={".md"})
-    return cached_snapshot(place).name
+    """Return the :func:`fmicl_text.encoders.revisions.model_revision` of a model by its name; it has been loaded."""
+    return revisions.model_revision(locate(name))

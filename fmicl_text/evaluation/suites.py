@@ -13,7 +13,8 @@ import numpy as np
 from pydantic import ConfigDict, PositiveInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from fmicl_text.data.readers import read_file, require_columns
+from fmicl_text.data.formats import read_file
+from fmicl_text.data.readers import require_columns
 from fmicl_text.data.yaml_tree import Tree
 from fmicl_text.errors import InputError
 from fmicl_text.files import resource_folder

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from fmicl_text.data.readers import read_file, require_columns
+from fmicl_text.data.formats import read_file
+from fmicl_text.data.readers import require_columns
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.suites import MissingTask
 from fmicl_text.text import did_you_mean

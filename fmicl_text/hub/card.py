@@ -15,7 +15,7 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 from fmicl_text import __version__
-from fmicl_text.data.readers import READERS
+from fmicl_text.data.formats import FORMATS, ending
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.results import Result, Score
 from fmicl_text.evaluation.suites import load_suite
@@ -102,8 +102,12 @@ def _datasets(recipe: Recipe) -> list[str] | None:
     source = recipe.data.train
     if match := re.match(r"hf://datasets/([^/@]+/[^/@]+)", source):
         return [match[1]]
-    elsewhere = source.startswith("sample:") or source.lower().endswith(tuple(READERS)) or is_local(source)
+    elsewhere = source.startswith("sample:") or ending(source) in FORMATS or is_local(source)
     return [source] if not elsewhere and as_hub_id(source) else None
+
+
+def _heldout(heldout: float | str | None) -> str | None:
+    return f"{100 * heldout:g}% of the data" if isinstance(heldout, float) else heldout and last_part(heldout)
 
 
 def _eval_result(evaluation: str, score: Score) -> EvalResult:
@@ -111,15 +115,18 @@ def _eval_result(evaluation: str, score: Score) -> EvalResult:
 
     task_type, task_name = next(task for pattern, task in _TASKS.items() if re.match(pattern, score.metric_type))
     hub = _hub_sources(evaluation).get(score.name)
+    name = shorten(evaluation)
+    dataset = one_line(shorten(score.name) if hub else f"{name} {shorten(score.name)}")
     return EvalResult(
         task_type=task_type,
         task_name=task_name,
         dataset_type=hub.dataset if hub else "unknown",
-        dataset_name=one_line(shorten(f"{evaluation} {score.name}")),
+        dataset_name=dataset,
+        dataset_config=None if hub else dataset,  # or all unknown data would be taken for the same
         dataset_revision=hub.revision if hub else None,
         dataset_split=hub.split if hub else None,
         metric_type=one_line(score.metric_type),
-        metric_name=one_line(score.metric),
+        metric_name=one_line(f"{score.metric} ({name})" if hub else score.metric),
         metric_value=score.value / 100 if score.unit == "%" else score.value,  # the scale of sentence-transformers
     )
 
@@ -208,7 +215,7 @@ def _training(source: Source, base: BaseModel, model: SentenceTransformer) -> di
         "objective": objective,
         **_loss_rows(loss),
         "data": _data(recipe),
-        "held out": last_part(recipe.data.heldout) if recipe.data.heldout else None,
+        "held out": _heldout(recipe.data.heldout),
         "pairs": "a text encoded twice, with two dropout masks" if recipe.data.views == "dropout" else None,
         "columns": ", ".join(f"{role}: {column}" for role, column in recipe.data.columns.roles.items()),
         "settings": ", ".join(f"{key}: {value}" for key, value in shorten(recipe.train).items()),

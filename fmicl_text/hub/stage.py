@@ -79,7 +79,7 @@ def _paths(recipe: Recipe) -> list[str]:
         recipe.evaluate.data,
         *(asked.name for asked in recipe.evaluate.after),
     )
-    return [path for path in named if path is not None]
+    return [path for path in named if isinstance(path, str)]
 
 
 def _is_here(model: str) -> bool:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from fmicl_text.core import Adaptation, Annealing, across_devices
 from fmicl_text.losses.moving_region import MovingRegion
 from fmicl_text.losses.objective import Objective
-from fmicl_text.losses.queue import MomentumQueue
+from fmicl_text.losses.queue import MomentumQueue, widened
 from fmicl_text.losses.steps import optimiser_steps
 from fmicl_text.losses.terms import Terms
 from fmicl_text.losses.vectors import unit_vectors
@@ -143,7 +143,8 @@ class ContrastiveLoss(nn.Module):
         Args:
             embeddings: The columns, ``(B, D)`` each: anchors, positives, then explicit negatives. They need not be
                 normalised.
-            identities: Of each column's rows, int64 ``(B,)``: equal where the data are equal. One column for dropout
+            identities: Of each column's rows, int64 ``(B,)``, or ``(B, K)`` if a row has several, such as its text and
+                its group: rows that share one are never each other's negatives. One column for dropout
                 views, whose anchors are the positives. Default all differ.
             keys: What :meth:`keys` gave, for a loss with a queue.
 
@@ -195,7 +196,7 @@ class ContrastiveLoss(nn.Module):
                 pairs = [(x, of_y), (y, of_x)]
                 waiting, waiting_texts = self.queue.rows(like=x)  # (Q, D), (Q, 2)
                 extra.append(waiting)
-                extra_texts.append(waiting_texts)
+                extra_texts = _of_one_width([*extra_texts, waiting_texts])
             if len(x) == 1 and not any(map(len, extra)) and (not self.gather_across_devices or _processes() == 1):
                 self._warn_of_a_lone_row()
             batch = {
@@ -292,11 +293,17 @@ def _processes() -> int:
 
 
 def _texts(identities: Sequence[Tensor] | None) -> tuple[Tensor | None, list[Tensor]]:
-    """Return the identities of the pairs, ``(B, 2)`` or for dropout views ``(B, 1)``, and of each further column."""
+    """Return the identities of the pairs, those of both columns ``(B, K)``, and of each further column ``(B, K')``."""
     if identities is None:
         return None, []
-    pairs = torch.stack(list(identities[:2]), dim=1)
-    return pairs, [column.unsqueeze(1).expand(-1, 2) for column in identities[2:]]  # (B, 2), as a queue's rows
+    columns = [column.reshape(len(column), -1) for column in identities]
+    return torch.cat(columns[:2], dim=1), _of_one_width(columns[2:])
+
+
+def _of_one_width(identities: Sequence[Tensor]) -> list[Tensor]:
+    """Repeat the last identity of rows ``(B, K)`` that have fewer than others, which changes nothing."""
+    width = max((rows.shape[1] for rows in identities), default=0)
+    return [widened(rows, width) for rows in identities]
 
 
 def _average_over_processes(gradient: Tensor) -> Tensor:

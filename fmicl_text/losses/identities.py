@@ -1,4 +1,4 @@
-"""Which rows of a batch are the same datum: 64-bit identities, equal for equal data.
+"""Which rows of a batch are the same datum, or of the same group: 64-bit identities, equal for equal data.
 
 They are best taken from the data themselves, a text or the bytes of an image, before a prompt is put in front and a
 tokenizer cuts the text off: :class:`IdentityCollator` does that, and :class:`fmicl_text.ContrastiveTrainer` uses it. A
@@ -16,10 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fmicl_text.losses.columns import GROUP, group_of, is_group_column
 from fmicl_text.losses.features import Features
 
 IDENTITY = "identity"
-"""Key of a column's features: the identities of its rows, int64 ``(B,)``."""
+"""Key of a column's features: the identities of its rows, int64 ``(B,)``, or with their groups ``(B, 2)``."""
 _BESIDES = ("dataset_name", "label", "labels", "score", "scores")
 """Columns of a row that are no input of the encoder."""
 
@@ -78,6 +79,9 @@ def _put(digest: Any, kind: bytes, content: bytes) -> None:
 class IdentityCollator:
     """Makes a batch as another collator does, with the identities of each column's data beside its features.
 
+    A column ``group`` is not given to the other collator: the group of a row, a text or a number, is a further
+    identity of its first two columns, and a column ``group_NAME`` one of the column ``NAME``.
+
     Args:
         collate: Makes a batch from rows; features of a column ``text`` have keys such as ``text_input_ids``.
     """
@@ -87,12 +91,17 @@ class IdentityCollator:
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """Return the batch, with ``COLUMN_identity`` for each column that became features."""
-        found = {
-            f"{name}_{IDENTITY}": identities([row[name] for row in rows])
-            for name in (rows[0] if rows else ())
-            if name not in _BESIDES
-        }
-        return {**self.collate(rows), **found}
+        names = list(rows[0]) if rows else []
+        inputs = [name for name in names if name not in _BESIDES and not is_group_column(name)]
+        found = {}
+        for place, name in enumerate(inputs):
+            own = identities([row[name] for row in rows])  # (B,)
+            group = group_of(name) if group_of(name) in names or place > 1 else GROUP
+            if group in names:
+                own = torch.stack([own, identities([(GROUP, row[group]) for row in rows])], dim=1)  # (B, 2)
+            found[f"{name}_{IDENTITY}"] = own
+        ungrouped = [{name: row[name] for name in names if not is_group_column(name)} for row in rows]
+        return {**self.collate(ungrouped), **found}
 
 
 def identities_of_features(features: Features, special: Collection[int] = ()) -> Tensor | None:

@@ -271,7 +271,7 @@ class Objective(Section):
         said = "scale is MultipleNegativesRankingLoss's name for the inverse of the temperature"
         if not isinstance(scale, int | float) or not 0 < scale < math.inf:
             return f"{said}; this loss has no scale"
-        usual = cls()
+        usual = cls.model_validate({})
         widths = {"sigma": scale**-0.5, "temperature": 1 / scale, "t": scale / 2}
         for name, value in widths.items():
             if getattr(usual, name, None) is not None:

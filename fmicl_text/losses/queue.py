@@ -76,7 +76,7 @@ class MomentumQueue(nn.Module):
         return [unit_vectors(embeddings_of(self.encoder(batch)), self.head) for batch in given]
 
     def rows(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the keys in the queue, ``(<= Q, D)``, and the texts of their pairs, ``(<= Q, 2)``.
+        """Return the keys in the queue, ``(<= Q, D)``, and the identities of their pairs, ``(<= Q, K)``.
 
         Args:
             like: Vectors ``(B, D)`` of the batch that is compared with them.
@@ -98,10 +98,12 @@ class MomentumQueue(nn.Module):
 
         Args:
             keys: Unit vectors ``(B, D)`` of anchors and positives.
-            texts: Text identities ``(B, K)`` of their pairs.
+            texts: Identities ``(B, K)`` of their pairs: of both texts, and of groups where there are any.
         """
         vectors = torch.cat(keys)[-len(self.vectors) :]  # (2B, D)
-        both = texts.expand(-1, 2).repeat(len(keys), 1)[-len(self.vectors) :]  # (2B, 2)
+        width = max(texts.shape[1], self.texts.shape[1])
+        self.texts, texts = widened(self.texts, width), widened(texts, width)
+        both = texts.repeat(len(keys), 1)[-len(self.vectors) :]  # (2B, K)
         places = (torch.arange(len(vectors), device=vectors.device) + self.pushed) % len(self.vectors)
         self.vectors[places] = vectors.to(self.vectors.dtype)
         self.texts[places] = both
@@ -121,9 +123,15 @@ class MomentumQueue(nn.Module):
         if state["vectors"].shape != self.vectors.shape:
             saved, here = tuple(state["vectors"].shape), tuple(self.vectors.shape)
             raise ValueError(f"the saved queue has (rows, dimensions) {saved}, this one has {here}")
+        self.texts = widened(self.texts, state["texts"].shape[1])
         for name, value in self.waiting().items():
             value.copy_(state[name])
 
     def extra_repr(self) -> str:
         """Return size and momentum, for ``print``."""
         return f"{len(self.vectors)} rows, momentum {self.momentum}"
+
+
+def widened(texts: Tensor, width: int) -> Tensor:
+    """Repeat the last identity of each row ``(B, K)`` until there are ``width``."""
+    return torch.cat([texts, texts[:, -1:].expand(-1, width - texts.shape[1])], dim=1)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class _Beside(NamedTuple):
     """What goes through the gradient cache with the embeddings of a batch, a tensor a column."""
 
-    identities: list[Tensor] | None  # (B,) each; one for dropout views
+    identities: list[Tensor] | None  # (B,) or (B, K) each; one for dropout views
     keys: list[Tensor] | None  # of anchors and positives by the moving average, (B, D) each
 
 
@@ -192,7 +192,7 @@ class SentenceLoss(CachedLossMixin, ContrastiveLoss):
             )
 
     def _identities(self, columns: list[Features]) -> list[Tensor] | None:
-        """Return the identities of each column, int64 ``(B,)``, or ``None`` if one has none.
+        """Return the identities of each column, int64 ``(B,)`` or ``(B, K)``, or ``None`` if one has none.
 
         A wrapper such as ``AdaptiveLayerLoss`` calls the loss several times with the very same features, in which the
         encoder has left its outputs, and masks that leave out the prompt: what is known of them is kept for it.

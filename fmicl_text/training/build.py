@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from sentence_transformers import SentenceTransformerTrainingArguments
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
 from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from fmicl_text.data.streams import Stream
+from fmicl_text.data.warnings import data_warnings, require_tokens
 from fmicl_text.encoders.text import load_encoder
+from fmicl_text.encoders.tokens import token_counts
 from fmicl_text.evaluation.embeddings import cpu_has_bfloat16
 from fmicl_text.recipe.build import build_loss
 from fmicl_text.recipe.schema import Recipe
@@ -29,8 +32,11 @@ from fmicl_text.training.trainer import ContrastiveTrainer
 logger = logging.getLogger(__name__)
 
 
-def check_build(recipe: Recipe, inputs: Inputs) -> None:
-    """Find out, before anything is written, what encoder, loss and trainer would refuse.
+def check_build(recipe: Recipe, inputs: Inputs) -> ContrastiveTrainer:
+    """Find out, before anything is written, what encoder, loss and trainer would refuse, and what data to warn of.
+
+    Returns:
+        The trainer of the first seed; its output folder is gone.
 
     Raises:
         InputError: They refuse something.
@@ -39,6 +45,21 @@ def check_build(recipe: Recipe, inputs: Inputs) -> None:
         trainer = build_trainer(recipe, inputs, recipe.seeds[0], RunFolder(Path(scratch)))
     if recipe.train.get("bf16") and not trainer.args.bf16:
         logger.warning("this CPU has no bfloat16 instructions: training in float32, which is faster here")
+    return trainer
+
+
+def check_rows(
+    recipe: Recipe, inputs: Inputs, model: SentenceTransformer, arguments: SentenceTransformerTrainingArguments
+) -> list[str]:
+    """Return why rows that are in memory will not train well.
+
+    Raises:
+        InputError: If the encoder makes no token of a text.
+    """
+    if isinstance(inputs.train, Stream):
+        return []
+    require_tokens(inputs.train, partial(token_counts, model), recipe.data)
+    return data_warnings(inputs.train, arguments.train_batch_size * arguments.world_size)
 
 
 def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) -> ContrastiveTrainer:

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from fmicl_text.data.mining import mined
 from fmicl_text.data.sources import load_heldout, load_train
 from fmicl_text.data.streams import Stream, load_stream
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.kind import Evaluation, Given, Loaded
 from fmicl_text.recipe.schema import Recipe
 from fmicl_text.training.criterion import Choice, Criterion, choose
+from fmicl_text.training.processes import in_first_process
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -40,8 +42,12 @@ class Inputs:
         return self.choice.criterion
 
 
-def load_inputs(recipe: Recipe) -> Inputs:
+def load_inputs(recipe: Recipe, mine: bool = True) -> Inputs:
     """Load training rows, held-out rows and the data of every evaluation.
+
+    Args:
+        recipe: The recipe.
+        mine: Whether to mine the hard negatives that it asks for, which takes a while.
 
     Raises:
         InputError: All that is missing or broken, at once.
@@ -55,8 +61,8 @@ def load_inputs(recipe: Recipe) -> Inputs:
         except InputError as error:
             problems.extend(error.problems)
 
-    train = attempt(lambda: load_stream(recipe.data) if recipe.data.streaming else load_train(recipe.data))
-    heldout = attempt(lambda: load_heldout(recipe.data))
+    train = attempt(lambda: load_stream(recipe.data) if recipe.data.streaming else _train_rows(recipe, mine))
+    heldout = attempt(lambda: load_heldout(recipe.data, recipe.seeds[0]))
     if heldout is None and recipe.data.heldout is not None:
         raise InputError(list(dict.fromkeys(problems)))
     given = Given(section.data, heldout)
@@ -65,6 +71,16 @@ def load_inputs(recipe: Recipe) -> Inputs:
     if problems:
         raise InputError(list(dict.fromkeys(problems)))
     return Inputs(train, heldout, choice, after)
+
+
+def _train_rows(recipe: Recipe, mine: bool) -> Dataset:
+    """Load the rows to train on; of several processes the first mines, and the others find the result in the cache."""
+    rows = load_train(recipe.data, recipe.seeds[0])
+    if recipe.data.mine is None or not mine:
+        return rows
+    add_negatives = partial(mined, rows, recipe.data.mine, recipe.model, recipe.data.train)
+    in_first_process(add_negatives)
+    return add_negatives()
 
 
 def _complete(asked: Evaluation, given: Given) -> Loaded:

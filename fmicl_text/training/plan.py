@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from fmicl_text.data.mining import described
 from fmicl_text.data.streams import Stream
 from fmicl_text.recipe.schema import Recipe
-from fmicl_text.runs.folder import RunFolder
-from fmicl_text.training.build import build_trainer, precision
+from fmicl_text.training.build import check_build, check_rows, precision
 from fmicl_text.training.inputs import load_inputs
 
 
@@ -18,7 +16,8 @@ from fmicl_text.training.inputs import load_inputs
 class Plan:
     """What a run would do; ``rows`` is None for a stream, ``buffer`` for all else.
 
-    ``during`` says which score chooses the checkpoint and why, ``after`` names what is measured at the end.
+    ``during`` says which score chooses the checkpoint and why, ``after`` names what is measured at the end, ``mining``
+    says how negatives are mined, and ``warnings`` why the data will not train well.
     """
 
     rows: int | None
@@ -34,6 +33,8 @@ class Plan:
     precision: str
     remote_code: bool
     imports: list[str]
+    mining: str | None
+    warnings: list[str]
     during: str
     after: list[str]
 
@@ -44,16 +45,15 @@ def plan(recipe: Recipe) -> Plan:
     Raises:
         InputError: As :func:`fmicl_text.training.train.train`.
     """
-    inputs = load_inputs(recipe)
-    with tempfile.TemporaryDirectory() as scratch:  # the trainer makes its output folder when it is built
-        trainer = build_trainer(recipe, inputs, recipe.seeds[0], RunFolder(Path(scratch)))
+    inputs = load_inputs(recipe, mine=False)
+    trainer = check_build(recipe, inputs)
     arguments = trainer.args
     *_, steps = trainer.set_initial_training_values(arguments, trainer.get_train_dataloader())
     rows = inputs.train
     return Plan(
         rows=None if isinstance(rows, Stream) else len(rows),
         buffer=recipe.data.shuffle_buffer if isinstance(rows, Stream) else None,
-        columns=list(recipe.data.columns.roles),
+        columns=list(recipe.data.columns.used) if isinstance(rows, Stream) else rows.column_names,
         parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
         dimensions=trainer.model.get_embedding_dimension(),
         max_seq_length=trainer.model.max_seq_length,
@@ -64,6 +64,8 @@ def plan(recipe: Recipe) -> Plan:
         precision=precision(arguments),
         remote_code=recipe.model.trust_remote_code,
         imports=recipe.imports,
+        mining=described(recipe.data.mine, recipe.model) if recipe.data.mine is not None else None,
+        warnings=check_rows(recipe, inputs, trainer.model, arguments),
         during=f"{inputs.during.name} {inputs.during.metric.name} ({inputs.choice.why})"
         if inputs.during
         else f"none ({inputs.choice.why}): the last checkpoint is kept",

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fmicl_text.data.fingerprints import fingerprint, tuples
 from fmicl_text.data.streams import Stream
+from fmicl_text.encoders.revisions import cached_snapshot, visible_files
 from fmicl_text.encoders.section import ModelSection
 from fmicl_text.encoders.text import locate
+from fmicl_text.files import sha256
 from fmicl_text.hub.private import redact
 from fmicl_text.recipe.schema import Recipe
 from fmicl_text.training.inputs import Inputs
@@ -49,30 +51,17 @@ def command_line() -> str:
     return shlex.join(words)
 
 
-def fingerprint(columns: list[str], rows: Iterable[tuple[Any, ...]]) -> dict[str, Any]:
-    """Return the number of rows of a table, its columns, and the SHA-256 of its content.
-
-    Hashed is what a run uses, not the file it was in: a JSON list a row, values in the order of the columns, in UTF-8,
-    each with a line feed.
-    """
-    digest, count = hashlib.sha256(), 0
-    for row in rows:
-        digest.update(json.dumps(row, ensure_ascii=False).encode() + b"\n")
-        count += 1
-    return {"rows": count, "columns": columns, "sha256": digest.hexdigest()}
-
-
 def stream_fingerprint(stream: Stream) -> dict[str, Any]:
     """Return what a stream is known by without reading its rows: the Hub's commit, or the content of its files.
 
     ``sha256`` is that of a line for each file, in order: the SHA-256 of its content, as ``sha256sum`` writes it. Every
     file is read for it.
     """
-    known: dict[str, Any] = {"rows": None, "columns": list(stream.columns.roles)}
+    known: dict[str, Any] = {"rows": None, "columns": list(stream.columns.used)}
     if stream.revision is not None:
         return known | {"revision": stream.revision}
     files = [Path(file) for file in stream.files]
-    digests = "".join(f"{_digest(file)}\n" for file in files)
+    digests = "".join(f"{sha256(file)}\n" for file in files)
     size = sum(file.stat().st_size for file in files)
     return known | {"files": len(files), "bytes": size, "sha256": hashlib.sha256(digests.encode()).hexdigest()}
 
@@ -81,10 +70,8 @@ def model_fingerprint(section: ModelSection) -> dict[str, Any]:
     """Return the SHA-256 of each file of a base model's folder, or the Hub's commit that a name stands for."""
     place = locate(section.base)
     if not Path(place).is_dir():
-        return {"revision": _commit(place, section.revision)}
-    files = sorted(file for file in Path(place).rglob("*") if file.is_file())
-    seen = [file for file in files if not any(part.startswith(".") for part in file.relative_to(place).parts)]
-    return {"sha256": {file.relative_to(place).as_posix(): _digest(file) for file in seen}}
+        return {"revision": cached_snapshot(place, section.revision).name}
+    return {"sha256": {name: sha256(file) for name, file in visible_files(Path(place)).items()}}
 
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -122,7 +109,7 @@ def _stream(inputs: Inputs) -> dict[str, dict[str, Any]]:
 def _tables(inputs: Inputs) -> dict[str, tuple[list[str], Iterator[tuple[Any, ...]]]]:
     datasets = {"training": inputs.train, "held-out": inputs.heldout}
     tables = {
-        name: (dataset.column_names, _rows(dataset))
+        name: (dataset.column_names, tuples(dataset))
         for name, dataset in datasets.items()
         if dataset is not None and not isinstance(dataset, Stream)
     }
@@ -134,22 +121,6 @@ def _tables(inputs: Inputs) -> dict[str, tuple[list[str], Iterator[tuple[Any, ..
     return tables
 
 
-def _rows(dataset: Any) -> Iterator[tuple[Any, ...]]:
-    for batch in dataset.iter(10_000):
-        yield from zip(*batch.values(), strict=True)
-
-
-def _commit(repo: str, revision: str | None) -> str | None:
-    """Return the commit of a model in the Hub's cache, where loading it has put it."""
-    from huggingface_hub import try_to_load_from_cache
-
-    for file in ("modules.json", "config.json"):
-        path = try_to_load_from_cache(repo, file, revision=revision)
-        if isinstance(path, str) and (commit := re.search(r"/snapshots/([0-9a-f]{40})/", Path(path).as_posix())):
-            return commit[1]
-    return None
-
-
 def _git_commit() -> str | None:
     """Return the commit that the working directory is at, if git knows; ``-dirty`` means it had changes."""
     describe = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
@@ -157,8 +128,3 @@ def _git_commit() -> str | None:
         return subprocess.run(describe, capture_output=True, text=True, check=True, timeout=10).stdout.strip() or None
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -22,6 +22,7 @@ from fmicl_text.data.stream_batches import StreamBatches, stream_loader
 from fmicl_text.errors import RunFailedError
 from fmicl_text.files import cannot_write
 from fmicl_text.losses import NonFiniteEmbeddings
+from fmicl_text.losses.identities import IdentityCollator
 from fmicl_text.training import checkpoints
 from fmicl_text.training.first_steps import FirstSteps
 from fmicl_text.training.library import load_weights
@@ -235,7 +236,7 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
             seed=self.args.seed,
         )
         loader: DataLoader[Any] = self.accelerator.prepare(
-            numbered_loader(dataset, batches, self.data_collator, self._loading())
+            numbered_loader(dataset, batches, IdentityCollator(self.data_collator), self._loading())
         )
         return loader
 
@@ -248,7 +249,9 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         if not args.ignore_data_skip:  # the parent asks for these batches again, and leaves them out
             self._stream.skipped = self._steps_done * args.gradient_accumulation_steps
         no_rows: Any = []
-        settings: DataLoader[Any] = DataLoader(no_rows, collate_fn=self.data_collator, **self._loading())
+        settings: DataLoader[Any] = DataLoader(
+            no_rows, collate_fn=IdentityCollator(self.data_collator), **self._loading()
+        )
         return stream_loader(settings, self._stream, self.accelerator.device)
 
     def _loading(self) -> dict[str, Any]:

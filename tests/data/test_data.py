@@ -211,8 +211,8 @@ def test_txt_has_one_column(write):
         ("a.csv", "question,answer,answer\na,b,c\n", "a.csv, line 1: a column's name appears twice"),
         ("a.csv", "", 'a.csv: no column "question"; there are none'),
         ("a.tsv", "question\tanswer\na\tb\tc\n", "a.tsv, line 2: 3 fields, the header has 2"),
-        ("a.parquet", "question,answer\n", "a.parquet: not a whole Parquet file"),
-        ("a.parquet", "", "a.parquet: not a whole Parquet file"),
+        ("a.parquet", "question,answer\n", "a.parquet: not a complete Parquet file"),
+        ("a.parquet", "", "a.parquet: not a complete Parquet file"),
         ("a.csv", "question,answer\na,b\n", "a.csv: training and retrieval need two rows or more, there are 1"),
         ("a.csv", "question,answer\n", "a.csv: training and retrieval need two rows or more, there are 0"),
     ],
@@ -224,9 +224,9 @@ def test_broken_files(write, name, content, problem):
 def test_a_cut_off_parquet_file(write, tmp_path):
     write_parquet(tmp_path / "a.parquet", ROWS * 100)
     data = (tmp_path / "a.parquet").read_bytes()
-    assert problems(write("a.parquet", data[: len(data) // 2]))[0].startswith("a.parquet: not a whole Parquet file")
+    assert problems(write("a.parquet", data[: len(data) // 2]))[0].startswith("a.parquet: not a complete Parquet file")
     broken = data[:20] + b"\xff" * 200 + data[220:]
-    assert problems(write("a.parquet", broken))[0].startswith("a.parquet: not a whole Parquet file")
+    assert problems(write("a.parquet", broken))[0].startswith("a.parquet: not a complete Parquet file")
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".csv", ".tsv", ".jsonl"])
@@ -249,9 +249,9 @@ def test_an_empty_file(write, suffix):
         ("hf://datasets/a/b@../x.csv", "hf://datasets/a/b@../x.csv: write it as hf://datasets/OWNER/NAME/FILE"),
         ("hf://datasets/../b/x.csv", "hf://datasets/../b/x.csv: write it as hf://datasets/OWNER/NAME/FILE"),
         ("sample:../../etc/passwd", 'no sample "../../etc/passwd" to train on'),
-        ("x" * 300, "x" * 300 + ": no such file, and not to be had from the Hub: "),
+        ("x" * 300, "x" * 300 + ": no such file, and the Hub did not give a data set of this name: "),
         ("x" * 300 + ".csv", "x" * 300 + ".csv: cannot be read: File name too long"),
-        ("not a name!", "not a name!: no such file, and not to be had from the Hub: "),
+        ("not a name!", "not a name!: no such file, and the Hub did not give a data set of this name: "),
     ],
 )
 def test_sources_that_are_not_there(write, tmp_path, source, problem):

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from fmicl_text import ContrastiveTrainer, FMICLLoss, InfoNCELoss
 from fmicl_text.data.stream_batches import StreamBatches, StreamError, stream_loader
-from fmicl_text.losses import base as losses
+from fmicl_text.losses import identities
 from fmicl_text.training.numbered_rows import ROWS as NUMBERS
 
 N = 50  # rows, in shards of 17 and 16; no multiple of the batch
@@ -104,7 +104,7 @@ def test_duplicates_are_masked_as_in_other_data(tiny_encoder, tmp_path: Path, mo
 
     masked = loss_on(rows.to_iterable_dataset())
     assert masked == pytest.approx(loss_on(rows), rel=1e-5)
-    monkeypatch.setattr(losses, "text_ids", lambda features: None)
+    monkeypatch.setattr(identities, "identities", lambda column: torch.arange(len(column)))
     assert masked != pytest.approx(loss_on(rows.to_iterable_dataset()), rel=1e-2)
 
 
@@ -113,3 +113,19 @@ def test_workers_read_every_row_of_other_data_once_an_epoch(tiny_encoder, tmp_pa
     loader = trainer.get_train_dataloader()
     epochs = [[int(row) for batch in loader for row in batch[NUMBERS]] for _ in range(2)]
     assert all(sorted(epoch) == list(range(16)) for epoch in epochs) and epochs[0] != epochs[1]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_identities_are_of_the_data_before_prompts(tiny_encoder, tmp_path: Path, streamed: bool):
+    """A text that stands in both columns is one text, whatever prompt is put before it."""
+    rows = Dataset.from_dict({"anchor": ["a dog", "a cat", "a man", "a dog"], "positive": ["a cat", "a dog", "a", "a"]})
+    prompts = {"anchor": "the big ", "positive": "the small "}
+    trainer = trainer_of(InfoNCELoss(tiny_encoder), tmp_path, kind=ContrastiveTrainer, prompts=prompts)
+    trainer.train_dataset = rows.to_iterable_dataset() if streamed else rows
+    batch = next(iter(trainer.get_train_dataloader()))
+    texts = dict(zip(("anchor", "positive"), rows.to_dict().values(), strict=True))
+    order = batch[NUMBERS].tolist() if not streamed else range(4)
+    expected = [texts[column][row] for column in texts for row in order]
+    found = [int(one) for column in texts for one in batch[f"{column}_identity"]]
+    assert len(set(found)) == 4
+    assert all((found[i] == found[j]) == (expected[i] == expected[j]) for i in range(8) for j in range(8))

@@ -94,7 +94,7 @@ def test_rows_are_the_first_ones_and_only_they_are_looked_at(here: Path):
         ("a.csv", "b,txt\nx,one\n", 'a.csv: no column "text" (did you mean "txt"?); there are b, txt'),
         ("a.csv", "text,b,b\nx,y,z\n", "a.csv, line 1: a column's name appears twice"),
         ("a.tsv", "text\nx\ty\n", "a.tsv, line 2: 2 fields, the header has 1"),
-        ("a.txt", b"one\ntw\xff\n", "a.txt: cannot be read after row 0: UnicodeDecodeError"),
+        ("a.txt", b"one\ntw\xff\n", "a.txt: the first lines are broken: 'utf-8' codec can't"),
         ("a.jsonl", '{"text": "one"}\n{"text": null}\n', 'a.jsonl, row 2: column "text" has no value'),
         ("a.jsonl", '{"text": "one"}\n{"text": 7}\n', "a.jsonl: cannot be read after row 0: ArrowInvalid"),
         ("a.jsonl", '{"text": 8}\n{"text": 7}\n', 'a.jsonl, row 1: column "text" has 8, which is no text'),
@@ -103,7 +103,7 @@ def test_rows_are_the_first_ones_and_only_they_are_looked_at(here: Path):
         ("a.jsonl", '{"txt": "one"}\n', 'a.jsonl: no column "text" (did you mean "txt"?); there are txt'),
         ("a.jsonl", "", "a.jsonl: the file is empty"),
         ("a.txt", "one\n", "a.txt: training and retrieval need two rows or more, there are 1"),
-        ("a.parquet", "text\n", "a.parquet: not a whole Parquet file"),
+        ("a.parquet", "text\n", "a.parquet: not a complete Parquet file"),
         ("b*.txt", None, "b*.txt: no such file"),
         ("a.json", "[]", "a.json: unknown format"),
     ],
@@ -120,7 +120,7 @@ def test_every_file_is_looked_at_for_its_columns(here: Path):
     (here / "3.parquet").write_bytes((here / "1.parquet").read_bytes()[:100])
     first, second = problems("*.parquet")
     assert first == '2.parquet: no column "text" (did you mean "txt"?); there are txt'
-    assert second.startswith("3.parquet: not a whole Parquet file")
+    assert second.startswith("3.parquet: not a complete Parquet file")
 
 
 def test_the_hub_is_asked_for_one_commit(monkeypatch: pytest.MonkeyPatch):

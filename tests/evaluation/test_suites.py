@@ -162,7 +162,7 @@ def test_a_missing_column_is_named(write, column):
 
 def test_a_broken_file_is_named(write, tmp_path):
     (tmp_path / "t.parquet").write_text("no parquet")
-    assert "t.parquet: not a whole Parquet file" in problems(load_task, TASK, str(tmp_path))[0]
+    assert "t.parquet: not a complete Parquet file" in problems(load_task, TASK, str(tmp_path))[0]
 
 
 def test_no_file_is_a_missing_task_and_no_folder_a_mistake(tmp_path):

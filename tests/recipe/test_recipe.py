@@ -58,7 +58,7 @@ def test_defaults(write):
     recipe = load_recipe(write(MINIMAL))
     assert recipe.model.head == "none" and recipe.model.pooling is None
     assert recipe.data.views == "columns" and recipe.data.split == "train"
-    assert recipe.evaluate.during == "stsb-dev" and recipe.evaluate.every_steps == 125 and recipe.evaluate.after == []
+    assert recipe.evaluate.during == "auto" and recipe.evaluate.every_steps == 125 and recipe.evaluate.after == []
     assert recipe.seeds == [42] and recipe.train == {}
     assert recipe.loss == FMICL()
 
@@ -96,7 +96,8 @@ outputs: {}
         'recipe.yaml:4: model.max_seq_length: must be a valid integer, got "32"',
         'recipe.yaml:5: model.pooling: must be "cls", "mean" or "max", got "cla" (did you mean "cls"?)',
         'recipe.yaml:8: data.columns.positiv: unknown key (did you mean "positive"?)',
-        "recipe.yaml:9: data.heldout: is the training data; name a source with other rows",
+        "recipe.yaml:9: data.heldout: is the training data; name a source with other rows, "
+        "or a share of it such as 0.1",
         f'recipe.yaml:11: loss.objective: must be {CHOICE}, got "fmcil" (did you mean "fmicl"?)',
         "recipe.yaml:14: loss.kernel.sigma: must be greater than 0, got -1",
         f"recipe.yaml:14: loss.kernel.tau: unknown key; known here are {KNOWN}",
@@ -280,7 +281,7 @@ def test_samples_may_hold_out_their_own_rows(write):
 def test_a_suite_may_be_a_file(write, tmp_path):
     suite = tmp_path / "mine.yaml"
     suite.write_text("tasks: []")
-    assert load_recipe(write(MINIMAL), [f"evaluate.after=[{suite}]"]).evaluate.after == [str(suite)]
+    assert load_recipe(write(MINIMAL), [f"evaluate.after=[{suite}]"]).evaluate.after[0].name == str(suite)
     (tmp_path / "sts7.yaml").write_text("tasks: []")
     (found,) = problems(write(MINIMAL), f"evaluate.after=[sts7, {tmp_path}/sts7.yaml]")
     assert "evaluate.after: has something twice" in found, "their results would be one file"
@@ -341,7 +342,8 @@ def test_overrides(write):
         ],
     )
     assert recipe.loss == FMICL(kernel="gaussian", sigma=0.1, mu=1.0)
-    assert (recipe.evaluate.after, recipe.data.rows, recipe.name) == (["sts7"], 100, "2024-01-31")
+    after = [asked.name for asked in recipe.evaluate.after]
+    assert (after, recipe.data.rows, recipe.name) == (["sts7"], 100, "2024-01-31")
     assert recipe.model.revision is None
 
 
@@ -518,7 +520,8 @@ recipes = st.fixed_dictionaries(
             ),
         ),
         "evaluate": st.fixed_dictionaries(
-            {"during": st.sampled_from([None, "stsb-dev"])}, optional={"before": st.booleans(), "data": optional(texts)}
+            {"during": st.sampled_from([None, "auto", "stsb-dev"])},
+            optional={"before": st.booleans(), "data": optional(texts)},
         ),
         "seeds": st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=4, unique=True),
     },
@@ -605,7 +608,7 @@ def test_shipped_recipes_have_simcses_values(name):
         "head": head,
     }
     assert recipe.loss == InfoNCE(kernel="cosine", temperature=0.05)
-    assert (recipe.evaluate.during, recipe.evaluate.every_steps) == ("stsb-dev", 125)
+    assert (recipe.evaluate.during.name, recipe.evaluate.every_steps) == ("stsb-dev", 125)
 
 
 def test_names_of_recipes():

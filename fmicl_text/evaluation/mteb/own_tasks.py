@@ -23,7 +23,7 @@ from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
 from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.languages import check_language_code
 
-from fmicl_text.encoders.local_revision import local_revision
+from fmicl_text.encoders.revisions import local_revision
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.columns import binary, grade, label, number, place, read_columns, refuse, text
 from fmicl_text.evaluation.mteb.own_suite import (

@@ -12,7 +12,7 @@ from mteb.abstasks import AbsTask
 from mteb.abstasks.aggregated_task import AbsTaskAggregate
 from mteb.benchmarks.benchmark import Benchmark
 
-from fmicl_text.encoders.local_revision import folder_revision
+from fmicl_text.encoders.revisions import folder_revision
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.mteb.own_suite import load_own_suite
 from fmicl_text.evaluation.mteb.own_tasks import RETRIEVAL_RULES, is_public, own_tasks

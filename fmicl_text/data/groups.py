@@ -1,0 +1,92 @@
+"""Groups of rows: a label, or the id of a document. Rows of one group are never each other's negatives.
+
+In a data set they are the column ``group``, 64-bit identities that are the same on every machine and in every process;
+:class:`fmicl_text.losses.identities.IdentityCollator` hands them to the loss.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import random
+from typing import TYPE_CHECKING
+
+from fmicl_text.errors import InputError
+from fmicl_text.losses.columns import GROUP
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+logger = logging.getLogger(__name__)
+
+
+@functools.lru_cache(maxsize=2**16)
+def identity(value: str | int) -> int:
+    """Return a signed 64-bit hash of a text or a whole number; the number 7 is the same as the text ``"7"``."""
+    digest = hashlib.blake2b(str(value).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def is_group(value: object) -> bool:
+    """Tell the name or the number of a group from all other values."""
+    return not isinstance(value, bool) and (isinstance(value, int) or (isinstance(value, str) and bool(value.strip())))
+
+
+def group_complaint(value: object) -> str:
+    """Say what keeps a value from being a group."""
+    if value is None:
+        return "has no value; each row needs a group"
+    return "is empty" if isinstance(value, str) else f"has {value!r:.40}, which is neither text nor a whole number"
+
+
+def pair_within_groups(rows: Dataset, seed: int, source: str) -> Dataset:
+    """Make pairs of labelled texts: the positive of a text is another text of its group.
+
+    The distinct texts of a group are shuffled into a circle, and each is followed by its positive. So every text is a
+    positive as often as any other, and the pairs depend on the texts, their groups and the seed alone; they are the
+    same in every epoch.
+
+    Args:
+        rows: Columns ``anchor`` and ``group``.
+        seed: Of the shuffling.
+        source: What the data is called in messages.
+
+    Returns:
+        Columns ``anchor``, ``positive`` and ``group``, without the rows whose group has no other text; a warning
+        counts those.
+
+    Raises:
+        InputError: If no group has two different texts.
+    """
+    from datasets import Dataset
+
+    anchors, groups = rows["anchor"][:], rows[GROUP][:]
+    members: dict[int, dict[str, None]] = {}
+    for anchor, group in zip(anchors, groups, strict=True):
+        members.setdefault(group, {})[anchor] = None
+    following: dict[tuple[int, str], str] = {}
+    for group, texts in members.items():
+        circle = sorted(texts)
+        random.Random(f"{seed} {group}").shuffle(circle)
+        following |= {(group, text): circle[i - 1] for i, text in enumerate(circle) if len(circle) > 1}
+    paired = [row for row in zip(groups, anchors, strict=True) if row in following]
+    if not paired:
+        raise InputError(f"{source}: no group has two different texts, so there are no pairs to train on")
+    if alone := [texts for texts in members.values() if len(texts) == 1]:
+        example = next(iter(alone[0]))
+        logger.warning(
+            "%s: %s of %s groups have only one text, such as %.60r; their %s rows have no positive and are left out",
+            source,
+            f"{len(alone):,}",
+            f"{len(members):,}",
+            example,
+            f"{len(anchors) - len(paired):,}",
+        )
+    return Dataset.from_dict(
+        {
+            "anchor": [anchor for _, anchor in paired],
+            "positive": [following[row] for row in paired],
+            GROUP: [group for group, _ in paired],
+        }
+    )

@@ -1,0 +1,85 @@
+"""Training data that can be trained on but will not train well, and texts of which an encoder sees nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from fmicl_text.data.formats import read_file
+from fmicl_text.data.section import DataSection
+from fmicl_text.data.sources import is_hub_id
+from fmicl_text.errors import InputError
+from fmicl_text.files import user_path
+from fmicl_text.losses.columns import GROUP, is_group_column
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_ZERO_WIDTH_SPACE = "\u200b"
+
+
+def data_warnings(rows: Dataset, batch: int) -> list[str]:
+    """Return a sentence for each reason why rows will not train well.
+
+    Args:
+        rows: Columns ``anchor``, perhaps ``positive`` and negatives, and perhaps ``group``.
+        batch: Rows that are contrasted with one another in a training step.
+    """
+    found = []
+    anchors = rows["anchor"][:]
+    texts = list(zip(*(rows[name][:] for name in rows.column_names if not is_group_column(name)), strict=True))
+    if len(texts) < batch:
+        found.append(f"there are fewer rows ({len(texts):,}) than a batch takes ({batch:,}): every batch is the same")
+    if "positive" in rows.column_names:
+        equal = sum(anchor == positive for anchor, positive, *_ in texts)
+        if equal:
+            found.append(f"{_rows(equal)} the anchor as positive too, from which nothing is learned")
+    if repeated := len(texts) - len(set(texts)):
+        found.append(f"{_rows(repeated)} the texts of an earlier row")
+    if len(set(anchors)) == 1:
+        found.append("all rows have the same anchor: nothing tells positives from negatives")
+    if GROUP in rows.column_names and len(set(rows[GROUP][:])) == 1:
+        found.append("all rows are of one group, so there are no negatives")
+    return found
+
+
+def _rows(count: int) -> str:
+    return "1 row has" if count == 1 else f"{count:,} rows have"
+
+
+def require_tokens(
+    rows: Dataset, count_tokens: Callable[[Sequence[str]], list[int] | None], section: DataSection
+) -> None:
+    """Refuse texts of which the encoder's tokeniser makes no token: their embedding would be zero.
+
+    A text of zero-width spaces is one for a static embedding. Encoders that add special tokens have none.
+
+    Args:
+        rows: What to train on.
+        count_tokens: Number of tokens of each text, or None if the encoder has no tokens.
+        section: Where the rows come from, for messages.
+
+    Raises:
+        InputError: With file, row and text of the first one.
+    """
+    if (count_tokens([_ZERO_WIDTH_SPACE]) or [1]) != [0]:
+        return
+    for batch in rows.iter(10_000):
+        for role, texts in batch.items():
+            counts = [] if is_group_column(role) else count_tokens(texts) or []
+            if 0 in counts:
+                text = texts[counts.index(0)]
+                raise InputError(
+                    f"{_place(section, role, text)} {text!a:.60}, of which the model's tokeniser makes no token; "
+                    "remove the row, or take a model that has tokens for it"
+                )
+
+
+def _place(section: DataSection, role: str, text: str) -> str:
+    """Say where a text is in the source; a file is read again to find its row."""
+    source, column = section.train, section.columns.used.get(role, section.columns.anchor)
+    if is_hub_id(source) or source.startswith(("hf:", "sample:")):
+        return f'{source}: column "{column}" has'
+    read = read_file(user_path(source), [column])
+    number = read.numbers[read.columns[column].index(text)]
+    return f'{source}, {read.unit} {number}: column "{column}" has'

@@ -1,0 +1,89 @@
+"""What identifies the state of a model or a data set: the commit on the Hub, or a digest of local files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from fmicl_text.errors import InputError
+from fmicl_text.files import sha256
+
+
+def local_revision(files: Iterable[Path], about: str = "") -> str:
+    """Return ``local-`` and 16 hexadecimal digits of the SHA-256 of the contents of ``files``, in this order.
+
+    Args:
+        files: The files.
+        about: What else decides how they are read.
+    """
+    digest = hashlib.sha256(about.encode())
+    for path in files:
+        digest.update(bytes.fromhex(sha256(path)))
+    return f"local-{digest.hexdigest()[:16]}"
+
+
+def folder_revision(folder: Path, ignored: Iterable[str] = ()) -> str:
+    """Return the :func:`local_revision` of all files of a folder, by name and contents.
+
+    Args:
+        folder: The folder; hidden files and folders, as downloaders leave, do not count.
+        ignored: Suffixes of files that do not count either.
+    """
+    counted = {name: path for name, path in visible_files(folder).items() if Path(name).suffix not in ignored}
+    return local_revision(counted.values(), repr(list(counted)))
+
+
+def visible_files(folder: Path) -> dict[str, Path]:
+    """Return the files under a folder by their names relative to it, without hidden files and folders."""
+    named = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        name.as_posix(): path for name, path in named.items() if not any(part.startswith(".") for part in name.parts)
+    }
+
+
+def cached_snapshot(repo: str, revision: str | None = None) -> Path:
+    """Return the folder that loading a model from the Hub has filled; its name is the commit.
+
+    Raises:
+        huggingface_hub.errors.LocalEntryNotFoundError: If the model has not been loaded.
+    """
+    from huggingface_hub import snapshot_download
+
+    cache = os.environ.get("SENTENCE_TRANSFORMERS_HOME")
+    return Path(snapshot_download(repo, revision=revision, cache_dir=cache, local_files_only=True))
+
+
+def model_revision(place: str, revision: str | None = None) -> str:
+    """Return what tells this state of a loaded model from every other: the Hub's commit, or a digest of its folder.
+
+    Digested are the files that decide an embedding: weights, tokeniser, prompts, maximum length; not the card. Nothing
+    is asked of the Hub.
+
+    Args:
+        place: A folder or a Hub id, from :func:`fmicl_text.encoders.text.locate`.
+        revision: Branch, tag or commit on the Hub.
+    """
+    folder = Path(place)
+    return folder_revision(folder, ignored={".md"}) if folder.is_dir() else cached_snapshot(place, revision).name
+
+
+def dataset_commit(source: str, repo: str, revision: str | None) -> str:
+    """Ask the Hub for the commit that a revision of a data set stands for.
+
+    Args:
+        source: What the data is called in messages.
+        repo: The data set's id.
+        revision: Branch, tag or commit; default the main branch.
+
+    Raises:
+        InputError: If the Hub does not have it, or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        return str(HfApi().dataset_info(repo, revision=revision).sha)
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise InputError(f"{source}: no such file, and the Hub did not give a data set of this name: {error}") from None

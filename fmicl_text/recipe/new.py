@@ -1,0 +1,239 @@
+"""``fmicl recipe new``: a recipe for a user's file that trains well as it stands, each choice with its reason.
+
+What is chosen depends on the file, the encoder and the device, and on nothing else; the rules are here, and the
+objective for each kind of data in :data:`OBJECTIVES`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+from fmicl_text.data.formats import FORMATS, column_names, ending, read_file
+from fmicl_text.data.section import Columns, DataSection
+from fmicl_text.errors import InputError
+from fmicl_text.files import user_path
+from fmicl_text.losses.columns import is_group_column
+from fmicl_text.recipe.roles import Kind, Roles, guess_roles
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+OBJECTIVES: dict[Kind, tuple[dict[str, Any], str]] = dict.fromkeys(
+    ("paraphrase", "question-answer", "entailment", "title-text", "triplets", "pairs", "labels", "dropout"),
+    ({"objective": "fmicl"}, "f-MICL as it comes"),
+)
+"""The ``loss:`` section for each kind of data, and why."""
+
+_FALLBACK = "sentence-transformers/all-MiniLM-L6-v2"
+_SAMPLED = 2000  # rows whose tokens are counted
+_COVERED = 0.99
+_SHARE = 0.1
+_FEWEST_TO_SPLIT = 50
+_STEPS = 100  # wanted at least
+_MOST_EPOCHS = 10
+_EVALUATIONS = 5
+_NO_STRINGS = ("null", "true", "false")
+
+
+def is_data(source: str) -> bool:
+    """Whether a name is that of a file of texts, rather than of a recipe."""
+    return ending(source) in FORMATS
+
+
+def new_recipe(source: str, base: str | None = None) -> str:
+    """Return a commented recipe for a file of texts, as YAML that loads.
+
+    Args:
+        source: A csv, tsv, jsonl, Parquet or txt file; its path becomes ``data.train`` as it is written.
+        base: The encoder to start from; default ``sample:minilm`` where its package is installed, or else
+            all-MiniLM-L6-v2 from the Hub.
+
+    Raises:
+        InputError: If the file is broken or holds no texts to train on, or the encoder cannot be loaded.
+    """
+    from fmicl_text.data.sources import load_train
+    from fmicl_text.data.warnings import data_warnings
+    from fmicl_text.encoders.text import load_model
+
+    path = user_path(source)
+    names = column_names(path)
+    roles = guess_roles(read_file(path, names).columns, source)
+    data = _data_section(source, roles)
+    rows = load_train(data)
+    if roles.kind != "dropout" and len(rows) >= _FEWEST_TO_SPLIT:
+        data = data.model_copy(update={"heldout": _SHARE})
+        rows = load_train(data)
+    base = base or _default_base()
+    model = load_model(base)
+    if roles.kind == "dropout" and _is_static(model):
+        raise InputError(
+            f"{source}: has one column of text and no label, so its views must differ by dropout, but {base} is a "
+            "static embedding and has none: take another --base, or a file of pairs"
+        )
+    batch = _batch(len(rows))
+    choices = [*_model(base, model, rows), *_data(data, roles, len(rows)), *_loss(roles.kind)]
+    choices += [*_training(model, len(rows), batch, roles.kind), *_evaluation(data, len(rows), batch)]
+    notes = [f"# Note: {warning}" for warning in data_warnings(rows, batch)]
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.name.removesuffix(".gz").removesuffix(path.suffix)).strip("-._")
+    head = [
+        f"# Fine-tune {base} on {json.dumps(path.name, ensure_ascii=False)} ({roles.kind})",
+        "#",
+        "# Written by `fmicl recipe new` from a look at the file; any line may be changed.",
+        *notes,
+        f"name: {_scalar(name or 'pairs')}",
+    ]
+    return "\n".join([*head, *choices]) + "\n"
+
+
+def _data_section(source: str, roles: Roles) -> DataSection:
+    columns = Columns(anchor=roles.anchor, positive=roles.positive, negatives=roles.negatives, group=roles.group)
+    if roles.kind == "dropout":
+        return DataSection(train=source, columns=columns, views="dropout")
+    return DataSection(train=source, columns=columns, views="group" if roles.kind == "labels" else "columns")
+
+
+def _default_base() -> str:
+    from fmicl_text.data.samples import minilm_path
+
+    try:
+        minilm_path()
+    except InputError:
+        return _FALLBACK
+    return "sample:minilm"
+
+
+def _is_static(model: SentenceTransformer) -> bool:
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+
+    return isinstance(model[0], StaticEmbedding)
+
+
+def _model(base: str, model: SentenceTransformer, rows: Any) -> list[str]:
+    found = [_section(0, "model"), _line(1, "base", base)]
+    length = None if _is_static(model) else _length(model, rows)
+    if length is not None:
+        tokens, covered = length
+        longest = model.max_seq_length or tokens
+        wanted = min(8 * math.ceil(tokens / 8), longest)
+        reason = f"{covered:.0%} of the texts have no more than {tokens} tokens"
+        if tokens > longest:
+            reason = f"the most this model reads; {reason}"
+        found.append(_line(1, "max_seq_length", wanted, reason))
+    return found
+
+
+def _length(model: SentenceTransformer, rows: Any) -> tuple[int, float] | None:
+    """Return the number of tokens that most texts stay within, and the share that does."""
+    from fmicl_text.encoders.tokens import token_counts
+
+    texts = [name for name in rows.column_names if not is_group_column(name)]
+    some = rows.select(range(0, len(rows), math.ceil(len(rows) / _SAMPLED)))
+    counts = token_counts(model, [text for name in texts for text in some[name]])
+    if counts is None:
+        return None
+    counts.sort()
+    tokens = counts[math.ceil(_COVERED * len(counts)) - 1]
+    return tokens, sum(count <= tokens for count in counts) / len(counts)
+
+
+def _data(data: DataSection, roles: Roles, rows: int) -> list[str]:
+    found = [_section(0, "data"), _line(1, "train", data.train, f"{rows:,} rows to train on"), _section(1, "columns")]
+    found.append(_line(2, "anchor", roles.anchor, roles.reason))
+    if roles.positive is not None:
+        found.append(_line(2, "positive", roles.positive))
+    if roles.negatives:
+        found.append(_section(2, "negatives"))
+    lines = found + [_item(3, column) for column in roles.negatives]
+    if roles.group is not None:
+        lines.append(_line(2, "group", roles.group, "rows with the same value are never each other's negatives"))
+    if data.views == "dropout":
+        lines.append(_line(1, "views", "dropout", "a text is its own positive, encoded with another dropout mask"))
+    if data.views == "group":
+        lines.append(_line(1, "views", "group", "a positive is another text of the same group"))
+    if data.heldout is not None:
+        kept = "by its anchor" if data.columns.group is None or data.views == "group" else "in whole groups"
+        lines.append(_line(1, "heldout", _SHARE, f"a tenth, chosen {kept}, is never trained on and measured instead"))
+    return lines
+
+
+def _loss(kind: Kind) -> list[str]:
+    settings, reason = OBJECTIVES[kind]
+    lines = [_line(1, key, value) for key, value in settings.items()]
+    return [_section(0, "loss", reason), *lines]
+
+
+def _batch(rows: int) -> int:
+    import torch
+
+    most = 256 if torch.accelerator.is_available() else 64
+    return min(most, max(8, 2 ** int(math.log2(max(rows / 8, 1)))))
+
+
+def _steps(rows: int, batch: int) -> tuple[int, int]:
+    """Return how many epochs to train, and the steps of all of them."""
+    of_epoch = max(math.ceil(rows / batch), 1)
+    epochs = min(max(math.ceil(_STEPS / of_epoch), 1), _MOST_EPOCHS)
+    return epochs, epochs * of_epoch
+
+
+def _training(model: SentenceTransformer, rows: int, batch: int, kind: Kind) -> list[str]:
+    import torch
+
+    accelerated = torch.accelerator.is_available()
+    epochs, steps = _steps(rows, batch)
+    if _is_static(model):
+        rate, why = 1e-3, "static embeddings take large steps"
+    elif kind == "dropout":
+        rate, why = 3e-5, "that of SimCSE"
+    else:
+        rate, why = 5e-5, "usual for an encoder that embeds sentences already"
+    device = "this GPU" if accelerated else "a CPU"
+    of_rows = f"an eighth of {rows:,} rows at most, and what suits {device}"
+    return [
+        _section(0, "train"),
+        _line(1, "per_device_train_batch_size", batch, of_rows),
+        _line(1, "num_train_epochs", epochs, f"{steps:,} steps; at least {_STEPS} where {_MOST_EPOCHS} epochs give it"),
+        _line(1, "learning_rate", rate, why),
+        _line(1, "warmup_steps", math.ceil(steps / 10), "a tenth of the steps"),
+        _line(1, "bf16", True, "faster; left out where the processor does not have it"),
+        _line(1, "logging_steps", max(steps // 20, 1)),
+    ]
+
+
+def _evaluation(data: DataSection, rows: int, batch: int) -> list[str]:
+    _, steps = _steps(rows, batch)
+    heldout = data.heldout is not None
+    criterion = ("heldout", "of the checkpoints, the best on the held-out pairs is kept")
+    nothing = ("none", "nothing is held out: the last checkpoint is kept")
+    lines = [
+        _section(0, "evaluate"),
+        _line(1, "during", *(criterion if heldout else nothing)),
+        _line(1, "every_steps", max(steps // _EVALUATIONS, 1), "a score and a checkpoint"),
+    ]
+    if heldout:
+        lines += [_line(1, "before", True, "so that the gain is seen"), _section(1, "after"), _item(2, "heldout")]
+    return lines
+
+
+def _section(depth: int, key: str, reason: str = "") -> str:
+    return "  " * depth + f"{key}:" + (f"  # {reason}" if reason else "")
+
+
+def _line(depth: int, key: str, value: str | int | float | bool | None, reason: str = "") -> str:
+    return "  " * depth + f"{key}: {_scalar(value)}" + (f"  # {reason}" if reason else "")
+
+
+def _item(depth: int, value: str) -> str:
+    return "  " * depth + f"- {_scalar(value)}"
+
+
+def _scalar(value: str | int | float | bool | None) -> str:
+    """Write a value so that YAML reads it back as it is; JSON is YAML."""
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z][\w./-]*(:[\w./-]+)*", value, re.ASCII):
+        return value if value.lower() not in _NO_STRINGS else json.dumps(value)
+    if isinstance(value, float):
+        return f"{value:.1e}" if value < 0.01 else str(value)
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,177 @@
+"""Which roles the columns of a user's file play, by their names and what is in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import mean
+from typing import Any, Literal
+
+from fmicl_text.errors import InputError
+
+Kind = Literal["paraphrase", "question-answer", "entailment", "title-text", "triplets", "pairs", "labels", "dropout"]
+"""What the rows of a training file are; decides the objective of a new recipe."""
+
+_PAIRS: dict[tuple[str, str], Kind] = {
+    ("anchor", "positive"): "pairs",
+    ("query", "positive"): "question-answer",
+    ("query", "pos"): "question-answer",
+    ("query", "passage"): "question-answer",
+    ("query", "document"): "question-answer",
+    ("query", "answer"): "question-answer",
+    ("query", "response"): "question-answer",
+    ("question", "answer"): "question-answer",
+    ("question", "context"): "question-answer",
+    ("question", "passage"): "question-answer",
+    ("question", "document"): "question-answer",
+    ("question", "positive"): "question-answer",
+    ("question", "response"): "question-answer",
+    ("prompt", "response"): "question-answer",
+    ("instruction", "response"): "question-answer",
+    ("sentence1", "sentence2"): "paraphrase",
+    ("question1", "question2"): "paraphrase",
+    ("text1", "text2"): "paraphrase",
+    ("text", "paraphrase"): "paraphrase",
+    ("sentence", "paraphrase"): "paraphrase",
+    ("source", "target"): "paraphrase",
+    ("input", "output"): "pairs",
+    ("sent0", "sent1"): "entailment",
+    ("premise", "hypothesis"): "entailment",
+    ("anchor", "entailment"): "entailment",
+    ("title", "body"): "title-text",
+    ("title", "text"): "title-text",
+    ("title", "abstract"): "title-text",
+    ("title", "content"): "title-text",
+    ("description", "summary"): "title-text",
+    ("summary", "text"): "title-text",
+}
+"""Names of anchor and positive, in lower case and without separators, in the order in which they are looked for."""
+
+_TEXT = ("text", "sentence", "utterance", "content", "query", "question", "document", "title", "description")
+_LABEL = ("label", "intent", "class", "category", "topic", "labelname", "target", "type", "tag")
+_GROUP = ("group", "groupid", "docid", "documentid", "articleid", "passageid", "clusterid")
+_SCORE = ("score", "scores", "similarity", "sim", "relatedness", "gold", "label", "labels", "isduplicate", "entailment")
+_NEGATIVE = re.compile(r"(hard)?neg(ative)?s?\d*|contradiction")
+_MANY_WORDS = 2.0
+_LONGEST_LABEL = 40
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Column of each role, and what kind of data that makes.
+
+    Attributes:
+        kind: What the rows are.
+        anchor: Column of the anchors, or of the only text.
+        positive: Column of the positives, if there is one.
+        negatives: Columns of explicit negatives.
+        group: Column of a label or of a document's id.
+        reason: Why these columns were taken.
+    """
+
+    kind: Kind
+    anchor: str
+    positive: str | None = None
+    negatives: list[str] = field(default_factory=list)
+    group: str | None = None
+    reason: str = "chosen by its name"
+
+
+def guess_roles(columns: Mapping[str, Sequence[Any]], source: str) -> Roles:
+    """Tell which column plays which role.
+
+    Names that are in general use decide; else what is in the columns does.
+
+    Args:
+        columns: All columns of a file.
+        source: The file, for messages.
+
+    Raises:
+        InputError: If no column is text, or each row has a score or a judgement of its two texts, which is data for an
+            evaluation; with the remedy.
+    """
+    names = {re.sub(r"[\W_]", "", column.lower()): column for column in columns}
+    texts = [column for column, values in columns.items() if _is_text(values)]
+    strings = [column for column, values in columns.items() if _are_strings(values)]
+    group = next((names[n] for n in _GROUP if n in names and _repeats(columns[names[n]])), None)
+    known = ((names[a], names[b], kind) for (a, b), kind in _PAIRS.items() if a in names and b in names)
+    for anchor, positive, kind in known:
+        if anchor in strings and positive in strings:
+            _refuse_scores(columns, names, (anchor, positive), source)
+            negatives = [names[n] for n in names if _NEGATIVE.fullmatch(n) and names[n] in strings]
+            return Roles("triplets" if negatives else kind, anchor, positive, negatives, group)
+    text = next((names[n] for n in _TEXT if names.get(n) in strings), None)
+    label = next((names[n] for n in _LABEL if n in names and _repeats(columns[names[n]])), None)
+    if text is not None and label is not None and label != text:
+        return Roles("labels", text, group=label)
+    if text is None or len(texts) > 1:
+        return _by_content(columns, names, texts, group, source)
+    return Roles("dropout", text, reason="the only text, so its two views differ by dropout (SimCSE)")
+
+
+def _by_content(
+    columns: Mapping[str, Sequence[Any]], names: dict[str, str], texts: list[str], group: str | None, source: str
+) -> Roles:
+    if not texts:
+        raise InputError(f"{source}: no column looks like text; there are {', '.join(columns) or 'none'}")
+    if len(texts) > 1:
+        anchor, positive = texts[:2]
+        _refuse_scores(columns, names, (anchor, positive), source)
+        rest = f"; not used: {', '.join(texts[2:])}" if texts[2:] else ""
+        return Roles("pairs", anchor, positive, group=group, reason=f"the first two columns of text: check them{rest}")
+    labels = [column for column in columns if column != texts[0] and _is_label(columns[column])]
+    if labels:
+        return Roles("labels", texts[0], group=labels[0], reason="the only text, and the first column that repeats")
+    return Roles("dropout", texts[0], reason="the only text, so its two views differ by dropout (SimCSE)")
+
+
+def _refuse_scores(
+    columns: Mapping[str, Sequence[Any]], names: dict[str, str], pair: tuple[str, str], source: str
+) -> None:
+    """Refuse pairs of texts that come with a score or a judgement: not all of them are positives."""
+    for name in _SCORE:
+        column = names.get(name)
+        if column is not None and column not in pair and not _is_text(columns[column]):
+            raise InputError(
+                f'{source}: the column "{column}" says how close "{pair[0]}" and "{pair[1]}" are, as in STS and '
+                "paraphrase data: not every row is a positive pair, so a contrastive loss cannot train on all of them. "
+                f"To measure a model on it: fmicl eval pairs MODEL {source}. To train, write the rows whose texts mean "
+                "the same to a file of two columns, and name that"
+            )
+
+
+def _are_strings(values: Sequence[Any]) -> bool:
+    return bool(values) and all(isinstance(value, str) or value is None for value in values) and any(values)
+
+
+def _is_text(values: Sequence[Any]) -> bool:
+    """Whether values are texts rather than numbers, names or ids."""
+    if not _are_strings(values) or _is_label(values):
+        return False
+    filled = [value for value in values if value]
+    if mean(_is_number(value) for value in filled) > 0.5:
+        return False
+    beyond_ascii = mean(not value.isascii() for value in filled) > 0.5  # scripts that write no spaces
+    return beyond_ascii or mean(len(value.split()) for value in filled) >= _MANY_WORDS
+
+
+def _is_label(values: Sequence[Any]) -> bool:
+    """Whether values are few short names or whole numbers, each of several rows."""
+    short = all(isinstance(value, int) or (isinstance(value, str) and len(value) <= _LONGEST_LABEL) for value in values)
+    return bool(values) and short and 1 < len(set(values)) <= len(values) / 3
+
+
+def _repeats(values: Sequence[Any]) -> bool:
+    try:
+        return 1 < len(set(values)) < len(values)
+    except TypeError:  # lists, as Parquet and JSON may have
+        return False
+
+
+def _is_number(value: str) -> bool:
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
