@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Publish, and say where it is."""
+    """Publish, and print where."""
     from fmicl_text.cli.console import Console
 
     with Console(stderr=True).status("loading libraries"):

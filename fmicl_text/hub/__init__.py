@@ -1,4 +1,4 @@
-"""Putting a run, or an encoder by itself, on the Hugging Face Hub: what is published, its card, checks and upload."""
+"""Publishing a run, or a lone encoder, on the Hugging Face Hub: its files, its model card, the checks, the upload."""
 
 from fmicl_text.hub.publishing import publish
 from fmicl_text.hub.remote import Published, check_access

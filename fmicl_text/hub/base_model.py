@@ -1,4 +1,4 @@
-"""What can be said of the model that training started from."""
+"""What the model card says about the base model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SAMPLES = {"sample:minilm": "sentence-transformers/all-MiniLM-L6-v2"}
 
 @dataclass(frozen=True)
 class BaseModel:
-    """The base model: what to call it, its Hub id if it has one, and what its card says if it is at hand."""
+    """The base model: its name, its Hub id if it has one, and licence and languages from its card, if the card is local."""
 
     name: str
     hub_id: str | None
@@ -24,7 +24,7 @@ class BaseModel:
 
 
 def as_hub_id(name: str) -> str | None:
-    """Return a name if it can be one on the Hub."""
+    """Return the name if it is a valid repository name, else ``None``."""
     from huggingface_hub.utils import HFValidationError, validate_repo_id
 
     try:
@@ -54,7 +54,7 @@ def describe_base(section: ModelSection) -> BaseModel:
         if not isinstance(card, (str, Path)) or not Path(card).is_file():
             return BaseModel(name, hub_id)
         data = ModelCard.load(card, ignore_metadata_errors=True).data
-    except Exception:  # somebody else's card may be broken in any way; it only adds to what is known
+    except Exception:  # a foreign card may be broken in any way, and is optional
         return BaseModel(name, hub_id)
     language = data.language or []
     language = [language] if isinstance(language, str) else language

@@ -98,7 +98,7 @@ def _plain(text: object) -> str:
 
 
 def _datasets(recipe: Recipe) -> list[str] | None:
-    """Return the Hub id of the training data, if it is from there."""
+    """Return the Hub id of the training data, if it comes from the Hub."""
     source = recipe.data.train
     if match := re.match(r"hf://datasets/([^/@]+/[^/@]+)", source):
         return [match[1]]
@@ -122,7 +122,7 @@ def _eval_result(evaluation: str, score: Score) -> EvalResult:
         task_name=task_name,
         dataset_type=hub.dataset if hub else "unknown",
         dataset_name=dataset,
-        dataset_config=None if hub else dataset,  # or all unknown data would be taken for the same
+        dataset_config=None if hub else dataset,  # else the Hub merges all results of unknown data sets
         dataset_revision=hub.revision if hub else None,
         dataset_split=hub.split if hub else None,
         metric_type=one_line(score.metric_type),
@@ -196,7 +196,7 @@ def _written(score: Score) -> str:
 
 
 def _number(value: float, score: Score) -> str:
-    """Write a figure as its score's unit wants it: two decimals of a percentage, four digits of a plain number."""
+    """Write a figure in its score's unit: a percentage with two decimals, a plain number with four digits."""
     return f"{value:.2f}" if score.unit == "%" else f"{value:.4g}"
 
 

@@ -1,4 +1,4 @@
-"""What is refused: files that are not an encoder in safetensors, local paths, and secrets."""
+"""What is not published: pickles and foreign files, encoders without tokenizer, local paths, and secrets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SENTENCEPIECE = ".model"
 _TEXTS = (".json", ".txt", ".jinja", ".md", ".yaml")
 _LICENCES = ("LICENSE", "LICENCE", "NOTICE")
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json")
-"""Pieces of text that may look like anything, paths included."""
+"""Vocabularies: their entries may look like local paths."""
 
 
 def encoder_files(folder: Path, links_into: Sequence[Path] = ()) -> list[Path]:
@@ -57,9 +57,9 @@ def encoder_files(folder: Path, links_into: Sequence[Path] = ()) -> list[Path]:
 
 
 def check_tokenizers(model: SentenceTransformer, folder: Path, source: Path) -> None:
-    """Check that an encoder brings the vocabulary of each of its tokenizers.
+    """Check that an encoder has the vocabulary files of each of its tokenizers.
 
-    transformers loads a model without it all the same, with a tokenizer that knows no words.
+    Without them transformers still loads the model, with a tokenizer that knows no words.
 
     Args:
         model: The encoder, loaded.
@@ -81,7 +81,7 @@ def check_tokenizers(model: SentenceTransformer, folder: Path, source: Path) -> 
 
 
 def check_contents(folder: Path) -> None:
-    """Look into every file that is to be published.
+    """Search every file that is to be published for local paths and secrets.
 
     Raises:
         InputError: If any has a local absolute path or a secret in it, or is not the text its name says; all of them
@@ -115,7 +115,7 @@ def check_contents(folder: Path) -> None:
 
 
 def _header(weights: Path) -> str:
-    """Return the metadata in the header of a safetensors file, one entry a line."""
+    """Return the metadata in the header of a safetensors file, one entry per line."""
     from safetensors import SafetensorError, safe_open
 
     try:

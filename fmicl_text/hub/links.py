@@ -1,4 +1,4 @@
-"""Symbolic links among what is published: what they lead to becomes public, so they may not lead elsewhere."""
+"""Symbolic links among the files to publish: their targets would become public, so they must not lead elsewhere."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ def refuse_links(paths: Iterable[Path], roots: Iterable[Path]) -> None:
     """Raise an InputError that names every link that leads to a folder, nowhere, or out of all ``roots``.
 
     Args:
-        paths: Files that would be read; each folder above one, up to its root, may be a link too.
-        roots: The folders that are published, resolved, and others that links may lead into.
+        paths: Files that would be read; the folders between a root and the file are checked too.
+        roots: The folder to publish and others that links may lead into; all resolved.
     """
     allowed = list(roots)
     problems = [problem for path in dict.fromkeys(paths) for problem in _problems(path, allowed)]
     if problems:
-        raise InputError([*dict.fromkeys(problems), "nothing was published; put the files themselves in their places"])
+        raise InputError([*dict.fromkeys(problems), "nothing was published; replace the links by the files themselves"])
 
 
 def files_under(folder: Path) -> list[Path]:
@@ -28,7 +28,7 @@ def files_under(folder: Path) -> list[Path]:
 
 
 def cache_folders(model: Path) -> list[Path]:
-    """Return where the links of an encoder in the Hub's cache may lead: the cache, and the blobs beside a snapshot."""
+    """Return the folders that links of a cached encoder may lead into: the Hub's caches, and its own ``blobs``."""
     from huggingface_hub import constants
 
     caches = [Path(constants.HF_HUB_CACHE)]
@@ -47,8 +47,8 @@ def _problems(path: Path, roots: list[Path]) -> Iterator[str]:
             continue
         target = Path(os.path.realpath(link))
         if not target.exists():
-            yield f"{link}: is a link to {target}, where nothing is"
+            yield f"{link}: is a link to {target}, which does not exist"
         elif target.is_dir():
             yield f"{link}: is a link to the folder {target}"
         elif not any(target.is_relative_to(allowed) for allowed in roots):
-            yield f"{link}: is a link to {target}, which is not part of what is published"
+            yield f"{link}: is a link to {target}, which lies outside of what is published"

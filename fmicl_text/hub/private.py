@@ -1,4 +1,4 @@
-"""What must not leave the machine: local paths and secrets. Finding them, and leaving them out."""
+"""Local paths and secrets, which must not leave the machine: how they are found and removed."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ _SHORTEST_SECRET = 12  # characters; a shorter value of a variable may be an eve
 
 
 def is_local(path: str) -> bool:
-    """Tell an absolute path, or one that leads up or home, from Hub ids and paths that stay where they start."""
+    """Whether a string is an absolute path, or leads out of the working directory; Hub ids and ``sample:`` names do not."""
     absolute = PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute()
     return absolute or path.startswith(("~", "file:", "\\\\")) or ".." in Path(path).parts
 
 
 def last_part(path: str) -> str:
-    """Return the name at the end of a path of any system."""
+    """Return the last part of a path, POSIX or Windows."""
     return PureWindowsPath(path).name or path
 
 
 def one_line(text: object) -> str:
-    """Return text on one line, without control characters, which a terminal would obey."""
+    """Return text on one line, without control characters."""
     printable = "".join(character if character.isprintable() else " " for character in str(text))
     return " ".join(printable.split())
 
@@ -55,7 +55,7 @@ def shorten(value: Any, known: Iterable[str] = ()) -> Any:
 
     Args:
         value: What :func:`json.loads` gives.
-        known: Paths that may have blanks in them, and so cannot be recognised within a sentence.
+        known: Paths that may contain blanks, and so cannot be recognised within a sentence.
     """
     if isinstance(value, dict):
         return {shorten(key, known): shorten(item, known) for key, item in value.items()}
@@ -64,7 +64,7 @@ def shorten(value: Any, known: Iterable[str] = ()) -> Any:
     if not isinstance(value, str):
         return value
     if is_local(value) and len(_LOCAL_PATH.findall(value)) <= 1 and " -" not in value and "\n" not in value:
-        return last_part(value)  # one path, with blanks or without, and not a command or a text that begins with one
+        return last_part(value)  # a single path, perhaps with blanks; not a command or a sentence
     for path in sorted(filter(is_local, known), key=len, reverse=True):
         value = value.replace(path, last_part(path))
     return _LOCAL_PATH.sub(lambda match: last_part(match[0]), value)
@@ -78,9 +78,9 @@ def local_paths(text: str) -> Iterator[tuple[int, str]]:
 
 
 def secrets() -> dict[str, re.Pattern[bytes]]:
-    """Return what a secret is, and how to find it: known forms of tokens, and what this process holds itself.
+    """Return patterns of secrets by description: known forms of tokens, and the secrets of this process.
 
-    The latter are the token of the Hub and the environment's variables with a name like ``WANDB_API_KEY``.
+    The latter are the Hub token and environment variables with a name like ``WANDB_API_KEY``.
     """
     held = {
         f"the value of {name}": value
@@ -94,7 +94,7 @@ def secrets() -> dict[str, re.Pattern[bytes]]:
 
 
 def redact(text: str) -> str:
-    """Return a text without secrets, and without the query of its addresses, which may be signed."""
+    """Return a text without secrets and without the query strings of URLs, which may carry signatures."""
     encoded = text.encode(errors="replace")
     for pattern in secrets().values():
         encoded = pattern.sub(b"[secret]", encoded)
@@ -103,7 +103,7 @@ def redact(text: str) -> str:
 
 @contextmanager
 def redacted_logs() -> Iterator[None]:
-    """Keep secrets out of what the Hub's client logs, such as the signed addresses of the uploads it tries again."""
+    """Keep secrets out of what the Hub's client logs, such as the signed URLs of uploads that it retries."""
 
     def clean(record: logging.LogRecord) -> bool:
         record.msg, record.args = redact(record.getMessage()), ()

@@ -1,4 +1,4 @@
-"""Publishing, from what there is to a checked repository on the Hub."""
+"""Publishing: from a run or an encoder to a checked repository on the Hub."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 _PROBES = ["A man is playing a guitar.", "¿Dónde está la biblioteca?", "東京は日本の首都です。", "dog " * 600]
-"""What an encoder is compared with itself on: short and long, ASCII and not."""
-_SAME = 1e-5  # of a unit vector's element; merging an adapter rounds
+"""Texts on which the published encoder must give the same embeddings: short and long, ASCII and not."""
+_SAME = 1e-5  # largest difference of an element of unit vectors; merging an adapter rounds
 
 
 def publish(
@@ -43,11 +43,11 @@ def publish(
     create_pr: bool = False,
     overwrite: bool = False,
 ) -> Published | None:
-    """Publish a finished run, or an encoder, in one commit, and check what the Hub then has.
+    """Publish a finished run, or an encoder, in one commit, and verify what the Hub has.
 
     The commit has the encoder in safetensors, its card, and the run's recipe, manifest and results; local paths in
-    those three are cut down to the names at their ends. When it is made, it is downloaded and compared with the local
-    encoder. Nothing is lost by trying again: what is there already is not uploaded twice.
+    those three are reduced to file names. The commit is then downloaded and compared with the local encoder. The same
+    command can be repeated: what is there already is not uploaded again.
 
     Args:
         source: A run folder (of several seeds the first one is published), that of one seed, or an encoder's.
@@ -65,9 +65,9 @@ def publish(
         Where it is; None for a dry run.
 
     Raises:
-        InputError: If the run is not finished, there is no licence, a file is a pickle or has a local path or a secret
-            in it, or the repository holds something else. Nothing has been changed then.
-        RunFailedError: If the Hub refuses or does not answer, or has something else than what was sent.
+        InputError: The run is not finished, there is no licence, a file is damaged, a pickle, a link to elsewhere, or
+            contains a local path or a secret, or the repository holds something else. Nothing has been changed.
+        RunFailedError: The Hub refuses or does not answer, or has something else than what was sent.
     """
     found = find_source(source)
     target = _target(found, repo, license, language, private)
@@ -136,7 +136,7 @@ def _distance(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _check_room(folder: Path, overwrite: bool) -> None:
-    """Refuse a folder of which anything would be lost but an earlier dry run; a link is replaced, never followed."""
+    """Refuse to overwrite anything but an earlier dry run; a link is replaced, never followed."""
     if (folder.exists() or folder.is_symlink()) and not overwrite:
         raise InputError(f"{folder} is there already; --overwrite replaces it")
     if folder.is_symlink() or not folder.exists():

@@ -1,6 +1,6 @@
-"""The Hub's side: what a repository holds, the one commit, and the check of what came of it.
+"""Everything that talks to the Hub: what a repository holds, the commit, and its verification.
 
-The Hub's client does the talking, tries again when the Hub is busy, and keeps tokens to itself.
+The Hub's own client sends the requests, retries them, and handles tokens.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
 
 _OF_THE_HUB = {".gitattributes"}
-"""What the Hub puts into a new repository."""
+"""Files that the Hub itself puts into a new repository."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Published:
-    """Where it is: the repository, the commit's SHA, and the page of the repository or the pull request."""
+    """What was published: the repository, the commit's SHA, and the URL of the repository or the pull request."""
 
     repo: str
     commit: str
@@ -59,7 +59,7 @@ class Published:
 
 
 def check_access(repo: str) -> None:
-    """Find out before hours of training whether the Hub can be reached, and accepts the token.
+    """Check that the Hub can be reached and accepts the token; before training, this saves hours.
 
     Raises:
         InputError: If the client is offline, or there is no token.
@@ -78,7 +78,7 @@ def check_access(repo: str) -> None:
 
 
 def check_place(folder: Path, repo: str, private: bool, revision: str, create_pr: bool, overwrite: bool) -> Place:
-    """Look at what the branch holds, changing nothing.
+    """Check what the branch holds; nothing is changed.
 
     Raises:
         InputError: If it holds something else than an earlier publication of the same weights, and ``overwrite`` is
@@ -105,7 +105,7 @@ def check_place(folder: Path, repo: str, private: bool, revision: str, create_pr
 
 
 def commit(folder: Path, place: Place, message: str) -> Published:
-    """Put a folder on a branch in one commit: it has all of it, or is as it was.
+    """Put a folder on a branch in one commit: all of it or nothing.
 
     Raises:
         RunFailedError: If the Hub refuses or does not answer.
@@ -131,7 +131,7 @@ def commit(folder: Path, place: Place, message: str) -> Published:
                 commit_message=message,
                 revision=place.revision,
                 create_pr=place.create_pr,
-                parent_commit=parent,  # what was looked at is what is replaced
+                parent_commit=parent,  # if anyone has committed since the check, the Hub refuses
             )
         except Exception as error:
             refused = (answer := _answer(error)) is not None and answer.response.status_code < 500
@@ -195,9 +195,9 @@ def check_download(folder: Path, copy: Path, published: Published) -> None:
 
 
 def _look(repo: str, revision: str) -> tuple[ModelInfo | None, bool]:
-    """Return what the Hub says of a branch, or of ``main`` if that branch is not there, and whether it is new.
+    """Return the state of a branch, or of ``main`` if there is no such branch, and whether the branch is new.
 
-    A branch without a commit of its own is new: an earlier try may have made it and come no further.
+    A branch without a commit of its own counts as new: an earlier attempt may have failed after making it.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
@@ -238,7 +238,7 @@ def _git_blob(file: Path) -> str:
 
 @contextmanager
 def _explained(repo: str, state: str) -> Iterator[None]:
-    """Turn a failure into a RunFailedError that says what it means, and what state things are in.
+    """Turn a failure into a RunFailedError that says what it means and what has been changed so far.
 
     Secrets are kept out of the error, and out of the logs meanwhile.
     """
@@ -274,7 +274,7 @@ def _reason(repo: str, error: BaseException) -> str:
 
 
 def _meaning(repo: str, answer: HfHubHTTPError) -> str:
-    """Say what an error status means; one of the storage for large files says nothing of tokens or repositories."""
+    """Say what an error status means; from the storage for large files it means nothing about tokens or repositories."""
     from huggingface_hub import constants
 
     status, request = answer.response.status_code, answer.response.request

@@ -1,4 +1,4 @@
-"""What there is to publish: a finished run with all it recorded, or an encoder by itself."""
+"""What is published: a finished run with its records, or a lone encoder."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from fmicl_text.runs.folder import RunFolder
 from fmicl_text.runs.manifest import Manifest, read_manifest
 
 _ITEMS = ".items"
-"""End of the name of a document that has a figure for each item: what a study needs, and megabytes."""
+"""End of the names of files with a value for each item; they have megabytes and are not published."""
 _BEFORE = "before-"
-"""Start of the name of a result from before training."""
+"""Start of the names of results from before training."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """An encoder, and what its run recorded; an encoder by itself has no record.
+    """An encoder and the records of its run; a lone encoder has none.
 
     Attributes:
         model: The encoder's folder.
@@ -46,7 +46,7 @@ class Source:
 
 
 def find_source(name: str | Path) -> Source:
-    """Find what a run folder, the folder of one of its seeds or encoders, or an encoder's folder holds.
+    """Read a run folder, the folder of one of its seeds or encoders, or an encoder's folder.
 
     Of a run with several seeds the first one's encoder is taken: any choice by results would make them look better
     than they are.
@@ -111,7 +111,7 @@ def _documents(*folders: Path) -> list[Path]:
 
 
 def _results(files: Iterable[Path]) -> dict[str, Result]:
-    """Read results; of two of one name the later, a seed's own, counts."""
+    """Read results by name; the later of two files with one name, which is a seed's own, counts."""
     return {name: read_result(file) for name, file in {file.stem: file for file in files}.items()}
 
 

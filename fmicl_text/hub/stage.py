@@ -1,4 +1,4 @@
-"""Putting together what is published: the encoder's files, and what its run recorded, without local paths."""
+"""Collects what is published: the encoder's files and the records of its run, without local paths."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _TEXTS_OF_DATA = ("neighbours",)
 _MOST_VALUES = 1000
 """A longer list in a result has a value for each pair; it would be most of the download of a small encoder."""
 _RECIPE_NOTE = """\
-# As it was run; paths on the machine are cut down to the names of files and folders. To repeat the run, put the
+# The recipe of this model; local paths are reduced to the names of files and folders. To repeat the run, put the
 # files beside this one and run `fmicl train recipe.yaml`.
 """
 
 
 def stage(source: Source, files: Iterable[Path], folder: Path, merge_adapter: bool = False) -> None:
-    """Write everything but the card to an empty folder.
+    """Write everything except the card to an empty folder.
 
     Args:
         source: What is published.
@@ -67,7 +67,7 @@ def stage(source: Source, files: Iterable[Path], folder: Path, merge_adapter: bo
 
 
 def public_recipe(recipe: Recipe) -> dict[str, Any]:
-    """Return a recipe's sections without local paths, and without where its author publishes."""
+    """Return a recipe's sections without local paths and without its ``publish`` section."""
     return shorten(recipe.model_dump(mode="json", exclude={"publish"}))
 
 
@@ -109,7 +109,7 @@ def _figures_only(value: Any) -> Any:
 
 
 def _save_merged(model: Path, folder: Path) -> None:
-    """Save an encoder with its adapter's weights added into those of its transformer."""
+    """Save an encoder with its adapter's weights merged into its transformer."""
     try:
         from peft import PeftConfig, PeftModel
     except ImportError:

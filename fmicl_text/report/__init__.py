@@ -62,8 +62,8 @@ def read_report(
     measured = [read_base(name, runs, output or folders[0], show_progress) for name in dict.fromkeys(bases)]
     subjects = [*measured, *runs]
     pairs = [(subject, subjects[0]) for subject in subjects[1:]]
-    shown = {id(subject.first.results) for subject in subjects[:1]}
-    pairs += [(run, begun) for run in runs if (begun := run.begun()) and id(begun.first.results) not in shown]
+    compared = bases[0] if bases else None  # with it every run is compared already
+    pairs += [(run, begun) for run in runs if run.base != compared and (begun := run.begun())]
     return Report(subjects, [comparison for run, other in pairs for comparison in compare(run, other)], figures)
 
 

@@ -1,4 +1,4 @@
-"""Base models beside runs: what a run measured before its training, or the same evaluations on any other model."""
+"""Base models beside runs: their scores from before a run's training, or from the same evaluations run now."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def read_base(name: str, runs: Sequence[Run], folder: Path, show_progress: bool 
     """
     wanted = runs[0].results().keys()
     for run in runs:
-        if run.section("model").get("base") == name and wanted <= run.before.by_title.keys():
+        if run.base == name and wanted <= run.before.by_title.keys():
             return untrained(name, name, run.path, run.before)
     place = RunFolder(folder / "bases" / re.sub(r"[^\w.-]+", "-", name).strip("-."))
     _measure(name, _recipe(runs[0]), place, show_progress)
@@ -49,7 +49,7 @@ def _recipe(run: Run) -> Recipe:
     root = run.path.parent if run.path.name.startswith("seed-") else run.path
     file = next((f for f in (run.path / "recipe.yaml", root / "recipe.yaml") if f.is_file()), None)
     if file is None:
-        raise InputError(f"--base: {run.path} has no recipe.yaml, which says what to measure of a base model")
+        raise InputError(f"--base: {run.path} has no recipe.yaml, which says how to measure a base model")
     recipe = load_recipe(file)
     if not recipe.evaluate.after:
         raise InputError(f"--base: {file} has nothing in evaluate.after, so there is nothing to measure")
@@ -57,7 +57,7 @@ def _recipe(run: Run) -> Recipe:
 
 
 def _measure(name: str, recipe: Recipe, place: RunFolder, show_progress: bool) -> None:
-    """Run those evaluations of a recipe on a model of which there is no result of this model yet."""
+    """Run the evaluations of a recipe on a model, except those whose results are there already."""
     missing = [asked for asked in recipe.evaluate.after if not _is_there(place.result(asked.result_name), name)]
     if not missing:
         return

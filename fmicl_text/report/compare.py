@@ -89,7 +89,7 @@ class Comparison:
 
 
 def compare(run: Run, other: Run) -> list[Comparison]:
-    """Compare two runs on every suite that both have.
+    """Compare two runs on every suite that both have: all percentages, and of other scores those that can be tested.
 
     Seeds are paired by their number, as they share the order of the data; if the runs have none in common, in rising
     order. A model that was not trained is compared with every seed.
@@ -100,16 +100,18 @@ def compare(run: Run, other: Run) -> list[Comparison]:
         common = [seed for seed in run.seeds if seed in other.seeds]
         seeds = [(seed, seed) for seed in common] or list(zip(run.seeds, other.seeds, strict=False))
     theirs = other.results()
-    return [_compare(run, other, suite, seeds) for suite in run.results() if suite in theirs]
+    compared = [_compare(run, other, suite, seeds) for suite in run.results() if suite in theirs]
+    return [comparison for comparison in compared if comparison.rows]
 
 
 def _compare(run: Run, other: Run, suite: str, seeds: list[Seeds]) -> Comparison:
     ours, theirs = [run.seeds[seed].results for seed, _ in seeds], [other.seeds[seed].results for _, seed in seeds]
     of_runs = [[results.scores(suite) for results in of_run] for of_run in (ours, theirs)]
     first = of_runs[0][0]
+    items = [_of_every_seed([results.items.get(suite, {}) for results in of_run]) for of_run in (ours, theirs)]
     keys = [key for key in first if all(key in scores for of_run in of_runs for scores in of_run)]
-    items = [[results.items.get(suite, {}) for results in of_run] for of_run in (ours, theirs)]
-    tests, untested = _tests({key: first[key] for key in keys}, *map(_of_every_seed, items))
+    keys = [key for key in keys if first[key].unit == "%" or all(key in of_run for of_run in items)]
+    tests, untested = _tests({key: first[key] for key in keys}, *items)
     adjusted = dict(zip(tests, holm([test.p_value for test in tests.values()]), strict=True))
     _, names = labels(first.values())
     rows = [
@@ -129,13 +131,12 @@ def _compare(run: Run, other: Run, suite: str, seeds: list[Seeds]) -> Comparison
     warnings = [f"inside the noise: {', '.join(noise)}; do not call one run better on these"] if noise else []
     warnings += [*_warn_of_seeds(run, other, seeds)]
     for why, of in untested.items():
-        which = f" of {', '.join(names[key] for key in of)}" if tests or any(items[0]) else ""
-        warnings.append(f"no paired test{which}: {why}")
+        warnings.append(f"no paired test of {', '.join(names[key] for key in of)}: {why}")
     return Comparison(run.name, other.name, suite, seeds, rows, warnings)
 
 
 def _values(run: Run, seeds: list[dict[str, Score]], key: str) -> list[float]:
-    """Return a score of each seed that is compared; a model that was not trained has one, however often it is used."""
+    """Return a score of each compared seed; a model that was not trained has only one."""
     return [scores[key].value for scores in (seeds if run.trained else seeds[:1])]
 
 
@@ -183,5 +184,5 @@ def _tests(
 
 
 def _of_every_seed(seeds: list[dict[str, Parts]]) -> dict[str, list[Parts]]:
-    """Return the items of each score, once a seed, of those scores of which every seed has them."""
+    """Return the items of each score that every seed has items of, one entry per seed."""
     return {key: [items[key] for items in seeds] for key in seeds[0] if all(key in items for items in seeds)}

@@ -13,7 +13,7 @@ Rows = list[tuple[str, list[str]]]
 
 
 def facts(run: Run) -> dict[str, str]:
-    """Return what was run; what has no value is left out."""
+    """Return what was run; settings without a value are left out."""
     model, data, train = (run.section(key) for key in ("model", "data", "train"))
     manifests = [seed.manifest for seed in run.seeds.values() if seed.manifest is not None]
     facts = {
@@ -41,7 +41,7 @@ def facts(run: Run) -> dict[str, str]:
 
 
 def machine(run: Run) -> dict[str, str]:
-    """Return with what a run was made, and on what."""
+    """Return the machine and the library versions of a run."""
     manifest = run.first.manifest
     if manifest is None:
         return {}

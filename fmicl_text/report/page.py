@@ -20,7 +20,7 @@ from fmicl_text.text import visible
 
 @dataclass(frozen=True)
 class Page:
-    """All that the template shows."""
+    """Everything the template shows."""
 
     runs: list[Run]
     comparisons: list[Comparison]
@@ -35,18 +35,17 @@ class Page:
         return ", ".join(run.name for run in self.runs)
 
     def facts(self) -> Rows:
-        """Say what was run."""
+        """Return what was run, a column for each run."""
         return side_by_side([facts(run) for run in self.runs])
 
     def machines(self) -> Rows:
-        """Say with what, and on what."""
+        """Return machines and versions, a column for each run."""
         return side_by_side([machine(run) for run in self.runs])
 
     def suites(self) -> list[Suite]:
-        """Return the table of each suite that any run has."""
-        return [
-            Suite(title, self.runs) for title in dict.fromkeys(title for run in self.runs for title in run.results())
-        ]
+        """Return the table of each suite that any run has, those of plain numbers last."""
+        titles = dict.fromkeys(title for run in self.runs for title in run.results())
+        return sorted((Suite(title, self.runs) for title in titles), key=lambda suite: suite.unit != "%")
 
     def geometry_notes(self) -> list[str]:
         """Say on what the geometry was measured, and why some of its rows are equal."""
@@ -58,18 +57,18 @@ class Page:
         return [(run, layout[1].neighbours) for run, layout in found if layout and layout[1].neighbours]
 
     def published_rows(self) -> list[Published]:
-        """Return published figures and the runs' own in falling order of the average."""
+        """Return published figures and the runs' own, best average first."""
         sources = _sources(self.published)
         rows = [Published.of(figure, sources.index((figure.source, figure.caveat)) + 1) for figure in self.published]
         rows += [Published.of_run(run) for run in self.runs if _is_complete(run)]
         return sorted(rows, key=lambda row: -row.order)
 
     def sources(self) -> list[str]:
-        """Return where the published figures are from, and what to know of each; a row's ``note`` counts from 1."""
+        """Return source and caveat of the published figures; a row's ``note`` is the number in this list, from 1."""
         return [f"{source}: {caveat}" for source, caveat in _sources(self.published)]
 
     def caveats(self) -> list[str]:
-        """Say what keeps the published figures from being compared with the runs."""
+        """Say why published figures cannot be compared with the runs directly."""
         general = [
             f"the published figures follow SimCSE's protocol, which is that of the suite {SUITE}",
             "they compare methods only where encoder, data, number of seeds and choice of the checkpoint are the same",
@@ -82,7 +81,7 @@ class Page:
         return [*general, *own]
 
     def gaps(self) -> list[str]:
-        """Say what is not shown, and the command that would make it."""
+        """Say what is not shown, and the command that would produce it."""
         return [gap for run in self.runs if run.trained for gap in _gaps(run)]
 
 
@@ -115,7 +114,7 @@ class Published:
         mean = {name: spread(scores[_KEYS[name]].value for scores in seeds) for name in _KEYS}
         return cls(
             run.name,
-            str(run.section("model").get("base", "")),
+            run.base,
             "this run" if run.trained else "none",
             [number(mean[task][0]) for task in TASKS],
             mean_sd(mean["average"]),
@@ -126,7 +125,7 @@ class Published:
 
 
 def render(page: Page) -> str:
-    """Return the page as HTML. Names and texts are escaped, none turns the order of others, and nothing is run."""
+    """Return the page as HTML; it has no scripts, and names and texts are escaped, marks of direction included."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -147,7 +146,7 @@ def _sources(figures: list[Figure]) -> list[tuple[str, str]]:
 
 
 def _is_complete(run: Run) -> bool:
-    """Whether every seed has all tasks; a suite of the user's own may have the name and other tasks."""
+    """Whether every seed has all tasks; a user's suite may have the same name and other tasks."""
     return all(seed.results.scores(SUITE).keys() >= set(_KEYS.values()) for seed in run.seeds.values())
 
 

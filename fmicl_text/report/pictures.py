@@ -1,4 +1,4 @@
-"""Which pictures a report has."""
+"""The pictures of a report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fmicl_text.runs import plots
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture: the stem of its file's name, what it shows, in words, and how it is drawn."""
+    """A picture: the stem of its file name, its description, and the function that draws it."""
 
     name: str
     text: str

@@ -1,4 +1,4 @@
-"""Published tables, and what keeps them from being compared with a run."""
+"""Tables of published figures, with their sources and caveats."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fmicl_text.files import resource_folder
 from fmicl_text.text import did_you_mean
 
 SUITE = "sts7"
-"""Whose protocol the tables follow: SimCSE's."""
+"""The suite whose protocol the tables follow: SimCSE's."""
 TASKS = ("STS12", "STS13", "STS14", "STS15", "STS16", "STSBenchmark", "SICK-R")
 
 

@@ -31,7 +31,7 @@ class SeedRun:
 
 
 class _Logged(BaseModel):
-    """What a report draws of an entry of the trainer's log; any of it may be missing but the step."""
+    """The part of an entry of the trainer's log that a report draws; only the step is required."""
 
     model_config = ConfigDict(strict=True, extra="allow")
     __pydantic_extra__: dict[str, Any] = Field(init=False)
@@ -68,6 +68,11 @@ class Run:
         return None not in self.seeds
 
     @property
+    def base(self) -> str:
+        """The model that training began with, as the recipe names it."""
+        return str(self.section("model").get("base", ""))
+
+    @property
     def first(self) -> SeedRun:
         """The run of the first seed."""
         return next(iter(self.seeds.values()))
@@ -86,7 +91,7 @@ class Run:
         """Return the model that training began with, if anything was measured of it."""
         if not self.before.by_title:
             return None
-        return untrained(f"{self.name}, before", str(self.section("model").get("base", "")), self.path, self.before)
+        return untrained(f"{self.name}, before", self.base, self.path, self.before)
 
 
 def untrained(name: str, base: str, path: Path, results: Results) -> Run:

@@ -31,6 +31,11 @@ class Suite:
         return self._all()[0].protocol
 
     @property
+    def unit(self) -> str:
+        """Unit of the score that stands for the whole."""
+        return next((score.unit for result in self._all() for score in result.scores), "")
+
+    @property
     def columns(self) -> list[str]:
         """Headings: each run that has scores, with a column before it if there are scores from before training."""
         return [

@@ -1,4 +1,4 @@
-"""What a run's manifest says of its training, checked where it is reckoned with."""
+"""The manifest of a run, checked where it is used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fmicl_text.errors import InputError
 from fmicl_text.files import read_json
 
 STSB_DEV = "stsb-dev_spearman_cosine"
-"""The criterion of every run whose manifest names none."""
+"""The criterion of runs of version 0.1.0, whose manifest does not name it."""
 
 
 class Best(BaseModel):

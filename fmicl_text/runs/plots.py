@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -132,7 +133,7 @@ def draw_curves(axes: Axes, title: str, curves: Mapping[str, Sequence[Curve]]) -
         for index, (steps, values) in enumerate(seeds):
             label = _short(run) if index == 0 else None
             axes.plot(steps, values, color=colour, label=label, marker="o", markersize=size, linewidth=1.3)
-    axes.set(title=_short(title), xlabel="step")
+    axes.set(title=_short(title, 60), xlabel="step")
     _whole_steps(axes, [step for seeds in curves.values() for steps, _ in seeds for step in steps])
     if len(curves) > 1:
         axes.legend()
@@ -254,11 +255,20 @@ def _style(theme: Theme) -> Iterator[None]:
     ink, grid = _INK[theme]
     coloured = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
     installed = set(get_font_names())
-    fonts = ["DejaVu Sans", *(font for font in _FONTS if font in installed)]  # a missing one is a warning for each text
+    fonts = [
+        "DejaVu Sans",
+        *(font for font in _FONTS if font in installed),
+    ]  # for each missing one matplotlib would warn
+    logger = logging.getLogger("matplotlib.font_manager")  # it warns of fonts without a regular weight
+    level = logger.level
     style = {**_STYLE, **dict.fromkeys(coloured, ink), "grid.color": grid, "font.family": fonts}
     with rc_context(style), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")  # no font here has it: it stays a box
-        yield
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")  # no installed font has the character
+        logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
 
 
 def _colours(number: int) -> list[str]:
@@ -269,5 +279,5 @@ def _titled(title: str, name: str) -> str:
     return f"{title}\n{_short(name)}" if name else title
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= _LABEL else f"{name[: _LABEL - 1]}…"
+def _short(name: str, most: int = _LABEL) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"
