@@ -14,6 +14,7 @@ from pydantic import (
     GetJsonSchemaHandler,
     SerializerFunctionWrapHandler,
     ValidationError,
+    ValidationInfo,
     model_serializer,
     model_validator,
 )
@@ -36,6 +37,15 @@ def one_of(names: Iterable[str]) -> dict[str, str]:
     return {"expected": ", ".join(f"'{name}'" for name in others) + f" or '{last}'"}
 
 
+MAY_BE_IMPORTED = "names may be imported"
+"""Key of pydantic's context: whether a name that is unknown may be one that a recipe's imports would register."""
+
+
+def names_may_be_imported(info: ValidationInfo) -> bool:
+    """Return whether an unknown name is no mistake, since what would register it was not run."""
+    return bool((info.context or {}).get(MAY_BE_IMPORTED))
+
+
 @dataclass(frozen=True)
 class OneOf:
     """Annotates a text that must be one of some names, which are only known when it is read.
@@ -48,14 +58,14 @@ class OneOf:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Check the name after the type."""
-        return core_schema.no_info_after_validator_function(self._check, handler(source))
+        return core_schema.with_info_after_validator_function(self._check, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """Return the schema of a choice."""
         return handler(schema) | {"enum": list(self.names())}
 
-    def _check(self, name: str) -> str:
-        if name not in (names := list(self.names())):
+    def _check(self, name: str, info: ValidationInfo) -> str:
+        if name not in (names := list(self.names())) and not names_may_be_imported(info):
             raise PydanticKnownError("literal_error", one_of(names))
         return name
 

@@ -56,7 +56,7 @@ def finished_run(path: Path, encoder: Path, seeds: tuple[int, ...] = (42,), **se
     RunFolder(path).recipe.write_text(dump_recipe(Recipe.model_validate(recipe)))
     before = STSB | {"tasks": {"STSBenchmark": {"spearman": 70.5, "n": 1379, "ci95": [68.0, 73.0]}}}
     write(RunFolder(path).result("before-stsb"), before)
-    for seed in seeds:
+    for number, seed in enumerate(seeds):
         run = RunFolder(path / f"seed-{seed}" if len(seeds) > 1 else path)
         shutil.copytree(encoder, run.model)
         facts = {
@@ -71,7 +71,8 @@ def finished_run(path: Path, encoder: Path, seeds: tuple[int, ...] = (42,), **se
             "data": {"path": recipe["data"]["train"], "sha256": "0" * 64},
         }
         write(run.manifest, facts)
-        write(run.result("stsb"), STSB)
+        score = {"spearman": 82.125 - 2.25 * number, "n": 1379, "ci95": [80.0, 84.25]}
+        write(run.result("stsb"), STSB | {"tasks": {"STSBenchmark": score}, "average": score["spearman"]})
     if len(seeds) > 1:
-        write(path / "summary.json", {"STSBenchmark": {"mean": 81.0, "sd": 0.5, "values": [82.125, 79.875]}})
+        write(path / "summary.json", {"STSBenchmark": {"mean": 81.0, "sd": 1.59, "values": [82.125, 79.875]}})
     return path

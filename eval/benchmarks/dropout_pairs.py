@@ -76,13 +76,19 @@ def _run(arm: str, seed: int, args: argparse.Namespace) -> None:
 
 def _score(model: str, data: Path, name: str, **facts: object) -> None:
     """Keep the cosines of every pair of ``sts7``, and beside them the figures."""
-    result = evaluate(model, "sts7", str(data), name=name)
+    measured = evaluate(model, "sts7", str(data), name=name)
+    result = measured.result
     if result.missing:
         raise InputError([f"{task} is missing: {why}" for task, why in result.missing.items()])
     RESULTS.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(RESULTS / "gold.npz", **result.gold)
-    np.savez_compressed(RESULTS / f"{name}.npz", **{t: v.astype(np.float32) for t, v in result.similarities.items()})
-    write_json(RESULTS / f"{name}.json", {**result.document(), "data": "DATA", **facts})
+    items = {key.removesuffix(" Spearman"): parts[0] for key, parts in measured.items.items()}
+    np.savez_compressed(RESULTS / "gold.npz", **{task: of_task.gold for task, of_task in items.items()})
+    cosines = {task: of_task.values.astype(np.float32) for task, of_task in items.items()}
+    np.savez_compressed(RESULTS / f"{name}.npz", **cosines)
+    write_json(
+        RESULTS / f"{name}.json",
+        {**result.document(), "data": "DATA", "average": result.score("average").value, **facts},
+    )
 
 
 def report() -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 from statistics import median
 
 from fmicl_text.encoders.text import locate
+from fmicl_text.evaluation.results import read_result
 from fmicl_text.evaluation.suites import load_pairs, load_suite
 from fmicl_text.files import read_json, write_json, write_text
 from fmicl_text.versions import versions
@@ -48,14 +49,14 @@ def main() -> None:
     parser.add_argument("--run-mteb", action="store_true", help="run mteb once and write its scores to --output")
     args = parser.parse_args()
     if args.run_mteb:
-        write_json(args.output, {"tasks": run_mteb(args.model, args.data)})
+        write_json(args.output, run_mteb(args.model, args.data))
         return
     document = measure(args.model, args.data, args.repeats, args.cores)
     write_json(args.output.with_suffix(".json"), document)
     write_text(args.output.with_suffix(".md"), markdown(document))
 
 
-def run_mteb(model: str, data: str) -> dict[str, dict[str, float]]:
+def run_mteb(model: str, data: str) -> dict[str, float]:
     """Score a model by mteb's own tasks on the suite's pairs: task -> Spearman x 100."""
     import mteb
     from datasets import Dataset, DatasetDict
@@ -69,7 +70,12 @@ def run_mteb(model: str, data: str) -> dict[str, dict[str, float]]:
         task.data_loaded = True
         tasks.append(task)
     results = mteb.evaluate(SentenceTransformer(locate(model)), tasks, cache=None, show_progress_bar=False)
-    return {r.task_name: {"spearman": 100 * r.scores["test"][0]["cosine_spearman"]} for r in results.task_results}
+    return {r.task_name: 100 * r.scores["test"][0]["cosine_spearman"] for r in results.task_results}
+
+
+def _scores(output: Path) -> dict[str, float]:
+    """Return Spearman x 100 of each task, from what ``fmicl eval sts`` wrote."""
+    return {score.name: score.value for score in read_result(output).scores if score.name != "average"}
 
 
 def measure(model: str, data: str, repeats: int, cores: int) -> dict:
@@ -94,7 +100,7 @@ def measure(model: str, data: str, repeats: int, cores: int) -> dict:
                 )
                 seconds[program].append(time.perf_counter() - start)
                 cpu_seconds[program].append(_cpu_seconds() - used)
-                scores[program] = {task: score["spearman"] for task, score in read_json(output)["tasks"].items()}
+                scores[program] = read_json(output) if program == "mteb" else _scores(output)
                 print(f"{program}: {seconds[program][-1]:.1f} s, CPU {cpu_seconds[program][-1]:.1f} s", flush=True)
     pairs = load_pairs(load_suite(SUITE), data)[0].values()
     sentences = [text for task in pairs for text in task.sentences1 + task.sentences2]

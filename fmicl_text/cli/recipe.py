@@ -82,8 +82,9 @@ def _validate(files: list[str]) -> None:
     problems: list[str] = []
     for file in files:
         try:
-            load_recipe(file)
-            print(f"{file}: ok")
+            recipe = load_recipe(file)
+            imports = f"; {', '.join(recipe.imports)} was not run, nor was checked what it may declare"
+            print(f"{file}: ok" + (imports if recipe.imports else ""))
         except InputError as error:
             problems += error.problems
     if problems:

@@ -45,8 +45,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="load and check everything, say what would run, write nothing"
     )
+    parser.add_argument(
+        "--time", action="store_true", help="with --dry-run: train a few steps, and estimate how long all would take"
+    )
     parser.add_argument("--resume", action="store_true", help="go on with the run that is in the run folder")
     parser.add_argument("--overwrite", action="store_true", help="delete the run that is in the folder first")
+    parser.add_argument(
+        "--allow-imports",
+        action="store_true",
+        help="run the Python files that the recipe of a run folder imports; only if you have read them",
+    )
     parser.add_argument(
         "--num-processes",
         type=int,
@@ -84,18 +92,33 @@ def _run(args: argparse.Namespace) -> int:
     from fmicl_text.recipe.new import is_data
 
     folder = _run_folder(Path(args.recipe))
+    allowed = folder is None or args.allow_imports
     if is_data(args.recipe):
         recipe = _recipe_for(args.recipe, args.overrides)
     else:
-        recipe = load_recipe(args.recipe if folder is None else folder / "recipe.yaml", args.overrides)
+        recipe = load_recipe(folder / "recipe.yaml" if folder else args.recipe, args.overrides, imports=allowed)
+    if recipe.imports and not allowed:
+        raise InputError(
+            f"{folder}: the recipe of this run imports {', '.join(recipe.imports)}; "
+            "--allow-imports runs that code, if you have read it"
+        )
     if args.num_processes is not None and not args.dry_run:
         return _launch(args)
+    if args.time and not args.dry_run:
+        raise InputError("--time goes with --dry-run")
     console = Console(quiet=os.environ.get("RANK", "0") != "0")  # one of several processes speaks
     with Console(stderr=True).status("loading libraries"):
         from fmicl_text.training import train as training
         from fmicl_text.training.plan import plan
     if args.dry_run:
-        _print_plan(console, recipe.name, plan(recipe))
+        planned = plan(recipe)
+        output = args.output or Path("runs") / recipe.name
+        seconds = None
+        if args.time:
+            from fmicl_text.training.timing import seconds_per_step
+
+            seconds = seconds_per_step(recipe)
+        _print_plan(console, recipe.name, planned, output, recipe.seeds, seconds)
     else:
         output = args.output or (folder if args.resume else None)
         result = training.train(recipe, output, resume=args.resume, overwrite=args.overwrite, repeats=folder)
@@ -136,7 +159,11 @@ def _launch(args: argparse.Namespace) -> int:
         command += ["--set", override]
     if args.output is not None:
         command += ["--output", str(args.output)]
-    command += [f"--{flag}" for flag in ("resume", "overwrite", "verbose", "quiet") if getattr(args, flag)]
+    command += [
+        f"--{flag.replace('_', '-')}"
+        for flag in ("resume", "overwrite", "allow_imports", "verbose", "quiet")
+        if getattr(args, flag)
+    ]
     here = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -162,7 +189,7 @@ def _launch(args: argparse.Namespace) -> int:
     return 0
 
 
-def _print_plan(console: Console, name: str, plan: Plan) -> None:
+def _print_plan(console: Console, name: str, plan: Plan, output: Path, seeds: list[int], seconds: float | None) -> None:
     console.print(f"{name} would run:", style="bold")
     columns = ", ".join(plan.columns)
     stream = f"a stream of {columns}, shuffled in a buffer of {plan.buffer:,} rows" if plan.buffer else None
@@ -177,8 +204,15 @@ def _print_plan(console: Console, name: str, plan: Plan) -> None:
     lines["choice"] = f"best checkpoint by {plan.during}"
     if plan.after:
         lines["results"] = ", ".join(plan.after)
+    lines["folder"] = str(output)
+    lines["seeds"] = ", ".join(map(str, seeds))
+    if seconds is not None:
+        total = seconds * plan.steps * len(seeds)
+        lines["time"] = f"about {total / 60:,.1f} min, at {seconds:.2g} s a step, without evaluations"
     if plan.remote_code:
         lines["code"] = "Python code that comes with the model is run (model.trust_remote_code)"
+    if plan.imports:
+        lines["imports"] = f"Python code of the recipe is run: {', '.join(plan.imports)}"
     for key, line in lines.items():
         console.print(f"  {key:<10}{line}", soft_wrap=True)
     for warning in plan.warnings:

@@ -172,9 +172,10 @@ def as_batch(
 
 
 def _unit(name: str, vectors: Tensor) -> Tensor:
-    """Return unit vectors in float32 at least; a NaN passes, it is for the trainer to report."""
+    """Return unit vectors in float32 at least, or zeros, as torch normalises them; a NaN is the trainer's to report."""
     precise = vectors.float() if vectors.dtype in (torch.float16, torch.bfloat16) else vectors
     lengths = torch.linalg.vector_norm(precise.detach(), dim=1)  # (B,)
+    lengths = lengths.masked_fill(lengths == 0, 1)
     shortest, longest = lengths.aminmax()
     if shortest.item() < 0.99 or longest.item() > 1.01:  # normalising in bfloat16 is off by up to 0.008
         worst = int((lengths - 1).abs().argmax())

@@ -320,7 +320,7 @@ class _PairSum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, weight: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_second_derivative()
+        refuse_second_derivative("a loss computed tile by tile", remedy="; for one, let tile_memory() hold all pairs")
         factor = weight * ctx.times
         gradients = ctx.gradients.of_inputs()
         return None, None, None, None, *(None if gradient is None else gradient * factor for gradient in gradients)
@@ -361,7 +361,7 @@ class _RowLogSumExp(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, weight: Tensor, _: Tensor, weight_of_own: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_second_derivative()
+        refuse_second_derivative("a loss computed tile by tile", remedy="; for one, let tile_memory() hold all pairs")
         rows, columns, log = ctx.saved_tensors
         with across_devices(ctx.across), torch.autocast(log.device.type, enabled=False):
             gradients = Gradients(ctx.block, ctx.kernel)
@@ -384,13 +384,11 @@ class _RowLogSumExp(torch.autograd.Function):
         return None, None, None, None, *gradients.of_inputs()
 
 
-def refuse_second_derivative() -> None:
-    """Refuse ``create_graph`` in the backward pass of a tiled reduction.
+def refuse_second_derivative(loss: str, remedy: str = "") -> None:
+    """Refuse ``create_graph`` in a backward pass that autograd does not see through.
 
     Raises:
         NotImplementedError: If a second derivative is asked for.
     """
     if torch.is_grad_enabled():  # autograd's create_graph
-        raise NotImplementedError(
-            "a loss computed tile by tile has no second derivative; for one, let tile_memory() hold all pairs"
-        )
+        raise NotImplementedError(f"{loss} has no second derivative{remedy}")

@@ -51,8 +51,9 @@ KL ``log n``; for KL also at most the mutual information of anchor and positive.
 ``w = n/alpha`` the sum is enough or too much, and where all have at most ``1/alpha`` it is enough or too little: that
 bracket lies inside the domain of ``f*``. Within it Newton's method is applied to ``f'(n mean w) - f'(n/alpha)``, a line
 in ``v`` if one candidate outweighs the others (also for KL always, and piecewise for Pearson), else its slope changes
-slowly; a step that leaves the bracket is a bisection. Critics less shift are in float64: where a ratio is large, ``f'``
-is so near to the end of its domain that float32 does not tell it from the end.
+slowly; a step that leaves the bracket, or goes back by more than half of the last one, is a bisection. Critics less
+shift are in float64: where a ratio is large, ``f'`` is so near to the end of its domain that float32 does not tell it
+from the end.
 """
 
 from __future__ import annotations
@@ -63,7 +64,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from fmicl_text.core.cosines import all_cosines
 from fmicl_text.core.devices import across_devices, total, visit, world_size
@@ -283,17 +283,22 @@ def _search(
     level = (count / each).log()
     aim = divergence.critic(level)
     low, high = top - aim, top - divergence.critic(-each.log())
-    shift = low
+    shift, last = low, torch.zeros_like(low)
+    resolution = 4 * torch.finfo(top.dtype).eps * (top.abs() + aim.abs())  # of critics less shift
     for _ in range(_SWEEPS):
         sums = sweep(shift)
         log = sums.weight.log()
         excess = log - level
-        if total((excess.abs() > tolerance).sum()) == 0:
-            break
         low, high = torch.where(excess > 0, shift, low), torch.where(excess > 0, high, shift)
         step = (divergence.critic(log) - aim) / (_slope(divergence.critic, log) * sums.slope / sums.weight)
         newton = shift + step
-        shift = torch.where((low < newton) & (newton < high), newton, (low + high) / 2)
+        between = (low < newton) & (newton < high) & ((step * last >= 0) | (step.abs() < last.abs() / 2))
+        better = torch.where(between, newton, (low + high) / 2)
+        moving = (excess.abs() > tolerance) & (step.abs() > resolution)
+        if total(moving.sum()) == 0:
+            break
+        last = torch.where(moving, better - shift, 0)
+        shift = torch.where(moving, better, shift)
     conjugate = sums.conjugate
     if divergence.domain[0] > -torch.inf:  # below it, f* is -f(0)
         conjugate = conjugate - (count - sums.inside) * divergence.generator(torch.zeros_like(count))
@@ -316,8 +321,8 @@ class _DenseRowBound(torch.autograd.Function):
         return bound
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_derivative("f-MICL with a shift for each row")
         critics, shift, total_weight = ctx.saved_tensors
         weight, _, _ = _weights(ctx.divergence, critics - shift.unsqueeze(1))  # (B, N)
         return weight * (gradient / total_weight).unsqueeze(1), None, None, None
@@ -372,7 +377,7 @@ class _RowBound(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_second_derivative()
+        refuse_second_derivative("f-MICL with a shift for each row")
         own, shift, weight = ctx.saved_tensors
         scale = gradient / weight  # (B,)
 

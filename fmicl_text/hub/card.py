@@ -115,15 +115,18 @@ def _eval_result(evaluation: str, score: Score) -> EvalResult:
 
     task_type, task_name = next(task for pattern, task in _TASKS.items() if re.match(pattern, score.metric_type))
     hub = _hub_sources(evaluation).get(score.name)
+    name = shorten(evaluation)
+    dataset = one_line(shorten(score.name) if hub else f"{name} {shorten(score.name)}")
     return EvalResult(
         task_type=task_type,
         task_name=task_name,
         dataset_type=hub.dataset if hub else "unknown",
-        dataset_name=one_line(shorten(f"{evaluation} {score.name}")),
+        dataset_name=dataset,
+        dataset_config=None if hub else dataset,  # or all unknown data would be taken for the same
         dataset_revision=hub.revision if hub else None,
         dataset_split=hub.split if hub else None,
         metric_type=one_line(score.metric_type),
-        metric_name=one_line(score.metric),
+        metric_name=one_line(f"{score.metric} ({name})" if hub else score.metric),
         metric_value=score.value / 100 if score.unit == "%" else score.value,  # the scale of sentence-transformers
     )
 

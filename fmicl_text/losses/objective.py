@@ -271,9 +271,10 @@ class Objective(Section):
         said = "scale is MultipleNegativesRankingLoss's name for the inverse of the temperature"
         if not isinstance(scale, int | float) or not 0 < scale < math.inf:
             return f"{said}; this loss has no scale"
+        usual = cls.model_validate({})
         widths = {"sigma": scale**-0.5, "temperature": 1 / scale, "t": scale / 2}
         for name, value in widths.items():
-            if name in cls.model_fields:
+            if getattr(usual, name, None) is not None:
                 return f"{said}; scale={scale:g} is {name}={value:.4g} here"
         return f"{said}; this loss has none"
 

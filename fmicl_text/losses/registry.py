@@ -7,12 +7,12 @@ import inspect
 import pkgutil
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import ConfigDict, ValidationError, ValidationInfo
 from pydantic_core import InitErrorDetails
 
 from fmicl_text.losses import papers
 from fmicl_text.losses.objective import Objective
-from fmicl_text.section import one_of, refused
+from fmicl_text.section import names_may_be_imported, one_of, refused
 
 _Declared = TypeVar("_Declared", bound=type[Objective])
 _FIRST = ("fmicl", "infonce")
@@ -54,7 +54,15 @@ def register(objective: _Declared) -> _Declared:
     return objective
 
 
-def declared(value: Any) -> Objective:
+class Undeclared(Objective):
+    """An objective of a recipe's imports, which were not run: its name and its settings as they were written."""
+
+    model_config = ConfigDict(extra="allow")
+
+    loss_name = "Undeclared"
+
+
+def declared(value: Any, info: ValidationInfo) -> Objective:
     """Return the objective that a ``loss:`` section describes.
 
     Raises:
@@ -62,10 +70,12 @@ def declared(value: Any) -> Objective:
     """
     if isinstance(value, Objective):
         return value
-    objective = chosen(value)
+    objective: type[Objective] | None = chosen(value)
     if objective is None and isinstance(value, dict):
-        raise ValidationError.from_exception_data("loss", [_unknown(value)])
-    return (objective or Objective).model_validate(value)
+        if not names_may_be_imported(info) or not isinstance(value.get("objective"), str):
+            raise ValidationError.from_exception_data("loss", [_unknown(value)])
+        objective = Undeclared
+    return (objective or Objective).model_validate(value, context=info.context)
 
 
 def chosen(value: Any) -> type[Objective] | None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+ADDED = "added"
+"""Name of what a wrapper adds to the terms, such as the divergence between layers of ``AdaptiveLayerLoss``."""
+
 
 class Terms(dict[str, Tensor]):
     """Scalar terms by name, which scale and add like the loss they sum to.
@@ -12,14 +15,20 @@ class Terms(dict[str, Tensor]):
     weigh and add up what the loss inside returns, and with this keep the names.
     """
 
-    def __mul__(self, weight: float) -> Terms:
+    def __mul__(self, weight: float | Tensor) -> Terms:
         return Terms({name: term * weight for name, term in self.items()})
 
     __rmul__ = __mul__
 
-    def __add__(self, other: Terms | float) -> Terms:
+    def __truediv__(self, divisor: float | Tensor) -> Terms:
+        return Terms({name: term / divisor for name, term in self.items()})
+
+    def __add__(self, other: Terms | Tensor | float) -> Terms:
+        if isinstance(other, Tensor):
+            other = Terms({ADDED: other})
         if isinstance(other, Terms):
-            return Terms({name: term + other[name] for name, term in self.items()})
+            both = [name for name in other if name in self]
+            return Terms({**self, **other, **{name: self[name] + other[name] for name in both}})
         if other == 0:  # where a sum starts
             return self
         return NotImplemented

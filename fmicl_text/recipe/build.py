@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fmicl_text.errors import InputError
+from fmicl_text.losses.registry import Undeclared
 from fmicl_text.losses.sentences import SentenceLoss
 from fmicl_text.recipe.schema import Recipe
 
@@ -19,6 +20,11 @@ def build_loss(recipe: Recipe, model: SentenceTransformer) -> SentenceLoss:
         InputError: If the loss refuses its settings.
     """
     objective = recipe.loss
+    if isinstance(objective, Undeclared):
+        raise InputError(
+            f'loss.objective: "{objective.objective}" is declared by {", ".join(recipe.imports)}, which was not run; '
+            "`fmicl train --allow-imports` runs it"
+        )
     if recipe.model.head == "mlp-train-only":
         objective = objective.model_copy(update={"head": "mlp"})
     try:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -14,8 +15,9 @@ from fmicl_text.data.yaml_tree import Tree, dotted
 from fmicl_text.errors import InputError
 from fmicl_text.files import resource_folder
 from fmicl_text.findings import Finding, explain
+from fmicl_text.recipe.imports import run_imports
 from fmicl_text.recipe.schema import Recipe
-from fmicl_text.section import KeyPath
+from fmicl_text.section import MAY_BE_IMPORTED, KeyPath
 from fmicl_text.text import did_you_mean
 
 
@@ -51,7 +53,7 @@ def find_recipe(source: str | Path) -> Path:
     raise InputError(f'no recipe "{name}"{hint}; `fmicl recipe list` shows what there is, a file ends in .yaml')
 
 
-def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(source: str | Path, overrides: Sequence[str] = (), *, imports: bool = False) -> Recipe:
     """Read and check a recipe.
 
     A misspelt key or value is taken for the nearest valid one in order to find what else is wrong. Rules about
@@ -60,6 +62,8 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Args:
         source: A path, or the name of a shipped recipe.
         overrides: ``a.b=c``, with c in YAML, applied in order.
+        imports: Whether the Python files under ``imports:`` are run. If they are not, names in ``loss:`` that are
+            unknown may be theirs, and are taken as they are.
 
     Raises:
         InputError: With every problem, in the order of the file's lines.
@@ -71,8 +75,12 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
             tree.set(override)
         except InputError as error:
             problems.append((sys.maxsize, str(error)))
+    files = imported_files(tree.value)
+    if imports:
+        run_imports(files)
+    context = {MAY_BE_IMPORTED: bool(files) and not imports}
     seen: set[KeyPath] = set()
-    while findings := _findings(tree, seen):
+    while findings := _findings(tree, seen, context):
         for finding in findings:
             place = tree.place(finding.path)
             problems.append((place.order, f"{place.text}: {dotted(finding.path)}: {finding.message}"))
@@ -82,7 +90,13 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     problems += [(place.order, f"{place.text}: {text}") for place, text in tree.problems]
     if problems:
         raise InputError([text for _, text in sorted(problems, key=lambda problem: problem[0])])
-    return Recipe.model_validate(tree.value)
+    return Recipe.model_validate(tree.value, context=context)
+
+
+def imported_files(value: Mapping[str, Any]) -> list[str]:
+    """Return what a recipe that is not checked yet has under ``imports:``, as far as that is Python files."""
+    files = value.get("imports")
+    return [file for file in files if isinstance(file, str) and file.endswith(".py")] if isinstance(files, list) else []
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -90,10 +104,10 @@ def dump_recipe(recipe: Recipe) -> str:
     return yaml_tree.dump(recipe.model_dump(mode="json"))
 
 
-def _findings(tree: Tree, seen: set[KeyPath]) -> list[Finding]:
+def _findings(tree: Tree, seen: set[KeyPath], context: dict[str, bool]) -> list[Finding]:
     """Return what is wrong now and was not before."""
     try:
-        Recipe.model_validate(tree.value)
+        Recipe.model_validate(tree.value, context=context)
     except ValidationError as error:
         findings = explain(error, tree.value, Recipe)
         meant = {(*finding.path[:-1], finding.meant) for finding in findings if finding.unknown}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from fmicl_text.data.formats import FORMATS, column_names, ending, read_file
@@ -64,8 +65,9 @@ def new_recipe(source: str, base: str | None = None) -> str:
     data = _data_section(source, roles)
     rows = load_train(data)
     if roles.kind != "dropout" and len(rows) >= _FEWEST_TO_SPLIT:
-        data = data.model_copy(update={"heldout": _SHARE})
-        rows = load_train(data)
+        with suppress(InputError):  # of few groups none may be in the tenth
+            split = data.model_copy(update={"heldout": _SHARE})
+            rows, data = load_train(split), split
     base = base or _default_base()
     model = load_model(base)
     if roles.kind == "dropout" and _is_static(model):

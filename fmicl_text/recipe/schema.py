@@ -84,6 +84,12 @@ def _check_name(name: str) -> str:
     return name
 
 
+def _check_import(file: str) -> str:
+    if not file.endswith(".py"):
+        raise refused(f'must be a Python file, such as my_losses.py, got "{file}"')
+    return file
+
+
 class Recipe(Section):
     """One training run, repeated for each seed."""
 
@@ -103,6 +109,8 @@ class Recipe(Section):
     """Any field of SentenceTransformerTrainingArguments, except output_dir and seed."""
     evaluate: EvaluateSection = EvaluateSection()
     """What to measure, and when."""
+    imports: list[Annotated[str, AfterValidator(_check_import)]] = []
+    """Python files that register objectives, divergences or kernels of one's own; run by `fmicl train`."""
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)] = [42]
     """One run for each; the results are summarised by mean and standard deviation."""
     publish: PublishSection = PublishSection()

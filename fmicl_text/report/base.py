@@ -46,7 +46,8 @@ def read_base(name: str, runs: Sequence[Run], folder: Path, show_progress: bool 
 
 
 def _recipe(run: Run) -> Recipe:
-    file = next((f for f in (run.path / "recipe.yaml", run.path.parent / "recipe.yaml") if f.is_file()), None)
+    root = run.path.parent if run.path.name.startswith("seed-") else run.path
+    file = next((f for f in (run.path / "recipe.yaml", root / "recipe.yaml") if f.is_file()), None)
     if file is None:
         raise InputError(f"--base: {run.path} has no recipe.yaml, which says what to measure of a base model")
     recipe = load_recipe(file)

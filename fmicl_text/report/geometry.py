@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pydantic import ValidationError
-
-from fmicl_text.errors import InputError
 from fmicl_text.evaluation.geometry import Geometry, Layout
-from fmicl_text.evaluation.results import Result
+from fmicl_text.evaluation.results import Result, checked
 from fmicl_text.report.cells import number
 from fmicl_text.report.results import Results
 from fmicl_text.report.runs import Run
@@ -23,14 +20,7 @@ def layout(results: Results) -> tuple[Result, Layout] | None:
     result = results.by_title.get(GEOMETRY)
     if result is None:
         return None
-    try:
-        return result, Layout.model_validate(result.details)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, ("details", *first["loc"])))
-        raise InputError(
-            f"the geometry of {result.model}: not a result that fmicl wrote: {where}: {first['msg']}"
-        ) from None
+    return result, checked(Layout, result.details, f"{results.files[GEOMETRY]}: details")
 
 
 def geometries(run: Run) -> list[Geometry]:

@@ -52,10 +52,9 @@ def training_pictures(runs: list[Run]) -> Iterator[Picture]:
 
 def comparison_pictures(comparisons: list[Comparison]) -> Iterator[Picture]:
     """Yield the differences of each comparison that has some in points; plain numbers are not on one scale."""
-    for number, comparison in enumerate(comparisons, 1):
+    drawn = [comparison for comparison in comparisons if any(row.unit == "%" for row in comparison.rows)]
+    for number, comparison in enumerate(drawn, 1):
         rows = {row.score: (row.difference, row.ci95, row.verdict) for row in comparison.rows if row.unit == "%"}
-        if not rows:
-            continue
         title = f"{comparison.suite}: {comparison.run} less {comparison.other}"
         yield Picture(
             f"difference-{number}", f"differences, {title}", partial(plots.draw_differences, title=title, rows=rows)
@@ -66,23 +65,23 @@ def geometry_pictures(runs: list[Run]) -> Iterator[Picture]:
     """Yield cosines and density ratio of each run's first seed, then the alignment-uniformity plane of all."""
     measured = {run.name: found for run in runs if (found := geometries(run))}
     points = {name: [(g.uniformity.value, g.alignment.value) for g in found] for name, found in measured.items()}
-    begun = {run.name: found[1].geometry for run in runs if (found := layout(run.before))}
-    start = {name: (found.uniformity.value, found.alignment.value) for name, found in begun.items()}
+    begun = {run.name: before[1].geometry for run in runs if (before := layout(run.before))}
+    start = {name: (g.uniformity.value, g.alignment.value) for name, g in begun.items()}
     several = len(points) > 1
     for number, run in enumerate(runs, 1):
         if run.name not in measured:
             continue
-        found = measured[run.name][0]
+        first = measured[run.name][0]
         suffix, called = (f"-{number}", run.name) if several else ("", "")
         yield Picture(
             f"cosines{suffix}",
             f"cosines of positive, hard and random pairs, {run.name}",
-            partial(plots.draw_histograms, geometry=found, name=called),
+            partial(plots.draw_histograms, geometry=first, name=called),
         )
         yield Picture(
             f"density-ratio{suffix}",
             f"density ratio of positive to random pairs over squared distance, {run.name}",
-            partial(plots.draw_density_ratio, geometry=found, name=called),
+            partial(plots.draw_density_ratio, geometry=first, name=called),
         )
     if points:
         yield Picture("plane", "alignment against uniformity", partial(plots.draw_plane, points=points, start=start))

@@ -32,18 +32,20 @@ from fmicl_text.training.trainer import ContrastiveTrainer
 logger = logging.getLogger(__name__)
 
 
-def check_build(recipe: Recipe, inputs: Inputs) -> None:
-    """Find out, before anything is written, what encoder, loss and trainer would refuse.
+def check_build(recipe: Recipe, inputs: Inputs) -> ContrastiveTrainer:
+    """Find out, before anything is written, what encoder, loss and trainer would refuse, and what data to warn of.
+
+    Returns:
+        The trainer of the first seed; its output folder is gone.
 
     Raises:
         InputError: They refuse something.
     """
     with tempfile.TemporaryDirectory() as scratch:  # the trainer makes its output folder when it is built
         trainer = build_trainer(recipe, inputs, recipe.seeds[0], RunFolder(Path(scratch)))
-    for warning in check_rows(recipe, inputs, trainer.model, trainer.args):
-        logger.warning("%s: %s", recipe.data.train, warning)
     if recipe.train.get("bf16") and not trainer.args.bf16:
         logger.warning("this CPU has no bfloat16 instructions: training in float32, which is faster here")
+    return trainer
 
 
 def check_rows(

@@ -47,12 +47,12 @@ class Criterion:
     @property
     def logged(self) -> str:
         """What the trainer calls the score, such as ``stsb-dev_spearman_cosine``."""
-        return self.logged_name(self.key, self.metric.type)
+        return self.logged_name(self.key, self.metric.name, self.metric.type)
 
-    def logged_name(self, key: str, metric_type: str) -> str:
+    def logged_name(self, key: str, metric: str, metric_type: str) -> str:
         """Return what the trainer calls a score: with its task, unless it is the first with this metric."""
-        first = next((known for known, metric in self.loaded.offers.items() if metric.type == metric_type), key)
-        task = "" if key == first else f"{key.rpartition(' ' + metric_type)[0] or key}_"
+        first = next((known for known, offered in self.loaded.offers.items() if offered.type == metric_type), key)
+        task = "" if key == first else key.removesuffix(metric)
         return f"{self.name}_{task}{metric_type}".replace(" ", "_")
 
     def shown(self, value: float) -> float:
@@ -139,10 +139,11 @@ class EvaluationInTraining(SentenceEvaluator):
 
 
 def _figures(criterion: Criterion, result: Result) -> dict[str, float]:
-    by_key = {score.key: score for score in result.scores}
-    if criterion.key not in by_key:
+    if criterion.key not in {score.key for score in result.scores}:
         raise NoScoreError([f"{task} is missing: {why}" for task, why in result.missing.items()])
-    return {criterion.logged_name(key, score.metric_type): _logged(score) for key, score in by_key.items()}
+    return {
+        criterion.logged_name(score.key, score.metric, score.metric_type): _logged(score) for score in result.scores
+    }
 
 
 def _logged(score: Score) -> float:

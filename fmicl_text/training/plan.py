@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from fmicl_text.data.mining import described
 from fmicl_text.data.streams import Stream
 from fmicl_text.recipe.schema import Recipe
-from fmicl_text.runs.folder import RunFolder
-from fmicl_text.training.build import build_trainer, check_rows, precision
+from fmicl_text.training.build import check_build, check_rows, precision
 from fmicl_text.training.inputs import load_inputs
 
 
@@ -35,6 +32,7 @@ class Plan:
     device: str
     precision: str
     remote_code: bool
+    imports: list[str]
     mining: str | None
     warnings: list[str]
     during: str
@@ -48,8 +46,7 @@ def plan(recipe: Recipe) -> Plan:
         InputError: As :func:`fmicl_text.training.train.train`.
     """
     inputs = load_inputs(recipe, mine=False)
-    with tempfile.TemporaryDirectory() as scratch:  # the trainer makes its output folder when it is built
-        trainer = build_trainer(recipe, inputs, recipe.seeds[0], RunFolder(Path(scratch)))
+    trainer = check_build(recipe, inputs)
     arguments = trainer.args
     *_, steps = trainer.set_initial_training_values(arguments, trainer.get_train_dataloader())
     rows = inputs.train
@@ -66,6 +63,7 @@ def plan(recipe: Recipe) -> Plan:
         device=str(arguments.device),
         precision=precision(arguments),
         remote_code=recipe.model.trust_remote_code,
+        imports=recipe.imports,
         mining=described(recipe.data.mine, recipe.model) if recipe.data.mine is not None else None,
         warnings=check_rows(recipe, inputs, trainer.model, arguments),
         during=f"{inputs.during.name} {inputs.during.metric.name} ({inputs.choice.why})"

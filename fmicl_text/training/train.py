@@ -25,9 +25,9 @@ from fmicl_text.recipe.file import load_recipe
 from fmicl_text.recipe.schema import PublishSection, Recipe
 from fmicl_text.runs.folder import RunFolder, open_run
 from fmicl_text.runs.plots import plot_training
-from fmicl_text.training.build import build_trainer, check_build, precision
+from fmicl_text.training.build import build_trainer, check_build, check_rows, precision
 from fmicl_text.training.callbacks import SaveAfterEpoch
-from fmicl_text.training.checkpoints import differences, fingerprints, newest_sealed, newest_whole
+from fmicl_text.training.checkpoints import differences, fingerprints, newest_sealed, newest_whole, step_of
 from fmicl_text.training.criterion import Criterion
 from fmicl_text.training.inputs import Inputs, load_inputs
 from fmicl_text.training.interruption import Interruption
@@ -82,7 +82,10 @@ def train(
         if recipe.evaluate.during == AUTO:  # which was not a default when older runs began
             recipe = recipe.choosing_by(begun.evaluate.during)
     inputs = load_inputs(recipe)
-    check_build(recipe, inputs)
+    trainer = check_build(recipe, inputs)
+    for warning in check_rows(recipe, inputs, trainer.model, trainer.args):
+        logger.warning("%s: %s", recipe.data.train, warning)
+    del trainer  # each seed builds its own
     if recipe.publish.repo is not None:
         hub.check_access(recipe.publish.repo)
     origin = provenance(recipe, inputs)
@@ -258,7 +261,7 @@ def _best(trainer: ContrastiveTrainer, during: Criterion | None) -> dict[str, An
 def _weights_step(trainer: ContrastiveTrainer) -> int | None:
     """Return the step whose weights the trainer has now: that of the best checkpoint, if it was loaded at the end."""
     loaded = trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint is not None
-    return trainer.state.best_global_step if loaded else trainer.state.global_step
+    return step_of(Path(trainer.state.best_model_checkpoint)) if loaded else trainer.state.global_step
 
 
 def _save(model: SentenceTransformer, folder: RunFolder) -> dict[str, Any]:

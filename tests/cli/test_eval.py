@@ -58,31 +58,30 @@ def test_the_table_names_model_suite_protocol_and_every_figure(run, tiny_encoder
     assert code == 0
     assert f"{model} on small" in " ".join(table.split())
     assert "a [small] protocol" in table
-    for name, task in document["tasks"].items():
-        (row,) = [line for line in table.splitlines() if f" {name} " in line and "│" in line]
-        low, high = task["ci95"]
-        for figure in (f" {task['n']} ", f" {task['spearman']:.2f} ", f" {low:.2f} to {high:.2f} "):
+    assert [score["name"] for score in document["scores"]] == ["average", "A", "B"]
+    for score in document["scores"]:
+        (row,) = [line for line in table.splitlines() if f" {score['name']} " in line and "│" in line]
+        low, high = score["ci95"]
+        n = " " if score["n"] is None else f" {score['n']} "
+        for figure in (" Spearman (%) ", n, f" {score['value']:.2f} ", f" {low:.2f} to {high:.2f} "):
             assert figure in row
-    average = next(line for line in table.splitlines() if "average" in line)
-    low, high = document["average_ci95"]
-    assert f" {document['average']:.2f} " in average and f" {low:.2f} to {high:.2f} " in average
 
 
 def test_bf16_is_recorded(run, tiny_encoder_path, small):
     if not cpu_has_bfloat16():
         pytest.skip("this CPU has no bfloat16 instructions")
     for options, precision in (([], "float32"), (["--bf16"], "bfloat16 autocast")):
-        assert json.loads(run(tiny_encoder_path, *small, *options, "--json")[1])["precision"] == precision
+        assert json.loads(run(tiny_encoder_path, *small, *options, "--json")[1])["facts"]["precision"] == precision
 
 
 def test_a_missing_task_is_named_and_nothing_averaged(run, tiny_encoder_path, small, tmp_path):
     (tmp_path / "b.parquet").unlink()
     code, table, _ = run(tiny_encoder_path, *small)
     assert code == 0
-    assert "not shown" in next(line for line in table.splitlines() if "average" in line)
+    assert "no average is shown" in table and "missing" in next(line for line in table.splitlines() if "│ B " in line)
     assert "B is missing: no file" in " ".join(table.split())
     document = json.loads(run(tiny_encoder_path, *small, "--json")[1])
-    assert (document["average"], document["missing"], list(document["tasks"])) == (None, ["B"], ["A"])
+    assert (list(document["missing"]), [score["name"] for score in document["scores"]]) == (["B"], ["A"])
 
 
 def test_json_is_all_there_is_on_standard_output(run, tiny_encoder_path, small, monkeypatch):
@@ -95,7 +94,7 @@ def test_json_is_all_there_is_on_standard_output(run, tiny_encoder_path, small, 
     monkeypatch.setattr(SentenceTransformer, "encode", chatty)
     code, out, err = run(tiny_encoder_path, *small, "--json")
     assert code == 0
-    assert json.loads(out)["suite"] == "small"
+    assert json.loads(out)["name"] == "small"
     assert "a library says hello" in err
 
 
@@ -105,7 +104,7 @@ def test_several_models_make_a_list(run, tiny_encoder, tiny_encoder_path, small,
     documents = json.loads(out)
     assert code == 0
     assert [document["model"] for document in documents] == [str(tiny_encoder_path), str(tmp_path / "run")]
-    assert documents[0]["tasks"] == documents[1]["tasks"]
+    assert documents[0]["scores"] == documents[1]["scores"]
 
 
 def test_json_from_a_process_of_its_own_on_real_data(tiny_encoder_path, data_folder, tmp_path):
@@ -116,9 +115,8 @@ def test_json_from_a_process_of_its_own_on_real_data(tiny_encoder_path, data_fol
     done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
-    assert {name: task["n"] for name, task in document["tasks"].items()} == {"STS16": 1186, "SICK-R": 4927}
-    assert document["missing"] == ["STS12", "STS13", "STS14", "STS15", "STSBenchmark"]
-    assert document["average"] is None
+    assert {score["name"]: score["n"] for score in document["scores"]} == {"STS16": 1186, "SICK-R": 4927}
+    assert list(document["missing"]) == ["STS12", "STS13", "STS14", "STS15", "STSBenchmark"]
     assert document["protocol"] == load_suite("sts7").protocol
 
 
@@ -137,7 +135,10 @@ def test_results_are_written_to_a_file_or_into_a_folder(run, tiny_encoder_path, 
     }
     assert written["small-models-one.json"] == json.loads(printed)
     items = json.loads((tmp_path / "results" / "small-models-one.items.json").read_text())["items"]
-    assert {task: [len(part["gold"]) for part in parts] for task, parts in items.items()} == {"A": [30], "B": [20]}
+    assert {task: [len(part["gold"]) for part in parts] for task, parts in items.items()} == {
+        "A Spearman": [30],
+        "B Spearman": [20],
+    }
 
 
 def test_no_result_is_overwritten_unasked(run, tiny_encoder_path, small, tmp_path):
@@ -148,7 +149,7 @@ def test_no_result_is_overwritten_unasked(run, tiny_encoder_path, small, tmp_pat
     assert f"{path} is there already; --overwrite" in err
     assert path.read_text() == "precious"
     assert run(tiny_encoder_path, *small, "--output", path, "--overwrite")[0] == 0
-    assert json.loads(path.read_text())["suite"] == "small"
+    assert json.loads(path.read_text())["name"] == "small"
 
 
 def test_results_never_fall_on_each_other_or_under_a_file(run, tiny_encoder_path, small, tmp_path):
@@ -198,4 +199,6 @@ def test_the_sample_model_on_the_sample_data(run):
         pytest.skip("the sample packages are not installed")
     code, out, _ = run("sample:minilm", "--suite", "stsb", "--data", "sample:stsb", "--json")
     assert code == 0
-    assert json.loads(out)["average"] == pytest.approx(82.03, abs=0.05)  # as mteb publishes it for all-MiniLM-L6-v2
+    assert json.loads(out)["scores"][0]["value"] == pytest.approx(
+        82.03, abs=0.05
+    )  # as mteb publishes it for all-MiniLM-L6-v2

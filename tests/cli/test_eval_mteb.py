@@ -55,14 +55,17 @@ def test_plan_then_one_table_of_main_scores(run, tiny_encoder_path, hub, tmp_pat
     documents = json.loads(run(*arguments, "--json")[1])
     assert [document["model"] for document in documents] == ["one", "two"]
     row = next(line for line in table.splitlines() if "STSBenchmark" in line)
-    assert "cosine_spearman" in row
-    assert row.count(f"{100 * documents[0]['tasks']['STSBenchmark']['main_score']:.2f}") == 2
-    low, high = (100 * end for end in documents[0]["tasks"]["STSBenchmark"]["ci95"])
+    assert " Spearman (%) " in row
+    (score,) = documents[0]["scores"]
+    assert row.count(f"{score['value']:.2f} (") == 2
+    low, high = score["ci95"]
     assert row.count(f"({low:.2f} to {high:.2f})") == 2
     assert "finished" in run(*arguments)[2]
     shutil.rmtree(tmp_path / "cache" / "items")  # as if mteb itself had made the results
     table = run(*arguments)[1]
-    assert table.count("(no interval)") == 4 and "two: STSBenchmark has no interval: mteb's result was there" in table
+    row = next(line for line in table.splitlines() if "│ STSBenchmark" in line)
+    assert row.count(f" {score['value']:.2f} ") == 2 and "(" not in row.replace("(%)", "")
+    assert "two: STSBenchmark has no interval: mteb's result was there" in table
 
 
 def test_a_missing_task_is_in_the_table_and_in_the_status(run, tiny_encoder_path, hub, tmp_path):
@@ -71,9 +74,11 @@ def test_a_missing_task_is_in_the_table_and_in_the_status(run, tiny_encoder_path
     assert code == 1
     assert "no data" in err
     assert "missing" in next(line for line in table.splitlines() if line.startswith("│ STS12"))
-    assert "not shown" in table and "hf download mteb/sts12-sts" in table
+    assert "no average is shown" in table and "hf download mteb/sts12-sts" in table
     document = json.loads((tmp_path / "result.json").read_text())
-    assert document["missing"] == ["STS12"] and list(document["tasks"]) == ["STSBenchmark"]
+    assert list(document["missing"]) == ["STS12"] and [score["name"] for score in document["scores"]] == [
+        "STSBenchmark"
+    ]
     code, out, _ = run(*arguments, "--json")
     assert (code, json.loads(out)) == (1, document)
 

@@ -31,20 +31,20 @@ def run(capsys):
 @pytest.mark.parametrize(
     ("options", "headings"),
     [
-        ((), ("Spearman x100", "Pearson x100", "Kendall tau-b x100")),
-        (("--label", "label"), ("ROC AUC x100", "average precision x100", "best F1 x100", "from cosine")),
+        ((), ("Spearman (%)", "Pearson (%)", "Kendall tau-b (%)")),
+        (("--label", "label"), ("ROC AUC (%)", "average precision (%)", "best F1 (%)", "threshold of the best F1")),
     ],
 )
 def test_the_table_has_every_figure_of_the_json(run, tiny_encoder_path, pairs, options, headings):
     code, table, _ = run(tiny_encoder_path, pairs, *options)
     document = json.loads(run(tiny_encoder_path, pairs, *options, "--json")[1])
     assert code == 0
-    assert "[mine].csv (40 pairs" in table
-    for heading, (name, score) in zip(headings, document["scores"].items(), strict=True):
-        digits = 4 if name == "threshold" else 2
-        low, high = (f"{bound:.{digits}f}" for bound in score["ci95"])
-        row = next(line for line in table.splitlines() if heading in line)
-        assert f"{score['value']:.{digits}f}" in row and f"{low} to {high}" in row
+    assert "on [mine].csv" in table
+    for heading, score in zip(headings, document["scores"], strict=True):
+        digits = ".2f" if score["unit"] == "%" else ".4g"
+        low, high = (f"{bound:{digits}}" for bound in score["ci95"])
+        row = next(line for line in table.splitlines() if f" {heading} " in line)
+        assert f" {score['value']:{digits}} " in row and f" {low} to {high} " in row and " 40 " in row
 
 
 def test_other_columns(run, tiny_encoder_path, pairs):

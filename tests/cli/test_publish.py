@@ -135,7 +135,9 @@ def test_publishing_again_changes_and_uploads_nothing(publish, hub, run: Path):
 
 def test_another_result_of_the_same_weights_is_added(publish, hub, run: Path):
     publish(run)
-    write(run / "results" / "geometry.json", {"geometry": {"uniformity": -2.0}})
+    score = {"name": "sentences", "metric": "uniformity", "metric_type": "uniformity", "value": -2.0, "unit": ""}
+    result = {"format": 2, "kind": "geometry", "name": "geometry", "protocol": "p", "model": "m", "scores": [score]}
+    write(run / "results" / "geometry.json", result)
     uploads = hub.count(STORAGE)
     assert publish(run).status == 0
     assert "results/geometry.json" in hub.repos["me/tiny"].files() and hub.count(STORAGE) == uploads
@@ -148,7 +150,7 @@ def test_of_several_seeds_the_first_is_published_or_the_one_named(
     assert publish(run).status == 0
     files = hub.repos["me/tiny"].files()
     assert json.loads(files["manifest.json"])["seed"] == 7
-    assert "81.00 ± 0.50" in files["README.md"].decode() and "results/summary.json" in files
+    assert "81.00 ± 1.59" in files["README.md"].decode() and "results/summary.json" in files
     assert publish(run / "seed-8" / "model", "--revision", "seed-8").status == 0
     assert json.loads(hub.repos["me/tiny"].files("seed-8")["manifest.json"])["seed"] == 8
 
@@ -183,6 +185,13 @@ def spoil(run: Path, how: str) -> None:
             (model / "notes.txt").write_text("first line\nmade from /home/alice/private/pairs.csv\n")
         case "token":
             (model / "notes.txt").write_text(f"token: {READER}\n")
+        case "link":
+            (model / "vocab.txt").symlink_to(model.parent.parent / "netrc")
+            (model.parent.parent / "netrc").write_text("machine example.org password geheim")
+        case "tokenizer missing":
+            (model / "tokenizer.json").unlink()
+        case "foreign result":
+            write(run / "results" / "notes.json", {"notes": "mine"})
         case "own token":
             write(manifest, json.loads(manifest.read_text()) | {"environment": {"X": TOKEN}})
 
@@ -199,6 +208,9 @@ def spoil(run: Path, how: str) -> None:
         ("local path", "notes.txt:2: has the local path /home/alice/private/pairs.csv in it"),
         ("token", "notes.txt:1: has a Hugging Face token in it"),
         ("own token", "has your token of the Hub in it"),
+        ("link", "vocab.txt: is a link to"),
+        ("tokenizer missing", "has no tokenizer: none of tokenizer.json, vocab.txt is there"),
+        ("foreign result", "notes.json: not the result of an evaluation"),
     ],
 )
 def test_a_refusal_asks_the_hub_nothing(publish, hub, run: Path, how: str, message: str):
@@ -238,6 +250,34 @@ def test_options_that_cannot_be(publish, hub, run: Path, options: list[str], mes
     finished = publish(run, *options)
     assert finished.status == 2 and message in finished.err, finished.err
     assert not hub.repos
+
+
+@pytest.mark.parametrize("repo", ["me/x.git", "me/x--y", f"me/{'x' * 120}"])
+def test_a_name_that_the_hub_does_not_take_is_found_out_in_the_dry_run(command: Fmicl, hub, run: Path, repo: str):
+    finished = command("publish", run, repo, "--license", "mit", "--dry-run", HF_TOKEN="")
+    assert finished.status == 2 and "error: repo: is no name that the Hub takes" in finished.err, finished.err
+    assert "Traceback" not in finished.err and not (run.parent / "tiny-run-publish").exists()
+
+
+def test_a_dry_run_replaces_a_link_and_what_an_earlier_one_wrote_alone(publish, hub, run: Path, tmp_path: Path):
+    folder, precious = tmp_path / "tiny-run-publish", tmp_path / "precious"
+    precious.mkdir()
+    for name in ("modules.json", "README.md", "thesis.tex"):
+        (precious / name).write_text("[]")
+    folder.symlink_to(precious)
+    assert publish(run, "--dry-run").status == 2
+    assert publish(run, "--dry-run", "--overwrite").status == 0
+    assert not folder.is_symlink() and (folder / "model.safetensors").is_file()
+    assert sorted(file.name for file in precious.iterdir()) == ["README.md", "modules.json", "thesis.tex"]
+    shutil.rmtree(folder)
+    folder.symlink_to(tmp_path / "nowhere")
+    assert publish(run, "--dry-run").status == 2
+    assert publish(run, "--dry-run", "--overwrite").status == 0 and not (tmp_path / "nowhere").exists()
+    (folder / ".git").mkdir()
+    (folder / ".git" / "config").write_text("mine")
+    finished = publish(run, "--dry-run", "--overwrite")
+    assert finished.status == 2 and "holds what no dry run writes: .git/config" in finished.err
+    assert (folder / ".git" / "config").read_text() == "mine"
 
 
 def test_without_a_licence_the_base_models_is_named(publish, hub, run: Path, tmp_path: Path, tiny_encoder_path: Path):

@@ -99,7 +99,12 @@ def test_report_goes_to_the_first_run_and_opens_when_asked(run, runs, monkeypatc
 def test_json_is_the_page_and_the_comparisons(run, runs, tmp_path):
     code, out, _ = run("report", *runs, "--json", "--output", tmp_path / "out", "--published", "simcse")
     assert code == 0
-    assert json.loads(out) == {"page": str(tmp_path / "out" / "report.html"), "comparisons": []}
+    document = json.loads(out)
+    assert document["page"] == str(tmp_path / "out" / "report.html")
+    (comparison,) = document["comparisons"]
+    assert (comparison["suite"], comparison["run"], comparison["other"]) == ("geometry", "two", "one")
+    assert {row["difference"] for row in comparison["rows"]} == {0.0}, "the same encoder"
+    assert {row["p_value"] for row in comparison["rows"]} == {None}
     assert "no complete result of sts7" in (tmp_path / "out" / "report.html").read_text()
 
 

@@ -58,7 +58,7 @@ def test_defaults(write):
     recipe = load_recipe(write(MINIMAL))
     assert recipe.model.head == "none" and recipe.model.pooling is None
     assert recipe.data.views == "columns" and recipe.data.split == "train"
-    assert recipe.evaluate.during == "stsb-dev" and recipe.evaluate.every_steps == 125 and recipe.evaluate.after == []
+    assert recipe.evaluate.during == "auto" and recipe.evaluate.every_steps == 125 and recipe.evaluate.after == []
     assert recipe.seeds == [42] and recipe.train == {}
     assert recipe.loss == FMICL()
 
@@ -109,7 +109,8 @@ outputs: {}
         "recipe.yaml:21: train.output_dir: is not a recipe's to say; give `fmicl train --output FOLDER`",
         "recipe.yaml:22: seeds[1]: must be greater than or equal to 0, got -2",
         'recipe.yaml:22: seeds[2]: must be a valid integer, got "x"',
-        "recipe.yaml:23: outputs: unknown key; known here are name, model, data, loss, train, evaluate, seeds, publish",
+        "recipe.yaml:23: outputs: unknown key; known here are name, model, data, loss, train, evaluate, imports, "
+        "seeds, publish",
         "--set train: write it as KEY=VALUE, for example --set loss.divergence=js",
         '--set evaluate.before=maybe: evaluate.before: must be a valid boolean, got "maybe"',
         '--set loss.divergenc=js: loss.divergenc: unknown key (did you mean "divergence"?)',
@@ -280,7 +281,7 @@ def test_samples_may_hold_out_their_own_rows(write):
 def test_a_suite_may_be_a_file(write, tmp_path):
     suite = tmp_path / "mine.yaml"
     suite.write_text("tasks: []")
-    assert load_recipe(write(MINIMAL), [f"evaluate.after=[{suite}]"]).evaluate.after == [str(suite)]
+    assert load_recipe(write(MINIMAL), [f"evaluate.after=[{suite}]"]).evaluate.after[0].name == str(suite)
     (tmp_path / "sts7.yaml").write_text("tasks: []")
     (found,) = problems(write(MINIMAL), f"evaluate.after=[sts7, {tmp_path}/sts7.yaml]")
     assert "evaluate.after: has something twice" in found, "their results would be one file"
@@ -341,7 +342,8 @@ def test_overrides(write):
         ],
     )
     assert recipe.loss == FMICL(kernel="gaussian", sigma=0.1, mu=1.0)
-    assert (recipe.evaluate.after, recipe.data.rows, recipe.name) == (["sts7"], 100, "2024-01-31")
+    after = [asked.name for asked in recipe.evaluate.after]
+    assert (after, recipe.data.rows, recipe.name) == (["sts7"], 100, "2024-01-31")
     assert recipe.model.revision is None
 
 
@@ -518,7 +520,8 @@ recipes = st.fixed_dictionaries(
             ),
         ),
         "evaluate": st.fixed_dictionaries(
-            {"during": st.sampled_from([None, "stsb-dev"])}, optional={"before": st.booleans(), "data": optional(texts)}
+            {"during": st.sampled_from([None, "auto", "stsb-dev"])},
+            optional={"before": st.booleans(), "data": optional(texts)},
         ),
         "seeds": st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=4, unique=True),
     },
@@ -552,6 +555,7 @@ def test_resolved_recipe_is_tidy(write):
         "  balance_cosine: 0.1\n  shift: none\n  negatives: cross\n"
         "train: {}\n"
         "evaluate:\n  during: null\n  every_steps: 125\n  before: false\n  after: []\n"
+        "imports: []\n"
         "seeds:\n- 1\n- 2\n"
         "publish:\n  private: true\n  language: []\n"
     )
@@ -604,7 +608,7 @@ def test_shipped_recipes_have_simcses_values(name):
         "head": head,
     }
     assert recipe.loss == InfoNCE(kernel="cosine", temperature=0.05)
-    assert (recipe.evaluate.during, recipe.evaluate.every_steps) == ("stsb-dev", 125)
+    assert (recipe.evaluate.during.name, recipe.evaluate.every_steps) == ("stsb-dev", 125)
 
 
 def test_names_of_recipes():

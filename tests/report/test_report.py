@@ -16,52 +16,65 @@ from scipy.stats import spearmanr
 
 from fmicl_text.cli import main
 from fmicl_text.errors import InputError
-from fmicl_text.evaluation.geometry import GeometryResult, Neighbours, geometry
-from fmicl_text.evaluation.items import Items, score, write_result
+from fmicl_text.evaluation.geometry import PROTOCOL, Layout, Neighbours, geometry, geometry_scores
+from fmicl_text.evaluation.items import Items, Measured, score, write_result
+from fmicl_text.evaluation.metrics import ACCURACY, ACCURACY_AT_1, MRR_AT_10, SPEARMAN, Metric
 from fmicl_text.evaluation.paired import paired_test
-from fmicl_text.evaluation.retrieval import RetrievalResult
-from fmicl_text.evaluation.sts import StsResult, TaskScore
+from fmicl_text.evaluation.results import Result
 from fmicl_text.evaluation.suites import load_suite
-from fmicl_text.evaluation.transfer import TaskAccuracy, TransferResult
 from fmicl_text.files import write_json, write_text
-from fmicl_text.report import read_report, write_report
+from fmicl_text.report import Report, read_report, write_report
+from fmicl_text.report.compare import Comparison
+from fmicl_text.report.geometry import layout
 from fmicl_text.report.published import TASKS, load_published, published_names
 from fmicl_text.report.runs import read_runs
 from fmicl_text.runs import plots
+from fmicl_text.runs.manifest import Manifest
 
 N = 300
 EVIL = '<script>alert(1)</script><img src=x onerror="alert(2)"> $\\frac{1}{$ {{ 7 * 7 }}'
 
 
-def sts_result(noise: float, seed: int, tasks: tuple[str, ...] = TASKS) -> StsResult:
+def measured(metric: Metric, items: dict[str, tuple[Items, ...]], average: bool = True, **fields) -> Measured:
+    """A result whose scores are of one metric, and follow from their items."""
+    values = {name: score(parts) for name, parts in items.items()}
+    scores = [metric.score(name, value, N, (40.0, 90.0)) for name, value in values.items()]
+    if average:
+        scores.insert(0, metric.score("average", float(np.mean(list(values.values())))))
+    known = {"protocol": "a protocol", "model": "model", "data": "Hub", "facts": {"max_seq_length": 32}} | fields
+    return Measured(Result(scores=scores, **known), {metric.key(name): parts for name, parts in items.items()})
+
+
+def sts_result(noise: float, seed: int, tasks: tuple[str, ...] = TASKS) -> Measured:
     """A result on sts7 of a system that sees the gold scores through noise."""
     gold = {task: np.random.default_rng(i).integers(0, 26, N) / 5 for i, task in enumerate(tasks)}
     rng = np.random.default_rng(seed)
     similarities = {t: (g / 5 + rng.normal(scale=noise, size=N)).astype(np.float32) for t, g in gold.items()}
-    scores = {t: TaskScore(100 * spearmanr(gold[t], similarities[t]).statistic, N, (40.0, 90.0)) for t in tasks}
+    items = {task: (Items("spearman", similarities[task], gold[task]),) for task in tasks}
     missing = {task: "no file" for task in TASKS if task not in tasks}
-    return StsResult(
-        model="model",
-        revision=None,
-        suite=load_suite("sts7"),
-        data="Hub",
-        max_seq_length=32,
-        tasks=scores,
-        missing=missing,
-        gold=gold,
-        similarities=similarities,
-    )
+    protocol = load_suite("sts7").protocol
+    return measured(SPEARMAN, items, not missing, kind="sts", name="sts7", protocol=protocol, missing=missing)
+
+
+def values(of: Measured) -> dict[str, float]:
+    """Scores by key."""
+    return {one.key: one.value for one in of.result.scores}
 
 
 @functools.cache
-def geometry_result(seed: int, sentence: str = "a dog") -> GeometryResult:
+def geometry_layout(seed: int, sentence: str = "a dog") -> Layout:
     rng = np.random.default_rng(seed)
     embeddings = rng.normal(size=(60, 12))
     positives = np.arange(40).reshape(20, 2)
     embeddings[1:40:2] = embeddings[0:40:2] + rng.normal(scale=0.8, size=(20, 12))
-    return GeometryResult(
-        "m", None, "STS-B", 32, geometry(embeddings, positives), [Neighbours(sentence, {"a cat": 0.5})]
-    )
+    return Layout(geometry=geometry(embeddings, positives), neighbours=[Neighbours(sentence, {"a cat": 0.5})])
+
+
+def geometry_result(seed: int, sentence: str = "a dog", data: str = "STS-B") -> Measured:
+    layout = geometry_layout(seed, sentence)
+    common = {"kind": "geometry", "name": "geometry", "protocol": PROTOCOL, "model": "m", "data": data}
+    details = layout.model_dump(mode="json")
+    return Measured(Result(scores=geometry_scores(layout.geometry), details=details, **common), {})
 
 
 def make_run(folder: Path, noise: float = 0.3, seeds: tuple[int, ...] = (1,), name: str = "tiny", **parts) -> Path:
@@ -76,7 +89,7 @@ def make_run(folder: Path, noise: float = 0.3, seeds: tuple[int, ...] = (1,), na
         logs += [{"step": 4, "eval_stsb-dev_spearman_cosine": 0.7125}]
         write_text(path / "metrics.jsonl", "".join(json.dumps(log) + "\n" for log in logs))
         write_result(sts_result(noise, seed, **parts), path / "results" / "sts7.json")
-        write_json(path / "results" / "geometry.json", geometry_result(seed).document())
+        write_result(geometry_result(seed), path / "results" / "geometry.json")
     recipe = {"name": name, "model": {"base": "bert"}, "loss": {"objective": "fmicl", "kernel": {"sigma": 0.25}}}
     write_text(folder / "recipe.yaml", json.dumps(recipe))
     return folder
@@ -110,21 +123,37 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     assert list(run.seeds) == [1, 2] and run.name == "run"
     expected = sts_result(0.3, 2)
     results = run.seeds[2].results
-    scores = results.tables["sts7"].scores
+    scores = results.scores("sts7")
+    assert {key: one.value for key, one in scores.items()} == values(expected)
     for task in TASKS:
-        assert scores[task].value == expected.tasks[task].spearman
-        (read,) = results.items["sts7"][task]
-        assert read.values.astype(np.float32).tolist() == expected.similarities[task].tolist()
+        (read,) = results.items["sts7"][f"{task} Spearman"]
+        (written,) = expected.items[f"{task} Spearman"]
+        assert read.values.astype(np.float32).tolist() == written.values.tolist()
         again = 100 * spearmanr(read.gold, read.values).statistic
-        assert again == pytest.approx(expected.tasks[task].spearman, abs=1e-9), "ranks and ties are kept"
-    assert scores["average"].value == pytest.approx(expected.average)
-    assert asdict(results.geometry.geometry) == asdict(geometry_result(2).geometry)
-    assert run.seeds[1].minutes == 3
+        assert again == pytest.approx(scores[f"{task} Spearman"].value, abs=1e-9), "ranks and ties are kept"
+    assert asdict(layout(results)[1].geometry) == asdict(geometry_layout(2).geometry)
+    assert run.seeds[1].manifest.minutes == 3
+
+
+def test_results_of_format_1_stand_beside_those_of_today(tmp_path: Path) -> None:
+    """The same run, once as version 0.1 wrote its result."""
+    runs = [make_run(tmp_path / name) for name in ("new", "old")]
+    file = runs[1] / "results" / "sts7.json"
+    result = sts_result(0.3, 1).result
+    tasks = {one.name: {"spearman": one.value, "n": one.n, "ci95": one.ci95} for one in result.scores}
+    old = {"suite": "sts7", "protocol": result.protocol, "average": tasks.pop("average")["spearman"], "tasks": tasks}
+    write_json(file, old | {"model": "m", "data": "Hub", "max_seq_length": 32, "versions": {}, "missing": []})
+    items = json.loads((runs[1] / "results" / "sts7.items.json").read_text())["items"]
+    by_task = {name.removesuffix(" Spearman"): parts for name, parts in items.items()}
+    write_json(runs[1] / "results" / "sts7.items.json", {"model": "m", "items": by_task})
+    comparison = next(c for c in read_report(runs).comparisons if c.suite == "sts7")
+    assert [row.score for row in comparison.rows] == ["average", *TASKS]
+    assert {(row.difference, row.p_value) for row in comparison.rows} == {(0.0, 1.0)}, "tested, and the same"
 
 
 def test_an_incomplete_suite_has_no_average(tmp_path: Path) -> None:
     (run,) = read_runs([make_run(tmp_path / "run", tasks=TASKS[:3])])
-    assert "average" not in run.tables()["sts7"][0].scores
+    assert "average Spearman" not in run.first.results.scores("sts7")
     page = page_of(tmp_path / "run", output=tmp_path / "out")
     assert "SICK-R is missing: no file" in page.text
 
@@ -141,47 +170,62 @@ def test_runs_are_called_by_what_tells_them_apart(tmp_path: Path) -> None:
     ("file", "content", "message"),
     [
         ("manifest.json", "{", "manifest.json: not JSON"),
-        ("manifest.json", "[]", "manifest of a run"),
+        ("manifest.json", "[]", "manifest.json: not the manifest of a run"),
+        ("manifest.json", "", "manifest.json: not JSON: the file is empty"),
+        ("manifest.json", "[" * 100_000, "manifest.json: not"),
+        ("manifest.json", '{"seed": 1, "best": {"step": 1, "x": NaN}}', "manifest.json: not JSON: NaN"),
+        ("manifest.json", '{"seed": 1, "versions": []}', "manifest.json: not the manifest of a run: versions"),
         ("manifest.json", '{"state": "done"}', "manifest.json: not the manifest of a run: seed: Field required"),
         ("manifest.json", '{"seed": 1, "ended": "soon"}', "manifest.json: not the manifest of a run: ended"),
-        ("manifest.json", '{"seed": 1, "best": {"stsb-dev spearman": "high"}}', "best.stsb-dev spearman"),
+        ("manifest.json", '{"seed": 1, "best": {"step": 1, "stsb-dev spearman": "high"}}', "best.stsb-dev spearman"),
+        ("manifest.json", '{"seed": 1, "best": {"stsb-dev spearman": 1}}', "best.step: Field required"),
         ("metrics.jsonl", "nonsense\n", "metrics.jsonl: not the log"),
         ("metrics.jsonl", '{"step": 1}\n{"positive": 1}\n', "metrics.jsonl:2: not an entry of the log"),
         ("metrics.jsonl", '{"step": 1, "negative": null}\n', "metrics.jsonl:1: not an entry of the log"),
+        ("metrics.jsonl", '{"step": 1, "eval_stsb-dev_spearman_cosine": "x"}\n', "metrics.jsonl:1: not an entry"),
         ("recipe.yaml", "a: [", "recipe.yaml:1: not YAML"),
         ("results/sts7.json", '{"suite": "sts7"}', "sts7.json: not a result that fmicl wrote: protocol"),
+        ("results/sts7.json", '{"format": 2, "kind": "sts"}', "sts7.json: not a result that fmicl wrote: name"),
+        ("results/sts7.json", '{"format": 3}', "sts7.json: format"),
+        (
+            "results/sts7.items.json",
+            '{"items": {"a": [{}]}}',
+            "sts7.items.json: not a result that fmicl wrote: items",
+        ),
         ("results/geometry.json", '{"geometry": {}}', "geometry.json: not a result"),
         ("results/again.json", None, "are both results of sts7"),
     ],
 )
 def test_a_broken_file_is_named(tmp_path: Path, file: str, content: str | None, message: str) -> None:
     run = make_run(tmp_path / "run")
-    (run / file).write_text(content or (run / "results" / "sts7.json").read_text())
+    (run / file).write_text((run / "results" / "sts7.json").read_text() if content is None else content)
     with pytest.raises(InputError, match=re.escape(message)):
         read_runs([run])
 
 
 @pytest.mark.parametrize(
     ("positive", "message"),
-    [([1] * 49, "must have a count between each two edges"), ([0] * 50, "must count positive pairs")],
+    [([1] * 49, "must have one count between every two edges"), ([0] * 50, "must count positive pairs")],
 )
 def test_histograms_that_cannot_be_drawn_are_refused(tmp_path: Path, positive: list[int], message: str) -> None:
     run = make_run(tmp_path / "run")
     file = run / "results" / "geometry.json"
     document = json.loads(file.read_text())
-    document["geometry"]["histograms"]["positive"] = positive
+    document["details"]["geometry"]["histograms"]["positive"] = positive
     file.write_text(json.dumps(document))
-    with pytest.raises(InputError, match=f"geometry.json: not a result that fmicl wrote: geometry: .*{message}"):
-        read_runs([run])
+    report = read_report([run])
+    with pytest.raises(InputError, match=f"geometry.json: details: not a result .*: geometry: .*{message}"):
+        write_report(report, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_run_without_its_start_or_end_has_no_minutes(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run")
     (run,) = read_runs([folder])
-    assert run.first.minutes == 3
+    assert run.first.manifest.minutes == 3
     write_json(folder / "manifest.json", {"seed": 1, "ended": "2026-01-01T10:03:00+00:00"})
     (run,) = read_runs([folder])
-    assert run.first.minutes is None
+    assert run.first.manifest.minutes is None
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
@@ -193,43 +237,51 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
 def test_results_of_another_kind_are_named_not_guessed(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     write_json(run / "results" / "other.json", {"something": "else"})
-    assert "results of another kind are not shown: other.json" in page_of(run, output=tmp_path / "out").text
+    assert (
+        "files in results/ that are not results are not shown: other.json" in page_of(run, output=tmp_path / "out").text
+    )
 
 
 # --- comparisons
 
 
+def of_suite(report: Report, suite: str = "sts7") -> Comparison:
+    (comparison,) = (comparison for comparison in report.comparisons if comparison.suite == suite)
+    return comparison
+
+
 def test_comparison_is_the_paired_test_of_each_task_over_the_seeds_both_have(tmp_path: Path) -> None:
     a, b = make_run(tmp_path / "a", 0.25, seeds=(1, 2, 3)), make_run(tmp_path / "b", 0.3, seeds=(2, 3, 4))
-    (comparison,) = read_report([b, a]).comparisons
+    comparison = of_suite(read_report([b, a]))
     assert (comparison.run, comparison.other, comparison.seeds) == ("a", "b", [(2, 2), (3, 3)])
     assert any("only 2 of the seeds" in warning for warning in comparison.warnings)
     rows = {row.score: row for row in comparison.rows}
-    assert list(rows) == [*TASKS, "average"]
+    assert list(rows) == ["average", *TASKS]
     ours, theirs = ([sts_result(noise, seed) for seed in (2, 3)] for noise in (0.25, 0.3))
     for task in (*TASKS, "average"):
-        tasks = [task] if task in TASKS else list(TASKS)
-        expected = paired_test(*({t: [seed.items[t] for seed in run] for t in tasks} for run in (ours, theirs)))
+        keys = [f"{name} Spearman" for name in ([task] if task in TASKS else TASKS)]
+        expected = paired_test(*({key: [seed.items[key] for seed in run] for key in keys} for run in (ours, theirs)))
         assert rows[task].difference == pytest.approx(expected.difference)
         assert rows[task].ci95 == pytest.approx(expected.ci95)
         assert rows[task].p_value >= expected.p_value
-    means = [np.mean([seed.tasks["STS12"].spearman for seed in run]) for run in (ours, theirs)]
+    means = [np.mean([values(seed)["STS12 Spearman"] for seed in run]) for run in (ours, theirs)]
     assert (rows["STS12"].run[0], rows["STS12"].other[0]) == pytest.approx(means)
 
 
 def test_what_chance_could_have_made_is_called_noise(tmp_path: Path) -> None:
     a = make_run(tmp_path / "a", 0.3, seeds=(1, 2, 3))
     same, better = make_run(tmp_path / "same", 0.3, seeds=(4, 5, 6)), make_run(tmp_path / "better", 0.1, (1, 2, 3))
-    like, unlike = read_report([a, same, better]).comparisons
+    like, unlike = (c for c in read_report([a, same, better]).comparisons if c.suite == "sts7")
     assert all(row.inside_noise for row in like.rows)
-    assert like.warnings[0].startswith("inside the noise: STS12, ")
+    assert like.warnings[0].startswith("inside the noise: average, STS12, ")
     assert not any(row.inside_noise for row in unlike.rows)
+    assert {row.verdict for row in unlike.rows} == {"better"}
     assert all(row.difference > 0 for row in unlike.rows) and unlike.warnings[0].startswith("3 seeds: so few")
 
 
 def test_one_seed_each_is_warned_of_and_other_seeds_are_paired_in_order(tmp_path: Path) -> None:
     a, b = make_run(tmp_path / "a", 0.3, seeds=(1,)), make_run(tmp_path / "b", 0.3, seeds=(7,))
-    (comparison,) = read_report([a, b]).comparisons
+    comparison = of_suite(read_report([a, b]))
     assert comparison.seeds == [(7, 1)]
     assert any("one seed each" in warning for warning in comparison.warnings)
 
@@ -239,9 +291,9 @@ def test_without_the_same_pairs_there_is_no_test(tmp_path: Path) -> None:
     (b / "results" / "sts7.items.json").unlink()
     path = c / "results" / "sts7.items.json"
     document = json.loads(path.read_text())
-    document["items"]["STS12"][0]["gold"][0] += 1
+    document["items"]["STS12 Spearman"][0]["gold"][0] += 1
     write_json(path, document)
-    untested, other = read_report([a, b, c]).comparisons
+    untested, other = (c for c in read_report([a, b, c]).comparisons if c.suite == "sts7")
     assert {row.inside_noise for row in untested.rows} == {None}
     assert "what each item scored is not among the results" in untested.warnings[-1]
     assert {row.score for row in other.rows if row.inside_noise is None} == {"STS12", "average"}
@@ -249,36 +301,90 @@ def test_without_the_same_pairs_there_is_no_test(tmp_path: Path) -> None:
 
 
 def test_right_and_wrong_and_ranks_are_tested_as_similarities_are(tmp_path: Path) -> None:
-    """Transfer, retrieval of held-out pairs and mteb leave items too, in the same form; what has none is said."""
+    """Transfer and retrieval of held-out pairs leave items too, in the same form; what has none is said."""
     rng = np.random.default_rng(0)
 
-    def transfer(accuracy: float) -> TransferResult:
-        items = {task: (Items("mean", 1.0 * (rng.random(400) < accuracy), source="rows"),) for task in ("MR", "TREC")}
-        scores = {task: TaskAccuracy(score(parts), 400, (0, 100), [1.0]) for task, parts in items.items()}
-        return TransferResult("m", None, "Hub", 32, scores, {}, items)
+    def answers(accuracy: float, source: str) -> tuple[Items, ...]:
+        return (Items("mean", 1.0 * (rng.random(400) < accuracy), source=source),)
 
-    def heldout(accuracy: float, source: str) -> RetrievalResult:
-        first = (Items("mean", 1.0 * (rng.random(300) < accuracy), source=source),)
-        items = {"accuracy@1": first, "mrr@10": first}
-        return RetrievalResult(300, 290, score(first), score(first), (0, 100), (0, 100), items)
+    def transfer(accuracy: float) -> Measured:
+        items = {task: answers(accuracy, "rows") for task in ("MR", "TREC")}
+        return measured(ACCURACY, items, average=False, kind="transfer", name="transfer")
+
+    def heldout(accuracy: float, source: str) -> Measured:
+        of_both = {metric: answers(accuracy, source) for metric in (MRR_AT_10, ACCURACY_AT_1)}
+        first, second = (
+            measured(metric, {"held-out pairs": parts}, average=False, kind="heldout", name="heldout")
+            for metric, parts in of_both.items()
+        )
+        scores = [*first.result.scores, *second.result.scores]
+        return Measured(first.result.model_copy(update={"scores": scores}), {**first.items, **second.items})
 
     a, b = make_run(tmp_path / "a"), make_run(tmp_path / "b")
     results = {run: (transfer(accuracy), heldout(accuracy, "these")) for run, accuracy in ((a, 0.9), (b, 0.6))}
     for run, (of_transfer, of_heldout) in results.items():
         write_result(of_transfer, run / "results" / "transfer.json")
         write_result(of_heldout, run / "results" / "heldout.json")
-    by_suite = {comparison.suite: comparison for comparison in read_report([a, b]).comparisons}
-    for suite, place, names in (("transfer", 0, ["MR", "TREC"]), ("heldout retrieval", 1, ["accuracy@1", "mrr@10"])):
-        rows = by_suite[suite].rows
+    report = read_report([a, b])
+    for suite, place, names in (("transfer", 0, ["MR", "TREC"]), ("heldout", 1, ["MRR@10", "accuracy@1"])):
+        rows = of_suite(report, suite).rows
         assert [row.score for row in rows] == names
-        for row in rows:
-            ours, theirs = (results[run][place].items[row.score] for run in (b, a))
-            expected = paired_test({row.score: [ours]}, {row.score: [theirs]})
+        for row, key in zip(rows, results[a][place].items, strict=True):
+            ours, theirs = (results[run][place].items[key] for run in (b, a))
+            expected = paired_test({key: [ours]}, {key: [theirs]})
             assert row.difference == pytest.approx(expected.difference) and row.ci95 == expected.ci95
-            assert row.verdict == "differs" and row.difference < -20
+            assert row.verdict == "worse" and row.difference < -20
     write_result(heldout(0.6, "others"), b / "results" / "heldout.json")
-    (other,) = (c for c in read_report([a, b]).comparisons if c.suite == "heldout retrieval")
-    assert other.warnings[-1] == "no paired test of accuracy@1, mrr@10: the runs were scored on other items"
+    other = of_suite(read_report([a, b]), "heldout")
+    assert other.warnings[-1] == "no paired test of MRR@10, accuracy@1: the runs were scored on other items"
+
+
+def test_a_lower_score_is_better_where_the_score_says_so(tmp_path: Path) -> None:
+    metric = Metric("error", "error", higher_is_better=False)
+    for name, rate in (("a", 0.9), ("b", 0.2)):
+        wrong = (Items("mean", 1.0 * (np.random.default_rng(1).random(400) < rate), source="rows"),)
+        result = measured(metric, {"rows": wrong}, average=False, kind="errors", name="errors")
+        write_result(result, make_run(tmp_path / name) / "results" / "errors.json")
+    (row,) = of_suite(read_report([tmp_path / "a", tmp_path / "b"]), "errors").rows
+    assert row.difference < 0 and row.verdict == "better"
+
+
+def test_scores_without_items_are_compared_and_not_tested(tmp_path: Path) -> None:
+    comparison = of_suite(read_report([make_run(tmp_path / "a"), make_run(tmp_path / "b", seeds=(2,))]), "geometry")
+    ours, theirs = (values(geometry_result(seed)) for seed in (2, 1))
+    assert [row.difference for row in comparison.rows] == pytest.approx([ours[key] - theirs[key] for key in ours])
+    assert {row.verdict for row in comparison.rows} == {"not tested"}
+    assert comparison.warnings[-1] == "no paired test: what each item scored is not among the results"
+
+
+def test_a_run_is_tested_against_the_model_it_began_with(tmp_path: Path) -> None:
+    """Scores before and after training are of the same items; the model had no seed, so each seed is paired with it."""
+    run = make_run(tmp_path / "run", 0.2, seeds=(1, 2))
+    before = sts_result(0.5, 9)
+    write_result(before, run / "results" / "before-sts7.json")
+    comparison = of_suite(read_report([run]))
+    assert (comparison.run, comparison.other) == ("run", "run, before")
+    assert comparison.seeds == [(1, None), (2, None)]
+    after = [sts_result(0.2, seed) for seed in (1, 2)]
+    for row, task in zip(comparison.rows[1:], TASKS, strict=True):
+        key = f"{task} Spearman"
+        expected = paired_test({key: [of.items[key] for of in after]}, {key: [before.items[key]] * 2})
+        assert row.difference == pytest.approx(expected.difference) and row.ci95 == pytest.approx(expected.ci95)
+        assert row.other == (values(before)[key], None) and row.verdict == "better"
+    page = page_of(run, output=tmp_path / "out")
+    assert "sts7: run less run, before" in page.text and "Seeds 1, 2" in page.text
+
+
+def test_a_base_model_that_a_run_began_with_is_not_measured_again(tmp_path: Path) -> None:
+    a, b = make_run(tmp_path / "a", 0.3), make_run(tmp_path / "b", 0.2)
+    write_result(sts_result(0.5, 9), b / "results" / "before-sts7.json")
+    write_result(geometry_result(9), b / "results" / "before-geometry.json")
+    report = read_report([a, b], bases=["bert"])
+    assert [run.name for run in report.runs] == ["bert", "a", "b"]
+    compared = [(c.run, c.other) for c in report.comparisons if c.suite == "sts7"]
+    assert compared == [("a", "bert"), ("b", "bert")], "b less what it began with is the same comparison"
+    text = Text(write_report(report, tmp_path / "out").read_text()).text
+    assert "sts7: a less bert" in text and "as it was before training" in text
 
 
 # --- the page
@@ -294,15 +400,15 @@ def test_the_page_s_figures_are_those_of_the_results_and_of_nothing_else(tmp_pat
     alone = page_of(run, output=tmp_path / "alone")
     scores = whole.text[whole.text.index("Scores") : whole.text.index("Training")]
     geometry = whole.text[whole.text.index("Geometry") :]
-    assert "STS12" in scores and "effective rank" in geometry
+    assert "STS12" in scores and "effective rank" in scores and "sentences and" in geometry
     assert scores in alone.text and geometry in alone.text
     for file, change in (
-        ("sts7.json", lambda document: document["tasks"]["STS13"].update(spearman=12.34)),
-        ("before-sts7.json", lambda document: document["tasks"]["STS13"].update(ci95=[23.45, 34.56])),
-        ("geometry.json", lambda document: document["geometry"].update(effective_rank=4.567)),
+        ("sts7.json", lambda scores: scores["STS13 Spearman"].update(value=12.34)),
+        ("before-sts7.json", lambda scores: scores["STS13 Spearman"].update(ci95=[23.45, 34.56])),
+        ("geometry.json", lambda scores: scores["sentences effective rank"].update(value=4.567)),
     ):
         document = json.loads((run / "results" / file).read_text())
-        change(document)
+        change({f"{one['name']} {one['metric']}": one for one in document["scores"]})
         write_json(run / "results" / file, document)
     changed = page_of(run, output=tmp_path / "changed").text
     for figure in ("12.34", "23.45 to 34.56", "4.567"):
@@ -313,17 +419,24 @@ def test_page_has_every_figure_of_the_results(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / "a", 0.3), make_run(tmp_path / "b", 0.2, seeds=(1, 2))]
     report = read_report(runs)
     page = page_of(*runs, output=tmp_path / "out")
-    for shown in report.runs[0].tables()["sts7"][0].scores.values():
+    for shown in report.runs[0].first.results.scores("sts7").values():
         assert f"{shown.value:.2f}" in page.text
     assert "(40.00 to 90.00)" in page.text
-    values = [table.scores["average"].value for table in report.runs[1].tables()["sts7"]]
-    assert f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}" in page.text
-    for row in report.comparisons[0].rows:
+    averages = [seed.results.scores("sts7")["average Spearman"].value for seed in report.runs[1].seeds.values()]
+    assert f"{np.mean(averages):.2f} ± {np.std(averages, ddof=1):.2f}" in page.text
+    for row in of_suite(report).rows:
         assert f"{row.difference:+.2f}" in page.text and f"{row.p_value:.3f}" in page.text
-    found = report.runs[0].geometries()[0]
+    found = geometry_layout(1).geometry
     for figure in (found.alignment.value, found.effective_rank, found.density_ratio.sigma):
         assert f"{figure:.4g}" in page.text
-    for word in ("cpu, float32", "71.25 at step 4", "objective fmicl", "a cat", load_suite("sts7").protocol):
+    for word in (
+        "cpu, float32",
+        "71.25 (stsb-dev spearman) at step 4",
+        "verdict",
+        "objective fmicl",
+        "a cat",
+        load_suite("sts7").protocol,
+    ):
         assert word in page.text
 
 
@@ -331,11 +444,11 @@ def test_scores_before_training_stand_beside_those_after(tmp_path: Path) -> None
     run = make_run(tmp_path / "run", 0.2)
     before = sts_result(0.5, 9)
     write_result(before, run / "results" / "before-sts7.json")
-    write_json(run / "results" / "before-geometry.json", geometry_result(9).document())
+    write_result(geometry_result(9), run / "results" / "before-geometry.json")
     page = page_of(run, output=tmp_path / "out")
-    assert "run, before" in page.text and f"{before.average:.2f}" in page.text
+    assert "run, before" in page.text and f"{values(before)['average Spearman']:.2f}" in page.text
     (read,) = read_runs([run])
-    assert asdict(read.before.geometry.geometry) == asdict(geometry_result(9).geometry)
+    assert asdict(layout(read.before)[1].geometry) == asdict(geometry_layout(9).geometry)
 
 
 def test_page_needs_no_network_and_runs_nothing(tmp_path: Path) -> None:
@@ -352,13 +465,15 @@ def test_hostile_names_and_texts_are_text(tmp_path: Path) -> None:
     """Each string that comes from data, models or recipes is markup, a template and mathematics that does not parse."""
     run = make_run(tmp_path / f"a {EVIL.replace('/', '')}")
     for name in ("geometry.json", "before-geometry.json"):
-        write_json(run / "results" / name, geometry_result(1, sentence=EVIL).document() | {"data": EVIL})
+        write_result(geometry_result(1, sentence=EVIL, data=EVIL), run / "results" / name)
     document = json.loads((run / "results" / "sts7.json").read_text())
-    document["tasks"][EVIL] = document["tasks"].pop("STS12")
-    write_json(run / "results" / "sts7.json", document | {"protocol": EVIL, "missing_reasons": {EVIL: EVIL}})
+    document["scores"][1] |= {"name": EVIL, "metric": EVIL, "no_interval": EVIL}
+    hostile = {"protocol": EVIL, "missing": {EVIL: EVIL}, "facts": {EVIL: EVIL}, "versions": {EVIL: EVIL}}
+    write_json(run / "results" / "sts7.json", document | hostile)
     write_json(run / "results" / f"{EVIL.replace('/', '')}.json", {"a": EVIL})
     manifest = json.loads((run / "manifest.json").read_text())
-    write_json(run / "manifest.json", manifest | {"device": EVIL, "versions": {EVIL: EVIL}})
+    hostile = {"device": EVIL, "versions": {EVIL: EVIL}, "state": EVIL, "best": {"step": 1, EVIL: 1}}
+    write_json(run / "manifest.json", manifest | hostile)
     write_text(run / "recipe.yaml", json.dumps({"model": {"base": EVIL}, "loss": {EVIL: EVIL}}))
     other = make_run(tmp_path / "other")
     page = page_of(other, run, output=tmp_path / "out", published=("fmicl",))
@@ -374,7 +489,7 @@ def test_every_picture_is_in_the_page_for_both_themes_and_beside_it(tmp_path: Pa
     assert names == sorted(
         f"report-{name}.png"
         for name in (
-            "positive-term negative-term learning-rate sts-b-dev difference-1 plane "
+            "positive-term negative-term learning-rate development difference-1 plane "
             "cosines-1 cosines-2 density-ratio-1 density-ratio-2"
         ).split()
     )
@@ -403,7 +518,7 @@ def test_a_training_that_logged_nothing_has_a_picture_all_the_same(tmp_path: Pat
 def test_density_ratio_is_drawn_from_the_counts() -> None:
     from matplotlib.figure import Figure
 
-    found = geometry_result(1).geometry
+    found = geometry_layout(1).geometry
     axes = Figure().add_subplot()
     plots.draw_density_ratio(axes, found)
     line = next(line for line in axes.get_lines() if line.get_label().startswith("Gaussian"))
@@ -421,13 +536,13 @@ def test_differences_have_the_colour_of_their_verdict() -> None:
 
     axes = Figure().add_subplot()
     rows = {
-        "better": (1.0, (0.5, 1.5), False),
-        "worse": (-1.0, (-1.5, -0.5), False),
-        "by chance": (1.0, (0.1, 2), True),
+        "up": (1.0, (0.5, 1.5), "better"),
+        "down": (-1.0, (-1.5, -0.5), "worse"),
+        "by chance": (1.0, (0.1, 2), "inside the noise"),
+        "also by chance": (-1.0, (-2, 1), "inside the noise"),
+        "untested": (1.0, None, "not tested"),
     }
-    plots.draw_differences(
-        axes, "title", rows | {"also by chance": (-1.0, (-2, 1), True), "untested": (1.0, None, None)}
-    )
+    plots.draw_differences(axes, "title", rows)
     dots = [line.get_color() for line in axes.get_lines() if line.get_marker() == "o"]
     assert dots[:2] == list(plots.COLOURS[:2])
     assert dots[2] == dots[3] and len({*dots}) == 4, "Holm's p decides, not the interval of one test by itself"
@@ -472,7 +587,7 @@ def test_published_tables_are_sound(name: str) -> None:
 def test_a_run_stands_among_the_published_figures_with_the_caveats(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     page = page_of(run, output=tmp_path / "out", published=("simcse", "fmicl"))
-    average = read_runs([run])[0].tables()["sts7"][0].scores["average"].value
+    average = read_runs([run])[0].first.results.scores("sts7")["average Spearman"].value
     order = [
         float(x) for x in re.findall(r"unsupervised\s*(\d\d\.\d\d)|this run\s*(\d\d\.\d\d)", page.text) for x in x if x
     ]
@@ -532,29 +647,173 @@ def test_a_trained_run_has_all_that_a_report_shows(tmp_path: Path, tiny_encoder_
     page = Text((run / "report.html").read_text(encoding="utf-8"))
     assert "run, before" in page.text and "Not shown" not in page.text
     names = {path.name for path in run.glob("report-*.png")}
-    assert {"report-positive-term.png", "report-sts-b-dev.png", "report-plane.png", "report-cosines.png"} <= names
+    assert {"report-positive-term.png", "report-development.png", "report-plane.png", "report-cosines.png"} <= names
     (read,) = read_runs([run])
-    assert len(read.geometries()) == 2 and read.before.geometry is not None
-    assert read.tables().keys() == {"stsb"}
-
-
-def test_scores_of_mteb_transfer_tasks_and_own_pairs_are_shown_too(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run")
-    common = {"max_seq_length": 32, "versions": {}, "precision": "float32"}
-    tasks = {"MR": {"accuracy": 81.25, "n": 100, "ci95": [80.0, 82.5], "C": [1.0]}}
-    suite = {"suite": "transfer", "protocol": "SentEval", "tasks": tasks, "average": 81.25, "data": "Hub"}
-    write_json(run / "results" / "transfer.json", suite | common)
-    scores = {"auc": {"value": 91.5, "ci95": [90.0, 93.0]}}
-    own = {"task": "pairs", "file": "my/own.csv", "gold": "label", "n": 50, "positives": 20, "scores": scores}
-    write_json(run / "results" / "own.json", own | common)
-    tasks = {
-        "STS12": {"main_score": 0.71234, "n": 3108, "ci95": [0.7, 0.72], "no_interval": None},
-        "Banking77": {"main_score": 0.8, "n": None, "ci95": None, "no_interval": "it was there already"},
+    assert read.results().keys() == read.before.by_title.keys() == {"stsb", "geometry"}
+    report = read_report([run])
+    assert {(c.suite, c.run, c.other) for c in report.comparisons} == {
+        (suite, "run", "run, before") for suite in ("stsb", "geometry")
     }
-    mteb = {"suite": "mteb", "protocol": "mteb 2", "tasks": tasks, "average": 0.75617, "data": "Hub", "mteb_name": "m"}
-    write_json(run / "results" / "mteb.json", mteb | common)
+    assert all(row.p_value is not None for row in of_suite(report, "stsb").rows)
+    weights = json.loads((run / "seed-1" / "manifest.json").read_text())["weights_step"]
+    assert weights in (2, 4) and f"step {weights}" in page.text
+
+
+def test_a_base_model_is_measured_as_the_run_was_and_once(tmp_path: Path, tiny_encoder_path: Path, capsys) -> None:
+    from conftest import WORDS
+
+    rng = np.random.default_rng(0)
+    lines = [f"{' '.join(rng.choice(WORDS, 5))},{rng.random()}" for _ in range(30)]
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("sentence1,sentence2,score\n" + "".join(f"{' '.join(rng.choice(WORDS, 5))},{x}\n" for x in lines))
+    (tmp_path / "train.csv").write_text("a,b\n" + "".join(f"{x} {i},{x}\n" for i, x in enumerate(WORDS[:12])))
+    recipe = {
+        "name": "tiny",
+        "model": {"base": str(tiny_encoder_path)},
+        "data": {"train": str(tmp_path / "train.csv"), "columns": {"anchor": "a", "positive": "b"}},
+        "loss": {"objective": "infonce"},
+        "train": {"per_device_train_batch_size": 6, "max_steps": 2, "logging_steps": 1, "learning_rate": 1e-2},
+        "evaluate": {"during": None, "after": [str(pairs)]},
+    }
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    run = tmp_path / "run"
+    assert main(["train", str(tmp_path / "recipe.yaml"), "--output", str(run)]) == 0
+    base = str(tiny_encoder_path)
+    capsys.readouterr()
+    assert main(["report", str(run), "--base", base, "--json"]) == 0
+    (comparison,) = json.loads(capsys.readouterr().out)["comparisons"]
+    assert (comparison["run"], comparison["other"]) == ("run", base)
+    assert all(row["p_value"] is not None for row in comparison["rows"] if row["score"] == "Spearman")
+    (kept,) = (run / "bases").glob("*/results/pairs.json")
+    written = kept.stat().st_mtime_ns
+    assert main(["report", str(run), "--base", base, "--overwrite"]) == 0
+    assert kept.stat().st_mtime_ns == written
+    (run / "recipe.yaml").unlink()
+    assert main(["report", str(run), "--base", "nowhere/nothing", "--overwrite"]) == 2
+    assert "has no recipe.yaml" in capsys.readouterr().err
+
+
+def test_what_is_there_is_replaced_and_links_are_not_followed(tmp_path: Path) -> None:
+    report = read_report([make_run(tmp_path / "run")])
+    folder = tmp_path / "out"
+    folder.mkdir()
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    for name in ("report.html", "report-positive-term.png", "report-old.png"):
+        (folder / name).symlink_to(precious)
+    with pytest.raises(InputError, match="--overwrite"):
+        write_report(report, folder)
+    write_report(report, folder, overwrite=True)
+    assert precious.read_text() == "mine" and not (folder / "report-old.png").is_symlink()
+    assert not (folder / "report.html").is_symlink()
+    assert (folder / "report-positive-term.png").read_bytes().startswith(b"\x89PNG")
+    (folder / "report.html").unlink()
+    (folder / "report-plane.png").unlink()
+    (folder / "report-plane.png").symlink_to(precious)  # without a page, nothing says that these are a report's
+    write_report(report, folder)
+    assert precious.read_text() == "mine" and not (folder / "report-plane.png").is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("manifest", "train", "weights"),
+    [
+        ({"steps": 118, "best": {"step": 59, "x": 1}}, {}, "step 59, the best on the development set"),
+        (
+            {"steps": 118, "best": {"step": 59, "x": 1}},
+            {"load_best_model_at_end": False},
+            "step 118 (the last); the best on the development set was step 59",
+        ),
+        ({"steps": 118, "best": {"step": 118}}, {}, "step 118 (the last), the best on the development set"),
+        (
+            {"steps": 118, "weights_step": 118, "best": {"step": 59}},
+            {},
+            "step 118 (the last); the best on the development set was step 59",
+        ),
+        ({"steps": 1180, "best": None}, {}, "step 1,180 (the last)"),
+        ({}, {}, None),
+    ],
+)
+def test_the_weights_of_a_run_are_named(manifest, train, weights) -> None:
+    assert Manifest.model_validate({"seed": 1} | manifest).weights(train) == weights
+
+
+def test_rows_that_are_equal_are_explained_and_others_are_not(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    different = page_of(run, output=tmp_path / "different").text
+    assert "Pearson's and Tsallis's bounds are equal" in different, "of order 2 they always are"
+    assert "Wasserstein uniformity and anisotropy are equal" not in different
+    rng = np.random.default_rng(0)
+    embeddings = rng.normal(size=(60, 12)) + 5  # in one corner of the sphere
+    found = Layout(geometry=geometry(embeddings, np.arange(40).reshape(20, 2)))
+    result = geometry_result(1).result
+    update = {"scores": geometry_scores(found.geometry), "details": found.model_dump(mode="json")}
+    write_result(Measured(result.model_copy(update=update), {}), run / "results" / "geometry.json")
+    assert "Wasserstein uniformity and anisotropy are equal" in page_of(run, output=tmp_path / "equal").text
+
+
+def test_settings_without_a_value_have_no_row(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    write_text(run / "recipe.yaml", json.dumps({"model": {"base": "bert", "pooling": None, "head": "none"}}))
+    text = page_of(run, output=tmp_path / "out").text.partition("What was run")[2].partition("recipe of")[0]
+    assert "encoder" in text and "pooling" not in text and "head" not in text
+
+
+def test_one_development_score_is_a_point_on_an_axis_of_whole_steps() -> None:
+    from matplotlib.figure import Figure
+
+    axes = Figure().add_subplot()
+    plots.draw_curves(axes, "development", {"run": [([59], [0.8])]})
+    (line,) = axes.get_lines()
+    assert line.get_marker() == "o" and line.get_markersize() > 4
+    low, high = axes.get_xlim()
+    assert low == 0 and high > 59
+    assert all(float(tick).is_integer() for tick in axes.get_xticks())
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_in_any_script_are_drawn_without_warnings(tmp_path: Path, caplog) -> None:
+    name = "模型 モデル 모델 نموذج 🙂"
+
+    def draw(axes) -> None:
+        plots.draw_curves(axes, name, {name: [([1, 2], [3, 4])], "other": [([1, 2], [4, 3])]})
+
+    plots.save_png(tmp_path / "a.png", draw, title=name)
+    assert name[:5] in plots.svg(draw, "dark")
+    assert not [record for record in caplog.records if "findfont" in record.message]
+
+
+def test_pictures_use_the_installed_fonts_that_have_what_is_missing(monkeypatch) -> None:
+    import matplotlib
+    from matplotlib import font_manager
+
+    monkeypatch.setattr(font_manager, "get_font_names", lambda: ["DejaVu Sans", "IPAGothic", "Comic Sans"])
+    families: list[str] = []
+    plots.svg(lambda axes: families.extend(matplotlib.rcParams["font.family"]), "light")
+    assert families == ["DejaVu Sans", "IPAGothic"]
+
+
+def test_results_of_every_kind_are_shown_by_their_own_metric(tmp_path: Path) -> None:
+    """One sample of each kind, as version 0.1 wrote it."""
+    run = make_run(tmp_path / "run")
+    samples = Path(__file__).parents[1] / "evaluation" / "format_1"
+    for name in ("transfer", "pairs-label", "pairs-score", "mteb", "heldout"):
+        for file in samples.glob(f"{name}.*"):
+            (run / "results" / file.name).write_bytes(file.read_bytes())
+    document = json.loads((run / "results" / "pairs-score.json").read_text())
+    write_json(run / "results" / "pairs-score.json", document | {"file": "scored.csv"})
     text = page_of(run, output=tmp_path / "out").text
-    assert "71.23 (70.00 to 72.00)" in text and "Banking77 has no interval: it was there already" in text
-    assert "80.00" in text and "75.62" in text and "mteb 2" in text
-    assert "81.25 (80.00 to 82.50)" in text and "SentEval" in text
-    assert "pairs of own.csv" in text and "91.50 (90.00 to 93.00)" in text
+    for words in (
+        "58.33 (46.67 to 70.00)",  # transfer, MR
+        "MR accuracy",
+        "52.63",  # F1 of MRPC
+        "TREC is missing: no file transfer/trec.parquet",
+        "own (mteb)",
+        "21.49 (-42.51 to 77.69)",  # mteb's 0.214894, in percent
+        "MineSearch nDCG@10",
+        "47.22 (6.22 to 85.73)",  # ROC AUC of the labelled pairs
+        "0.8543",  # the threshold is no percentage
+        "scored.csv (pairs)",
+        "Kendall tau-b",
+        "17.02 (12.30 to 21.33)",  # MRR@10
+    ):
+        assert words in text, words

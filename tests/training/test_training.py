@@ -16,6 +16,8 @@ from sentence_transformers import SentenceTransformer
 
 from fmicl_text.cli import main
 from fmicl_text.errors import InputError
+from fmicl_text.evaluation.results import read_result
+from fmicl_text.evaluation.scored_model import model_revision
 from fmicl_text.evaluation.sts import evaluate
 from fmicl_text.recipe.file import load_recipe, shipped_recipes
 from fmicl_text.training.plan import plan
@@ -99,10 +101,11 @@ def test_run_folder_holds_what_was_promised(write_recipe, folder: Path, tmp_path
     assert [entry["step"] for entry in logged if "positive" in entry] == list(range(1, 9))
     assert run.picture.read_bytes().startswith(b"\x89PNG")
     assert result.before.keys() == result.seeds[0].after.keys() == {"heldout", "stsb"}
-    after = json.loads(run.result("stsb").read_text())
+    after = read_result(run.result("stsb"))
     again = evaluate(SentenceTransformer(str(run.model)), "stsb", str(folder))
-    assert after["tasks"]["STSBenchmark"]["spearman"] == pytest.approx(again.tasks["STSBenchmark"].spearman, abs=1e-6)
-    assert result.before["stsb"]["tasks"] != after["tasks"]
+    assert after.score("STSBenchmark").value == pytest.approx(again.result.score("STSBenchmark").value, abs=1e-6)
+    assert after.revision == model_revision(str(run.model))
+    assert result.before["stsb"].scores != after.scores
 
 
 def test_best_checkpoint_by_the_development_score_is_the_model(write_recipe, folder: Path, tmp_path: Path) -> None:
@@ -114,8 +117,8 @@ def test_best_checkpoint_by_the_development_score_is_the_model(write_recipe, fol
     }
     best = json.loads(run.manifest.read_text())["best"]
     assert len(curve) == 8 and best["stsb-dev spearman"] == pytest.approx(max(curve.values()))
-    measured = evaluate(SentenceTransformer(str(run.model)), "stsb-dev", str(folder)).tasks
-    assert next(iter(measured.values())).spearman == pytest.approx(max(curve.values()), abs=1e-3)
+    measured = evaluate(SentenceTransformer(str(run.model)), "stsb-dev", str(folder)).result
+    assert measured.scores[0].value == pytest.approx(max(curve.values()), abs=1e-3)
 
 
 @pytest.mark.parametrize("every_steps", [3, 100], ids=["within the run", "beyond its end"])
@@ -168,8 +171,9 @@ def test_several_seeds_end_in_mean_and_deviation(write_recipe, folder: Path, tmp
     first, second = (weights(seed.folder.path) for seed in result.seeds)
     assert any(not torch.equal(first[name], second[name]) for name in first), "seeds differ"
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    values = [json.loads(seed.folder.result("heldout").read_text())["mrr@10"] for seed in result.seeds]
-    assert summary["heldout mrr@10"] == {"mean": mean(values), "sd": stdev(values), "values": values}
+    key = "held-out pairs MRR@10"
+    values = [read_result(seed.folder.result("heldout")).score(key).value for seed in result.seeds]
+    assert summary[f"heldout: {key}"] == {"mean": mean(values), "sd": stdev(values), "values": values}
 
 
 def test_same_seed_gives_the_same_weights(write_recipe, tmp_path: Path) -> None:
@@ -277,22 +281,6 @@ def test_every_shipped_recipe_trains_on_a_few_rows(name: str, folder, tiny_encod
     assert len(losses) == 1 and torch.isfinite(torch.tensor(losses)).all()
     original = load_file(tiny_encoder_path / "model.safetensors")
     assert any(not torch.equal(original[key], value) for key, value in weights(run.path).items() if key in original)
-
-
-def test_recipe_and_losses_know_the_same_names() -> None:
-    """The schema spells names out, so that reading a recipe need not import torch; here they meet the core's."""
-    from typing import get_args
-
-    from fmicl_text.recipe.losses import AnnealSection, FMICLSection, PairsSection
-
-    from fmicl_text.core import DIVERGENCES, NEGATIVES, SCHEDULES
-
-    divergences = get_args(FMICLSection.model_fields["divergence"].annotation)[0]
-    assert set(get_args(divergences)) == set(DIVERGENCES)
-    assert get_args(PairsSection.model_fields["pairs"].annotation) == NEGATIVES
-    assert get_args(AnnealSection.model_fields["schedule"].annotation) == (*SCHEDULES, "adaptive")
-    negatives = get_args(FMICLSection.model_fields["negatives"].annotation)[0]
-    assert get_args(negatives) == (*NEGATIVES, "ball", "ring")
 
 
 def test_a_lone_last_row_is_left_out_of_an_epoch(tmp_path, tiny_encoder_path):

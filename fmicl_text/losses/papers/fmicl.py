@@ -90,9 +90,9 @@ class FMICL(Objective):
     balance_cosine: Annotated[float, Field(ge=-1, le=1)] | None = None
     """The cosine at which push and pull of a pair balance, alpha = 1 / u(balance_cosine); default 0.1 without alpha."""
     shift: Annotated[Literal["none", "batch", "row"], BeforeValidator(_as_batch)] = "none"
-    """The constant less which the critic bounds best: one for the batch (also called dv), or one for each anchor (row)."""
+    """What is subtracted from the critic to make the bound tight: one number a batch (dv), or one a row."""
     critic: Annotated[Literal["paper", "ratio"] | None, Of("shift", {"batch": "paper", "row": "ratio"})] = None
-    """A pair's critic under a shift: the paper's f'(u), or ratio: log u, with the cosine kernel cosine / temperature."""
+    """With a shift, the critic of a pair: the paper's f'(u), or the log density ratio itself."""
     negatives: Literal["within", "cross", "both", "anchor"] = "cross"
     """Pairs of anchors (within, the paper's), anchors with others' positives (cross), those two (anchor), or all."""
 

@@ -1,0 +1,123 @@
+"""What is made of the declarations: classes with signatures, exports, the table of the losses, one's own objectives."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+from loss_cases import MeanOfTokens
+from loss_table import LOSS_TABLE
+from pydantic import PositiveFloat
+
+import fmicl_text
+from fmicl_text import FMICLLoss, InfoNCELoss
+from fmicl_text.errors import InputError
+from fmicl_text.losses import LOSSES, ContrastiveLoss, Objective, SentenceLoss, objectives, register, registry
+from fmicl_text.losses.table import README, table
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_class_says_what_it_takes(name: str):
+    made, declaration = LOSSES[name], objectives()[name]
+    assert made.__name__ == made.__qualname__ == declaration.loss_name
+    assert getattr(fmicl_text, made.__name__) is made and made.__name__ in fmicl_text.__all__
+    assert made.__module__ == "fmicl_text.losses" and issubclass(made, SentenceLoss | ContrastiveLoss)
+    parameters = inspect.signature(made).parameters
+    assert next(iter(parameters)) == "model" and set(parameters) == {"model", *declaration.model_fields} - {"objective"}
+    for setting in LOSS_TABLE[name].expected[-1][0]:
+        assert f"    {setting}: " in made.__doc__
+    defaults = {key: parameter.default for key, parameter in parameters.items() if key != "model"}
+    assert made(MeanOfTokens(), **defaults).objective == made(MeanOfTokens()).objective == declaration()
+
+
+def test_positional_divergence_and_numbers_of_numpy_and_torch():
+    assert FMICLLoss(MeanOfTokens(), "js").objective.divergence == "js"
+    for number in (np.float32(0.5), np.float64(0.5), torch.tensor(0.5)):
+        assert FMICLLoss(MeanOfTokens(), sigma=number).objective.sigma == 0.5
+    with pytest.raises(TypeError, match="FMICLLoss takes model, divergence by position, got 3"):
+        FMICLLoss(MeanOfTokens(), "js", "kl")
+    with pytest.raises(TypeError, match="InfoNCELoss takes model by position, got 2"):
+        InfoNCELoss(MeanOfTokens(), "js")
+    with pytest.raises(TypeError, match="multiple values for argument 'divergence'"):
+        FMICLLoss(MeanOfTokens(), "js", divergence="kl")
+
+
+@pytest.mark.parametrize("by_position", [True, False])
+@pytest.mark.parametrize(
+    ("make", "meant"),
+    [
+        (FMICLLoss, "scale=20 is sigma=0.2236 here"),
+        (InfoNCELoss, "scale=20 is temperature=0.05 here"),
+        (LOSSES["alignment-uniformity"], "scale=20 is t=10 here"),
+        (LOSSES["spectral"], "this loss has none"),
+    ],
+)
+def test_the_scale_of_multiple_negatives_ranking_loss(make: Any, meant: str, by_position: bool):
+    arguments, settings = ([20.0], {}) if by_position else ([], {"scale": 20.0})
+    with pytest.raises(ValueError, match=f"scale is MultipleNegativesRankingLoss's name .* {meant}"):
+        make(MeanOfTokens(), *arguments, **settings)
+
+
+def test_everything_wrong_is_said_at_once():
+    with pytest.raises(InputError) as caught:
+        FMICLLoss(MeanOfTokens(), sigm=0.1, alpha=-1, divergence="kll")
+    assert caught.value.problems == [
+        'FMICLLoss: divergence must be "jeffreys", "js", "kl", "neyman", "pearson", "rkl", "sh", "tsallis" or "vlc", '
+        'got "kll" (did you mean "kl"?)',
+        'FMICLLoss: alpha must be greater than or equal to 0 or "auto", got -1',
+        'FMICLLoss: sigm unknown key (did you mean "sigma"?)',
+    ]
+
+
+def test_the_table_in_the_readme_is_made_of_the_declarations():
+    """`python -m fmicl_text.losses.table` writes it anew."""
+    assert table() in README.read_text(encoding="utf-8")
+    assert all(f"`{name}` `{made.__name__}`" in table() for name, made in LOSSES.items())
+
+
+@pytest.fixture
+def own_objective(monkeypatch: pytest.MonkeyPatch) -> type[Objective]:
+    monkeypatch.setattr(registry, "_registered", {})
+
+    @register
+    class Margin(Objective):
+        """A margin between the cosine of a pair and the largest of a negative."""
+
+        loss_name = "MarginLoss"
+        paper = objectives()["infonce"].paper
+        formula = "`mean max(0, m - s_ii + max_j s_ij)`"
+        when = "here"
+
+        objective: Literal["margin"] = "margin"
+        """Which objective."""
+        margin: PositiveFloat = 0.5
+        """``m``."""
+
+        def terms(self, x: torch.Tensor, y: torch.Tensor, **batch: Any) -> dict[str, torch.Tensor]:
+            cosines = x @ y.T
+            hardest = (cosines - 2 * torch.eye(len(x))).max(dim=1).values
+            return {"margin": (self.margin - cosines.diagonal() + hardest).clamp(min=0).mean()}
+
+    return Margin
+
+
+def test_ones_own_objective(own_objective: type[Objective]):
+    from fmicl_text.losses import MarginLoss
+
+    loss = MarginLoss(MeanOfTokens(), margin=1.0)
+    terms = loss.compute_loss_from_embeddings([torch.eye(3), torch.eye(3)[[0, 2, 1]]])
+    assert terms["margin"].item() == pytest.approx((0 + 2 + 2) / 3)
+    assert registry.declared({"objective": "margin", "margin": 2}).margin == 2
+    with pytest.raises(ValueError, match='is called "infonce", as is InfoNCE'):
+        register(type("Mine", (objectives()["infonce"],), {}))
+
+
+def test_names_of_the_package_wait_for_torch():
+    code = "import sys, fmicl_text; print('FMICLLoss' in fmicl_text.__all__, 'torch' in sys.modules)"
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert finished.stdout.split() == ["True", "False"]
