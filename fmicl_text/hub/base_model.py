@@ -15,7 +15,7 @@ _SAMPLES = {"sample:minilm": "sentence-transformers/all-MiniLM-L6-v2"}
 
 @dataclass(frozen=True)
 class BaseModel:
-    """The base model: its name, its Hub id if it has one, and licence and languages from its card, if the card is local."""
+    """The base model: its name, its Hub id if it has one, and licence and languages from its card, if the card is local."""  # noqa: E501
 
     name: str
     hub_id: str | None

@@ -34,7 +34,7 @@ _SHORTEST_SECRET = 12  # characters; a shorter value of a variable may be an eve
 
 
 def is_local(path: str) -> bool:
-    """Whether a string is an absolute path, or leads out of the working directory; Hub ids and ``sample:`` names do not."""
+    """Whether a string is an absolute path, or leads out of the working directory; Hub ids and ``sample:`` names do not."""  # noqa: E501
     absolute = PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute()
     return absolute or path.startswith(("~", "file:", "\\\\")) or ".." in Path(path).parts
 

@@ -274,7 +274,7 @@ def _reason(repo: str, error: BaseException) -> str:
 
 
 def _meaning(repo: str, answer: HfHubHTTPError) -> str:
-    """Say what an error status means; from the storage for large files it means nothing about tokens or repositories."""
+    """Say what an error status means; from the storage for large files it means nothing about tokens or repositories."""  # noqa: E501
     from huggingface_hub import constants
 
     status, request = answer.response.status_code, answer.response.request
