@@ -115,6 +115,8 @@ LOSS_TABLE: dict[str, Loss] = {
             ({"shift": "dv", "balance_cosine": 0.2}, "shift balances the terms by itself"),
             ({"shift": "row", "alpha": "auto"}, "shift balances the terms by itself"),
             ({"shift": "row", "alpha": 0}, "alpha must be above 0 with a shift"),
+            ({"sigma": 0.1}, r"alpha = 1\.2e\+39 \(of balance_cosine 0\.1, .* take a wider kernel than sigma = 0\.1"),
+            ({"sigma": 0.1, "alpha": 1e31}, r"alpha = 1\.0e\+31 makes the negative term"),
             ({"critic": "ratio"}, "critic belongs to shift: batch or row, got shift: none"),
             ({"shift": "js"}, 'shift must be .* got "js"'),
             ({"kernel": "cosine-critic", "learn_kernel": True}, "learn_kernel does not go with"),

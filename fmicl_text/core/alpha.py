@@ -37,7 +37,11 @@ class Alpha(nn.Module):
         alpha: A number, or ``"auto"`` for ``alpha = 1 / EMA(mean u over negative pairs)``: negatives then weigh
             as much as positives on average, as in the Donsker-Varadhan form of KL. The average is kept over
             training batches and devices, and is part of the state.
-        balance_cosine: The cosine ``s*`` at which push and pull balance: ``alpha = 1 / u(s*)``.
+        balance_cosine: The cosine ``s*`` at which push and pull balance: ``alpha = 1 / u(s*)``. With a learned width
+            it is where they balance at the start: alpha is a constant, with the ``u`` that training starts from. If
+            it followed the width, what is minimised would change with the width that is to minimise it; with a
+            constant alpha the loss is, up to a constant, minus the bound of one divergence, ``f_alpha``, bounded
+            below, of which the width is a parameter as any other.
         decay: Share of the old average that each training batch keeps.
 
     Raises:
@@ -85,7 +89,7 @@ class Alpha(nn.Module):
     @torch.no_grad()
     def _at_balance(self, kernel: Kernel, cosine: float) -> Tensor:
         device = next((p.device for p in kernel.parameters()), None)
-        return torch.exp(-kernel(torch.tensor(cosine, device=device)))
+        return torch.exp(-kernel.at_start(torch.tensor(cosine, device=device)))
 
     @torch.no_grad()
     def _mean_ratio(self, kernel: Kernel, blocks: Sequence[Block]) -> Tensor:

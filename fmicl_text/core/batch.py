@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from fmicl_text.core.devices import rank, world_size
+from fmicl_text.core.devices import rank
 from fmicl_text.core.kernels import Kernel
 from fmicl_text.core.pairs import Block, Rows, together
 from fmicl_text.core.regions import Region, restricted
@@ -94,6 +94,9 @@ class Objective(Protocol):
         Computes in float32 at least, with autocast off: a bfloat16 cosine near 1 has steps of 0.004, which a kernel
         of width sigma = 0.16 turns into 16 percent.
 
+        A batch without any negative pair, of one row or of rows that all share a text, has a negative term of 0: its
+        gradient is the positive term's. Where the positive is in the denominator, as in InfoNCE, the loss is 0.
+
         Args:
             x: Anchors, unit vectors ``(B, D)``.
             y: Positives, unit vectors ``(B, D)``.
@@ -105,7 +108,7 @@ class Objective(Protocol):
             settings: The objective's own.
 
         Raises:
-            ValueError: If shapes do not fit together, rows are not of unit length, or there is no negative.
+            ValueError: If shapes do not fit together, or rows are not of unit length.
         """
 
 
@@ -142,7 +145,7 @@ def as_batch(
     """Check the tensors of one batch and attach text identities; arguments as in :class:`Objective`.
 
     Raises:
-        ValueError: If shapes do not fit together, rows are not of unit length, or there is no negative.
+        ValueError: If shapes do not fit together, or rows are not of unit length.
     """
     if x.ndim != 2 or x.shape != y.shape or x.shape[0] == 0:
         raise ValueError(f"x and y must both be (B, D) with B > 0, got {tuple(x.shape)} and {tuple(y.shape)}")
@@ -151,8 +154,6 @@ def as_batch(
         raise ValueError(f"extra must be (M, {dimensions}) like x, got {tuple(extra.shape)}")
     if extra is not None and len(extra) == 0:
         extra = None
-    if rows == 1 and extra is None and world_size() == 1:
-        raise ValueError("x must have at least 2 rows where there are no explicit negatives, got 1")
     x, y = _unit("x", x), _unit("y", y)
     extra = None if extra is None else _unit("extra", extra)
     if texts is None:

@@ -23,6 +23,8 @@ from fmicl_text.core.registry import KERNELS
 
 _MARGIN = 0.02
 """How far :class:`CosineCritic` stays inside an open conjugate domain, in units of the critic."""
+NARROWEST = 0.01
+"""The temperature at which a learned width stops shrinking, as CLIP's does."""
 _NEAREST = 1e-6
 """Squared distance below which two rows coincide for kernels that have a kink or a pole there.
 
@@ -32,6 +34,11 @@ Float32 cosines of equal rows differ from 1 by about as much.
 
 class Kernel(nn.Module):
     """A width, fixed or learned, and the map ``forward(cosine) -> r`` that a subclass gives.
+
+    A learned width is bounded. Where the positive is not in the denominator (f-MICL with a shift for the batch or
+    ``alpha="auto"``, DCL, DHEL) a loss has the form ``-T_ii + log mean exp T_ij``. Once positives are nearer than all
+    negatives it falls without end as the width shrinks, at any fixed vectors, until float32 overflows. So the
+    temperature stops at 0.01, or at half of where it starts if that is less; there it gets no gradient.
 
     Args:
         temperature: ``tau > 0``.
@@ -46,12 +53,25 @@ class Kernel(nn.Module):
     @property
     def temperature(self) -> float | Tensor:
         """``tau``: a number, or a scalar tensor with gradient when it is learned."""
-        return self.initial_temperature if self.log_temperature is None else self.log_temperature.exp()
+        if self.log_temperature is None:
+            return self.initial_temperature
+        return self.log_temperature.clamp(min=math.log(min(NARROWEST, self.initial_temperature / 2))).exp()
 
     @property
     def sigma(self) -> float | Tensor:
         """``sigma = sqrt(tau)``, as :attr:`temperature`."""
         return self.temperature**0.5
+
+    def at_start(self, cosine: Tensor) -> Tensor:
+        """Return ``r`` with the widths that learned ones started from."""
+        starts = {
+            f"{place}.log_temperature".lstrip("."): torch.full_like(width, math.log(part.initial_temperature))
+            for place, part in self.named_modules()
+            if isinstance(part, Kernel) and (width := part.log_temperature) is not None
+        }
+        if not starts:
+            return self.forward(cosine)
+        return torch.func.functional_call(self, starts, cosine)
 
 
 class GaussianKernel(Kernel):

@@ -7,6 +7,12 @@ two texts of their pair, an explicit negative for itself alone. **Two rows that 
 other's negatives.** So a sentence that occurs twice in a batch is not pushed away from itself, an anchor is
 not pushed away from a second copy of its own positive, and neither a row's own positive nor the row itself
 needs a special case.
+
+**Groups** (a label, the document that passages are from) are one more identity: rows of one group are then never each
+other's negatives. Give every set of rows, the explicit negatives and a queue's too, a further column with the group's
+identity. It must be none of a text's: hash texts and groups with different prefixes to 64 bits, or number groups from
+where texts end. A row without a group repeats one of its texts there. Rows need not all have the same number of
+columns: an explicit negative may have one text and one group where a pair has two texts and one group.
 """
 
 from __future__ import annotations

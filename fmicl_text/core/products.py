@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 
-def product(a: Tensor, b: Tensor) -> Tensor:
-    """Return ``a b'``, ``(N, M)``, of ``a`` ``(N, D)`` and ``b`` ``(M, D)``."""
-    return linear(a.to_mkldnn(), b).to_dense() if _suits_onednn(a) else a @ b.T
+def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return ``a b' + bias``, ``(N, M)``, of ``a`` ``(N, D)``, ``b`` ``(M, D)`` and ``bias`` ``(M,)``; None is 0."""
+    return linear(a.to_mkldnn(), b, bias).to_dense() if _suits_onednn(a) else linear(a, b, bias)
 
 
 def add_product(into: Tensor, a: Tensor, b: Tensor) -> None:

@@ -19,8 +19,7 @@ class OneDnnLinear(TorchFunctionMode):
         """Compute a layer as a product of matrices in oneDNN's layout."""
         if func is linear and len(args) == 3 and _suits(*args[:2]):
             x, weight, bias = args  # (..., D), (E, D), (E,)
-            y = product(x.reshape(-1, x.shape[-1]), weight).view(*x.shape[:-1], len(weight))  # (..., E)
-            return y if bias is None else y.add_(bias)
+            return product(x.reshape(-1, x.shape[-1]), weight, bias).view(*x.shape[:-1], len(weight))  # (..., E)
         return func(*args, **(kwargs or {}))
 
 

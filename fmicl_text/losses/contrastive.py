@@ -94,6 +94,7 @@ class ContrastiveLoss(nn.Module):
         self.region = course
         self.moving_region = MovingRegion(course) if isinstance(course, Annealing | Adaptation) else None
         self.zero_vectors = 0
+        self._warned_of_a_lone_row = False
         self._synchronised = False
         self._steps_seen: int | None = None
 
@@ -196,6 +197,8 @@ class ContrastiveLoss(nn.Module):
                 waiting, waiting_texts = self.queue.rows(like=x)  # (Q, D), (Q, 2)
                 extra.append(waiting)
                 extra_texts = _of_one_width([*extra_texts, waiting_texts])
+            if len(x) == 1 and not any(map(len, extra)) and (not self.gather_across_devices or _processes() == 1):
+                self._warn_of_a_lone_row()
             batch = {
                 "extra": torch.cat(extra) if sum(map(len, extra)) else None,
                 "texts": texts,
@@ -239,6 +242,14 @@ class ContrastiveLoss(nn.Module):
                 sum(map(len, columns)),
             )
         self.zero_vectors += zeros
+
+    def _warn_of_a_lone_row(self) -> None:
+        if not self._warned_of_a_lone_row:
+            logger.warning(
+                "a batch has one row, which has no negatives: its negative term is 0. Such a last batch of an epoch is "
+                "left out by dataloader_drop_last=True; in evaluation another per_device_eval_batch_size avoids it"
+            )
+        self._warned_of_a_lone_row = True
 
     def own_parameters(self) -> Iterator[nn.Parameter]:
         """Yield what is learned beyond the encoder."""

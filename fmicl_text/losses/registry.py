@@ -84,6 +84,12 @@ def chosen(value: Any) -> type[Objective] | None:
     return objectives().get(name) if isinstance(name, str) else None
 
 
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of a ``loss:`` section in the one spelling: one alternative for each objective."""
+    alternatives = [objective.model_json_schema() for objective in objectives().values()]
+    return {"oneOf": [{**alternative, "required": ["objective"]} for alternative in alternatives]}
+
+
 def _unknown(section: dict[Any, Any]) -> InitErrorDetails:
     """Return what is wrong with a section that names no objective there is."""
     if "objective" not in section:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import math
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from fmicl_text.data.formats import FORMATS, column_names, ending, read_file
 from fmicl_text.data.section import Columns, DataSection
 from fmicl_text.errors import InputError
 from fmicl_text.files import user_path
-from fmicl_text.losses.columns import is_group_column
+from fmicl_text.losses.columns import GROUP, is_group_column
 from fmicl_text.recipe.roles import Kind, Roles, guess_roles
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ _FALLBACK = "sentence-transformers/all-MiniLM-L6-v2"
 _SAMPLED = 2000  # rows whose tokens are counted
 _COVERED = 0.99
 _SHARE = 0.1
-_FEWEST_TO_SPLIT = 50
+_FEWEST_TO_SPLIT = 50  # rows, or groups where they are held out whole
 _STEPS = 100  # wanted at least
 _MOST_EPOCHS = 10
 _EVALUATIONS = 5
@@ -63,9 +64,12 @@ def new_recipe(source: str, base: str | None = None) -> str:
     roles = guess_roles(read_file(path, names).columns, source)
     data = _data_section(source, roles)
     rows = load_train(data)
-    if roles.kind != "dropout" and len(rows) >= _FEWEST_TO_SPLIT:
-        data = data.model_copy(update={"heldout": _SHARE})
-        rows = load_train(data)
+    whole_groups = roles.kind != "labels" and roles.group is not None
+    parts = len(set(rows[GROUP])) if whole_groups else len(rows)
+    if roles.kind != "dropout" and parts >= _FEWEST_TO_SPLIT:
+        with suppress(InputError):  # the hashes may leave a tenth of so few rows empty
+            split = data.model_copy(update={"heldout": _SHARE})
+            rows, data = load_train(split), split
     base = base or _default_base()
     model = load_model(base)
     if roles.kind == "dropout" and _is_static(model):

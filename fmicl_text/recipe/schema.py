@@ -6,11 +6,12 @@ Nothing heavy is imported here, unless a recipe has a ``train:`` section to chec
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, Field, JsonValue, PlainValidator, SerializeAsAny
+from pydantic import AfterValidator, Field, JsonValue, PlainValidator, SerializeAsAny, WithJsonSchema
 
 from fmicl_text.data.section import DataSection
 from fmicl_text.encoders.section import ModelSection
@@ -19,9 +20,10 @@ from fmicl_text.evaluation.kinds.heldout import Heldout
 from fmicl_text.evaluation.section import EvaluateSection
 from fmicl_text.findings import SectionOf
 from fmicl_text.losses.objective import Objective
-from fmicl_text.losses.registry import chosen, declared
+from fmicl_text.losses.registry import chosen, declared, json_schema
 from fmicl_text.recipe.training_arguments import check_training_arguments, training_arguments_model
 from fmicl_text.section import Conflict, Section, refused
+from fmicl_text.text import did_you_mean
 
 _OfTheHub = TypeVar("_OfTheHub", ModelSection, DataSection)
 
@@ -99,7 +101,9 @@ class Recipe(Section):
     """The encoder to start from."""
     data: DataSection
     """What to train on."""
-    loss: Annotated[SerializeAsAny[Objective], PlainValidator(declared), SectionOf(chosen)]
+    loss: Annotated[
+        SerializeAsAny[Objective], PlainValidator(declared), SectionOf(chosen), WithJsonSchema(json_schema())
+    ]
     """The objective and its settings."""
     train: Annotated[
         dict[str, JsonValue],
@@ -124,6 +128,15 @@ class Recipe(Section):
         """Return the recipe with another ``evaluate.during``."""
         return self.model_copy(update={"evaluate": self.evaluate.model_copy(update={"during": during})})
 
+    def training_arguments(self) -> dict[str, JsonValue]:
+        """Return the ``train`` section with columns called by their roles, as the data that trains has them."""
+        roles = {column: role for role, column in self.data.columns.roles.items()}
+        arguments = dict(self.train)
+        for key in _BY_COLUMN:
+            if isinstance(mapping := arguments.get(key), dict):
+                arguments[key] = {roles.get(name, name): value for name, value in mapping.items()}
+        return arguments
+
     def conflicts(self) -> Iterator[Conflict]:
         """Seeds differ, and what is asked of the evaluation is there to be evaluated."""
         if len(set(self.seeds)) < len(self.seeds):
@@ -136,6 +149,29 @@ class Recipe(Section):
             yield ("train", "load_best_model_at_end"), "needs evaluate.during, the score that says which is best"
         if self.data.streaming:
             yield from _not_of_a_stream(self.train)
+        for key in _BY_COLUMN:
+            yield from _wrong_columns(key, self.train.get(key), self.data.columns.roles)
+
+
+_BY_COLUMN = ("prompts", "router_mapping")
+"""Training arguments that say something of each column."""
+
+
+def _wrong_columns(key: str, mapping: JsonValue, roles: dict[str, str]) -> Iterator[Conflict]:
+    """Yield the keys of a mapping that are no columns, and those that could mean two of them."""
+    known = [*dict.fromkeys([*roles.values(), *roles])]
+    if not isinstance(mapping, dict):
+        return
+    for name in mapping:
+        path = ("train", key, name)
+        if name not in known:
+            yield path, f"is no column{did_you_mean(name, known)}; there are {', '.join(known)}"
+        elif isinstance(mapping[name], dict):
+            yield path, f"must be text, got {json.dumps(mapping[name])}: a recipe has one data set"
+        elif name in roles and name in roles.values() and roles[name] != name:
+            yield path, "is the name of a role and of another role's column: rename the column in the data"
+        elif name in roles and roles[name] != name and roles[name] in mapping:
+            yield path, f"is given twice, also as {roles[name]}, its column"
 
 
 def _not_of_a_stream(train: dict[str, JsonValue]) -> Iterator[Conflict]:

@@ -124,7 +124,7 @@ def training_arguments(
     check_train_section(recipe.train, evaluates, smallest_batch=1 if recipe.data.columns.negatives else 2)
     if _ends_in_a_lone_row(recipe, inputs):
         settings["dataloader_drop_last"] = True
-    settings |= recipe.train
+    settings |= recipe.training_arguments()
     settings |= {"output_dir": str(folder.checkpoints), "seed": seed}
     if settings.get("bf16") and settings["use_cpu"] and not cpu_has_bfloat16():
         settings["bf16"] = False

@@ -50,7 +50,7 @@ def load_inputs(recipe: Recipe, mine: bool = True) -> Inputs:
         mine: Whether to mine the hard negatives that it asks for, which takes a while.
 
     Raises:
-        InputError: All that is missing or broken, at once.
+        InputError: All that is missing or broken, at once; of evaluations, when the held-out rows are sound.
     """
     section = recipe.evaluate
     problems: list[str] = []

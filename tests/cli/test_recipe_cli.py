@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from fmicl_text.cli import main
+from fmicl_text.core import DIVERGENCES
+from fmicl_text.losses import objectives
 from fmicl_text.recipe.file import find_recipe, shipped_recipes
 
 GOOD = """\
@@ -92,6 +94,13 @@ def test_schema_is_useful_to_an_editor(capsys):
     schema = json.loads(capsys.readouterr().out)
     assert set(schema["required"]) == {"name", "model", "data", "loss"}
     assert schema["$defs"]["ModelSection"]["properties"]["head"]["enum"] == ["none", "mlp", "mlp-train-only"]
+    losses = {loss["properties"]["objective"]["const"]: loss for loss in schema["properties"]["loss"]["oneOf"]}
+    assert list(losses) == list(objectives()) and all(loss["required"] == ["objective"] for loss in losses.values())
+    fmicl = losses["fmicl"]
+    assert fmicl["additionalProperties"] is False
+    assert fmicl["properties"]["divergence"]["enum"] == list(DIVERGENCES)
+    assert fmicl["properties"]["sigma"]["anyOf"][0] == {"exclusiveMinimum": 0, "type": "number"}
+    assert fmicl["properties"]["sigma"]["description"].startswith("Width of the Gaussian kernel")
     train = schema["properties"]["train"]
     assert train["properties"]["learning_rate"]["type"] == "number" and train["additionalProperties"] is False
     assert "default" not in train["properties"]["learning_rate"]

@@ -53,11 +53,13 @@ def test_geometry_prints_writes_and_draws_the_same(run, tiny_encoder_path, pairs
     document = json.loads(printed)
     assert code == 0 and document == json.loads((tmp_path / "out.json").read_text())
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
-    geometry = document["geometry"]
-    assert "80 sentences, 40 positive pairs, 32 dimensions" in table
+    geometry = document["details"]["geometry"]
+    assert (geometry["sentences"], geometry["positives"], geometry["dimensions"]) == (80, 40, 32)
+    scores = {score["metric"]: score for score in document["scores"]}
     for name in ("alignment", "uniformity", "anisotropy"):
         (row,) = [line for line in table.splitlines() if f"│ {name} " in line]
         low, high = geometry[name]["ci95"]
+        assert scores[name]["value"] == geometry[name]["value"] and scores[name]["ci95"] == [low, high]
         assert f" {geometry[name]['value']:.4g} " in row and f" {low:.4g} to {high:.4g} " in row
     assert f"{geometry['effective_rank']:.4g}" in table
     assert set(geometry["mutual_information"]) == {"kl", "js", "pearson", "sh", "tsallis", "vlc"}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fmicl_text.core import DIVERGENCES, KL, Alpha, CosineCritic, CosineKernel, GaussianKernel, Kernel, fmicl
+from fmicl_text.core import DIVERGENCES, KL, Alpha, CosineCritic, CosineKernel, GaussianKernel, Kernel, SumKernel, fmicl
 
 
 def batch(size: int, seed: int = 0) -> Tensor:
@@ -119,6 +119,36 @@ def test_alpha_is_a_constant_for_the_gradient(setting: dict):
     else:
         number = 1 / GaussianKernel(0.5)(torch.tensor(0.3)).exp().item()
     torch.testing.assert_close(gradients(Alpha(**setting)), gradients(number))
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_with_a_learned_width_the_loss_that_is_reported_is_the_one_that_is_minimised(name: str):
+    """After the width has moved: the gradient is the slope of the loss, since alpha stays what it was."""
+    kernel, x, y = GaussianKernel(0.5, learn=True).double(), batch(5).double(), batch(5, seed=1).double()
+    alpha = Alpha(balance_cosine=0.3)
+    start = alpha(kernel, [])
+    assert isinstance(kernel.log_temperature, torch.nn.Parameter)
+
+    def loss(log_temperature: float) -> Tensor:
+        kernel.log_temperature.data.fill_(log_temperature)
+        return sum(fmicl(x, y, divergence=DIVERGENCES[name], kernel=kernel, alpha=alpha).values())
+
+    for log_temperature in (math.log(0.25), math.log(0.1), math.log(0.7)):
+        slope = (loss(log_temperature + 1e-6) - loss(log_temperature - 1e-6)) / 2e-6
+        (gradient,) = torch.autograd.grad(loss(log_temperature), kernel.log_temperature)
+        assert gradient.item() == pytest.approx(slope.item(), rel=1e-5, abs=1e-7)
+        assert alpha(kernel, []) == start
+
+
+def test_alpha_at_a_learned_width_of_two_kernels():
+    """The widths that a sum of kernels starts from, whatever they are now."""
+    kernel = SumKernel(CosineKernel(0.5, learn=True), GaussianKernel(0.5, learn=True))
+    start = Alpha(balance_cosine=0.3)(kernel, [])
+    for parameter in kernel.parameters():
+        parameter.data.fill_(-1.0)
+    assert Alpha(balance_cosine=0.3)(kernel, []) == start
+    expected = 1 / (math.exp(0.3 / 0.5) + math.exp(-0.7 / 0.25))
+    assert start.item() == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -117,11 +117,6 @@ def test_swapped():
         ({"x": (0, 4), "y": (0, 4)}, r"with B > 0, got \(0, 4\) and \(0, 4\)"),
         ({"extra": (2, 5)}, r"extra must be \(M, 4\) like x, got \(2, 5\)"),
         ({"extra": (4,)}, r"extra must be \(M, 4\) like x, got \(4,\)"),
-        ({"x": (1, 4), "y": (1, 4)}, "x must have at least 2 rows where there are no explicit negatives, got 1"),
-        (
-            {"x": (1, 4), "y": (1, 4), "extra": (0, 4)},
-            "x must have at least 2 rows where there are no explicit negatives, got 1",
-        ),
         ({"texts": (2, 1)}, r"texts must be \(B, K\) with B = 3, got \(2, 1\)"),
         ({"texts": (3,)}, r"texts must be \(B, K\)"),
         ({"extra": (2, 4), "extra_texts": (3,)}, r"extra_texts must be \(M, K\) with M = 2, got \(3, 1\)"),

@@ -10,12 +10,15 @@ import pytest
 import torch
 from reference import formulas
 from reference.formulas import RECOMMENDED, TABLE
+from torch.nn.functional import normalize
 
 from fmicl_text.core import (
     DIVERGENCES,
     JS,
+    KL,
     PEARSON,
     SH,
+    Alpha,
     CosineCritic,
     CosineKernel,
     ExponentialKernel,
@@ -24,6 +27,9 @@ from fmicl_text.core import (
     InverseMultiquadricKernel,
     RieszKernel,
     SumKernel,
+    dcl,
+    dhel,
+    fmicl,
     kernel_named,
 )
 from fmicl_text.core.objectives.fmicl import check_float32_range
@@ -229,3 +235,71 @@ def test_kernel_named_passes_every_setting():
     assert kernel.sigma.item() == pytest.approx(0.4) and kernel.mu == 0.5
     assert kernel_named("cosine", temperature=0.3).temperature == pytest.approx(0.3)
     assert kernel_named("cosine-critic", temperature=0.3, divergence=JS).temperature == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(
+    ("objective", "settings"),
+    [(dcl, {}), (dhel, {}), (fmicl, {"shift": "batch"}), (fmicl, {"alpha": Alpha("auto", decay=0.0)})],
+)
+@pytest.mark.parametrize("start", [0.2, 0.008])
+def test_a_learned_width_does_not_shrink_without_end(objective, settings: dict, start: float):
+    """Positives coincide and negatives do not: with vectors at rest, each step of the width lowers the loss."""
+    x = torch.eye(6)
+    kernel = CosineKernel(start, learn=True)
+    optimiser = torch.optim.SGD(kernel.parameters(), lr=0.1)
+    for _ in range(100):
+        loss = sum(objective(x, x, kernel=kernel, **settings).values())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    floor = min(0.01, start / 2)
+    assert kernel.temperature.item() == pytest.approx(floor, rel=1e-5) and loss.isfinite()
+
+
+def test_where_the_positive_is_in_the_denominator_the_width_stays_away_from_the_floor():
+    x, y = (normalize(v, dim=1) for v in torch.randn(2, 20, 8, generator=torch.Generator().manual_seed(0)))
+    y = normalize(x + 0.9 * y, dim=1)
+    for settings in ({"divergence": KL}, {"divergence": JS}):
+        kernel = CosineKernel(0.05, learn=True)
+        optimiser = torch.optim.Adam(kernel.parameters(), lr=0.05)
+        for _ in range(200):
+            loss = sum(fmicl(x, y, kernel=kernel, negatives="cross", shift="row", **settings).values())
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        assert kernel.temperature.item() > 0.05
+
+
+@pytest.mark.parametrize(
+    ("alpha", "message"),
+    [
+        (
+            Alpha(balance_cosine=0.1),
+            r"alpha = 1\.2e\+39 \(of balance_cosine 0\.1, .* than sigma = 0\.1 \(temperature 0\.01\)",
+        ),
+        (Alpha("auto"), r"alpha = 2\.7e\+43 \(of auto, where log u is -100 at cosine 0\).* sigma = 0\.1"),
+        (Alpha(1e31), r"alpha = 1\.0e\+31 makes the negative term as large as 1\.0e\+31, too large for float32"),
+        (1e31, r"alpha = 1\.0e\+31 makes .* or a smaller alpha"),
+    ],
+)
+def test_a_weight_that_overflows_float32(alpha, message: str):
+    """Refused by name, also where it is only the product that overflows; the recipes' own are not."""
+    with pytest.raises(ValueError, match=message):
+        check_float32_range(KL, GaussianKernel(0.1), alpha)
+    for fine in (Alpha(balance_cosine=0.1), Alpha("auto"), Alpha(409600), 409600, None):
+        check_float32_range(KL, GaussianKernel(0.158), fine)
+
+
+def test_what_is_not_refused_is_finite():
+    """The narrowest kernels that are let through, with a negative pair that coincides."""
+    x = torch.eye(4)[[0, 0, 1, 2]].requires_grad_()
+    for sigma in torch.linspace(0.05, 0.3, 26).tolist():
+        for alpha in (Alpha(balance_cosine=0.1), Alpha(balance_cosine=-0.5), Alpha("auto"), Alpha(1e25)):
+            for divergence in (KL, PEARSON, JS):
+                try:
+                    check_float32_range(divergence, GaussianKernel(sigma), alpha)
+                except ValueError:
+                    continue
+                loss = sum(fmicl(x, x, divergence=divergence, kernel=GaussianKernel(sigma), alpha=alpha).values())
+                (gradient,) = torch.autograd.grad(loss, x)
+                assert loss.isfinite() and gradient.isfinite().all()

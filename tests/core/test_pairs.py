@@ -27,6 +27,19 @@ def test_rows_that_stand_for_a_common_text(a: list[tuple[int, ...]], b: list[tup
         assert shared.tolist() == expected
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_one_shared_text_of_several_among_many_pairs(place: int):
+    """More pairs than are compared one by one: a row counts if any of its texts is shared, not all of them."""
+    a = torch.arange(3 * 200).reshape(200, 3)
+    b = torch.arange(1000, 1000 + 2 * 150).reshape(150, 2)
+    b[7, 1] = a[11, place]
+    b[100, 0] = a[190, place]
+    shared = share_text(a, b)
+    assert len(a) * len(b) > 2**14 and shared is not None
+    assert shared.nonzero().tolist() == [[11, 7], [190, 100]]
+    assert share_text(a, b + 10**6) is None
+
+
 def test_sharing_is_not_transitive():
     """a-b, b-c, c-d: the first and the last share nothing."""
     texts = torch.tensor([[0, 1], [1, 2], [2, 3]])

@@ -124,6 +124,19 @@ def test_losses_can_be_pickled_and_copied(case: str, common: dict):
         torch.testing.assert_close(total(twin(batch(5, 2, seed=2))), expected, rtol=0, atol=0)
 
 
+def test_one_warning_for_batches_of_one_row(caplog: pytest.LogCaptureFixture):
+    """With explicit negatives, or rows in a queue, such a batch has negatives."""
+    single = list(vectors(3, 1, 6))
+    with caplog.at_level(logging.WARNING):
+        loss = build("fmicl")
+        loss.compute_loss_from_embeddings(single)
+        assert not caplog.records
+        for _ in range(2):
+            terms = loss.compute_loss_from_embeddings(single[:2])
+    assert terms["negative"] == 0 and terms["positive"] != 0
+    assert ["dataloader_drop_last=True" in record.getMessage() for record in caplog.records] == [True]
+
+
 def test_the_window_of_a_moving_region():
     """The mean is of the last ``window`` losses: with a window of two, 2 after 9, 1, 3, not 13/3 and not 3."""
     for last, level in ((2.5, 1), (1.5, 3)):

@@ -112,7 +112,7 @@ def test_ones_own_objective(own_objective: type[Objective]):
     loss = MarginLoss(MeanOfTokens(), margin=1.0)
     terms = loss.compute_loss_from_embeddings([torch.eye(3), torch.eye(3)[[0, 2, 1]]])
     assert terms["margin"].item() == pytest.approx((0 + 2 + 2) / 3)
-    assert registry.declared({"objective": "margin", "margin": 2}).margin == 2
+    assert registry.chosen({"objective": "margin"}) is own_objective
     with pytest.raises(ValueError, match='is called "infonce", as is InfoNCE'):
         register(type("Mine", (objectives()["infonce"],), {}))
 
@@ -121,3 +121,18 @@ def test_names_of_the_package_wait_for_torch():
     code = "import sys, fmicl_text; print('FMICLLoss' in fmicl_text.__all__, 'torch' in sys.modules)"
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert finished.stdout.split() == ["True", "False"]
+
+
+def test_the_choices_are_those_of_core():
+    """They are spelled out where types need them, so that reading a recipe need not import torch."""
+    from fmicl_text.core import NEGATIVES, SCHEDULES
+    from fmicl_text.core.objectives.fmicl import CRITICS, SHIFTS
+    from fmicl_text.losses import objective
+    from fmicl_text.losses.papers.fmicl import FMICL
+
+    properties = FMICL.model_json_schema()["properties"]
+    assert tuple(properties["shift"]["enum"]) == SHIFTS
+    assert tuple(properties["critic"]["anyOf"][0]["enum"]) == CRITICS
+    assert sorted(properties["negatives"]["enum"]) == sorted(NEGATIVES)
+    assert tuple(SCHEDULES) == objective.SCHEDULES
+    assert properties["region_schedule"]["anyOf"][0]["enum"] == [*SCHEDULES, "adaptive"]

@@ -164,6 +164,13 @@ def test_few_rows_are_all_trained_on(tiny_encoder_path: Path):
     assert recipe.train["per_device_train_batch_size"] == 8
 
 
+def test_few_documents_are_all_trained_on(tiny_encoder_path: Path):
+    columns = {"anchor": texts(200), "positive": texts(200, "a"), "doc_id": [i % 2 for i in range(200)]}
+    Path("r.yaml").write_text(new_recipe(write("a.csv", columns), str(tiny_encoder_path)))
+    recipe = load_recipe("r.yaml")
+    assert recipe.data.columns.group == "doc_id" and recipe.data.heldout is None
+
+
 def test_names_that_yaml_would_read_otherwise(tiny_encoder_path: Path):
     columns = {"null": texts(200), "# b: \"c\" 'é'": texts(200, "a")}
     Path("r.yaml").write_text(new_recipe(write("true.csv", columns), str(tiny_encoder_path)))

@@ -287,9 +287,10 @@ def test_a_suite_may_be_a_file(write, tmp_path):
     assert "evaluate.after: has something twice" in found, "their results would be one file"
 
 
-def test_a_secret_on_the_command_line_is_not_repeated(write):
-    found = problems(write(MINIMAL), "publish.token=geheim")
-    assert found == ["--set publish.token=[secret]: publish.token: unknown key; known here are repo, private, license, "
+@pytest.mark.parametrize("key", ["token", "TOKEN", "Api_Key", "apikey", "client_secret", "PASSWORD"])
+def test_a_secret_on_the_command_line_is_not_repeated(write, key: str):
+    found = problems(write(MINIMAL), f"publish.{key}=geheim")
+    assert found == [f"--set publish.{key}=[secret]: publish.{key}: unknown key; known here are repo, private, license, "
                      "language"]  # fmt: skip
 
 
@@ -707,3 +708,49 @@ def test_steps_of_an_annealing(anneal, message, write):
         InputError, match=rf"loss\.(negatives\.anneal\.steps|negatives\.region_steps|region_steps).*{message}"
     ):
         load_recipe(write(MINIMAL), [f"loss={{objective: infonce, negatives: {{region: ball, anneal: {anneal}}}}}"])
+
+
+@pytest.mark.parametrize("key", ["prompts", "router_mapping"])
+def test_columns_by_role_or_by_the_name_they_have_in_the_data(write, key):
+    """Questions are the anchors of the data that trains."""
+    for name in ("question", "anchor"):
+        recipe = load_recipe(write(MINIMAL), [f"train={{{key}: {{{name}: 'query: ', answer: x}}, max_steps: 3}}"])
+        assert recipe.training_arguments() == {key: {"anchor": "query: ", "positive": "x"}, "max_steps": 3}
+
+
+def test_one_prompt_for_all_columns(write):
+    assert load_recipe(write(MINIMAL), ["train.prompts='query: '"]).training_arguments() == {"prompts": "query: "}
+
+
+@pytest.mark.parametrize(
+    ("prompts", "problem"),
+    [
+        (
+            "{qestion: x}",
+            'train.prompts.qestion: is no column (did you mean "question"?); there are question, answer, anc',
+        ),
+        ("{query: x}", "train.prompts.query: is no column; there are question, answer, anchor, positive"),
+        ("{anchor: x, question: y}", "train.prompts.anchor: is given twice, also as question, its column"),
+        (
+            "{question: {anchor: x}}",
+            'train.prompts.question: must be text, got {"anchor": "x"}: a recipe has one data set',
+        ),
+    ],
+)
+def test_prompts_of_what_is_no_column(write, prompts, problem):
+    [found] = problems(write(MINIMAL), f"train.prompts={prompts}")
+    assert found.startswith(f"--set train.prompts={prompts}: {problem}")
+
+
+def test_a_column_called_like_another_role(write):
+    swapped = "data.columns={anchor: positive, positive: anchor}"
+    [found] = problems(write(MINIMAL), swapped, "train.prompts={anchor: x}")
+    assert "train.prompts.anchor: is the name of a role and of another role's column" in found
+
+
+def test_the_largest_number(write):
+    largest = 2**63 - 1
+    assert load_recipe(write(MINIMAL), [f"data.rows={largest}"]).data.rows == largest
+    for number in (largest + 1, -largest - 1):
+        override = f"data.rows={number}"
+        assert problems(write(MINIMAL), override)[0] == f"--set {override}: data.rows: {number} is too large a number"

@@ -243,7 +243,13 @@ def test_command_prints_scores_model_and_usage(write_recipe, folder, tmp_path, c
     )
     assert main(["train", str(path), "--output", str(tmp_path / "run")]) == 0
     printed = capsys.readouterr().out
-    for expected in ("before", "change", "heldout accuracy@1", str(tmp_path / "run" / "model"), "model.encode("):
+    for expected in (
+        "before",
+        "change",
+        "heldout: held-out pairs accuracy@1 (%)",
+        str(tmp_path / "run" / "model"),
+        "model.encode(",
+    ):
         assert expected in printed.replace("\n", ""), expected
 
 

@@ -49,15 +49,14 @@ class Study:
     def objectives(self) -> list[str]:
         """Names of what is compared, in the order of the table of objectives."""
         present = {name for objectives in self.by_task.values() for name in objectives}
-        tuned = {o.name for o in OBJECTIVES if o.role == "tuned"}
-        names = [START, "MNRL", TUNED, *(o.name for o in OBJECTIVES if o.name not in {"MNRL"} | tuned)]
+        first = (START, "MNRL", TUNED)
+        names = [*first, *(objective.name for objective in OBJECTIVES if objective.name not in first)]
         return [name for name in names if name in present]
 
     @property
     def candidates(self) -> list[str]:
-        """Names of the candidates that have runs."""
-        candidates = {o.name for o in OBJECTIVES if o.role == "candidate"} | {"KL balance 0.1"}
-        return [name for name in self.objectives if name in candidates]
+        """Names of the candidates that have runs, and of f-MICL as it was, which is judged like them."""
+        return [name for name in self.objectives if name not in (START, "MNRL", TUNED)]
 
     def tasks(self, half: Half) -> list[Task]:
         """Return the tasks of a half, in the order of the jobs."""
@@ -271,9 +270,7 @@ def _picture(study: Study, file: Path) -> None:
     axes.set_yticks(range(len(names)), names, fontsize=8)
     halves = len(study.tasks("choose"))
     axes.axvline(halves - 0.5, color="black")
-    axes.set_title(
-        "Test figure less that of MNRL, points; left of the line for choosing, right of it for judging", fontsize=9
-    )
+    axes.set_title("Points above MNRL, test parts\nleft of the line: choosing; right: judging", fontsize=9)
     figure.colorbar(picture, ax=axes, label="points, cut off at ±10", shrink=0.6)
     figure.savefig(file, dpi=150)
     plt.close(figure)

@@ -13,8 +13,9 @@ import multiprocessing
 import os
 import platform
 import time
+import traceback
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -134,16 +135,25 @@ def plan(
 
 
 def run_all(units: Sequence[Unit], setting: Setting, workers: int) -> None:
-    """Run the units, by several processes if ``workers`` is above 1."""
+    """Run the units, by several processes if ``workers`` is above 1; one that fails does not stop the others.
+
+    Raises:
+        RuntimeError: Units of several processes failed.
+    """
     setting.folder.mkdir(parents=True, exist_ok=True)
     if workers == 1:
         for unit in units:
             run_unit(unit, setting)
         return
     context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
+    failed = 0
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        for _ in pool.map(run_unit, units, [setting] * len(units)):
-            pass
+        for future in as_completed([pool.submit(run_unit, unit, setting) for unit in units]):
+            if error := future.exception():
+                failed += 1
+                traceback.print_exception(error)
+    if failed:
+        raise RuntimeError(f"{failed} of {len(units)} units failed, for the reasons above; the others are kept")
 
 
 def run_unit(unit: Unit, setting: Setting) -> None:

@@ -56,7 +56,8 @@ def load_start(name: str, models: Path | None, device: str) -> SentenceTransform
     path = models / folder if models and (models / folder).is_dir() else None
     if path is None and folder == "minilm-mlm":
         raise FileNotFoundError(f"--models {models}: has no folder minilm-mlm")
-    model = SentenceTransformer(str(path or minilm_path()), device=device).float()
+    dtype = {"dtype": torch.float32}  # whatever the weights are stored in
+    model = SentenceTransformer(str(path or minilm_path()), device=device, model_kwargs=dtype)
     model.max_seq_length = MAX_LENGTH
     return static_of(model, device) if name == "static" else model
 

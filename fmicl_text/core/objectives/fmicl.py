@@ -5,6 +5,7 @@ TMLR 2023, arXiv 2402.10150.
 
 from __future__ import annotations
 
+import math
 from typing import TypeVar
 
 import torch
@@ -122,22 +123,45 @@ def _check(alpha: float | Alpha | None, shift: str, critic: str | None) -> str:
 
 
 @torch.no_grad()
-def check_float32_range(divergence: Divergence, kernel: Kernel) -> None:
-    """Refuse a divergence and a kernel whose scores overflow float32 somewhere between cosine -1 and 1.
+def check_float32_range(divergence: Divergence, kernel: Kernel, alpha: Alpha | float | None = None) -> None:
+    """Refuse a divergence, a kernel and a weight whose terms overflow float32 somewhere between cosine -1 and 1.
 
     Critics with ``1/u`` in them explode for a positive pair that is far apart, penalties for a coincident
-    negative pair under a cosine kernel of low temperature; both are increasing, so the ends tell.
+    negative pair under a cosine kernel of low temperature; both are increasing, so the ends tell. A narrow kernel makes
+    the weight explode: ``alpha = 1/u`` at the cosine of balance. ``alpha="auto"`` is judged by negatives at cosine 0.
 
     Raises:
-        ValueError: Naming the score and the cosine at which it is too large.
+        ValueError: Naming what is too large, the cosine, the width, and alpha if it is that.
     """
+    tau = kernel.initial_temperature
+    width = f"sigma = {tau**0.5:.3g} (temperature {tau:.3g})"
+    largest = 0.0
     for score in ("critic", "penalty"):
         for cosine in (-1.0, 1.0):
             value = getattr(divergence, score)(kernel(torch.tensor(cosine))).item()
             if not abs(value) < _LARGEST:
-                tau = kernel.initial_temperature
-                width = f"sigma = {tau**0.5:.3g} (temperature {tau:.3g})"
                 raise ValueError(
                     f"the {score} of divergence {divergence.name!r} is {value:.1e} at cosine {cosine:g}, "
                     f"too large for float32; take a wider kernel than {width}"
                 )
+            largest = max(largest, abs(value) if score == "penalty" else 0.0)
+    if alpha is None:
+        return
+    weight, origin = _largest_weight(alpha, kernel)
+    if not weight * largest < _LARGEST:
+        raise ValueError(
+            f"alpha = {weight:.1e}{origin} makes the negative term as large as {weight * largest:.1e}, "
+            f"too large for float32; take a wider kernel than {width}, or a smaller alpha"
+        )
+
+
+def _largest_weight(alpha: Alpha | float, kernel: Kernel) -> tuple[float, str]:
+    """Return the weight and where it is from."""
+    if not isinstance(alpha, Alpha):
+        return float(alpha), ""
+    if alpha.balance_cosine is None and alpha.alpha != "auto":
+        return float(alpha.alpha), ""  # type: ignore[arg-type]  # a number
+    cosine = 0.0 if alpha.balance_cosine is None else alpha.balance_cosine
+    exponent = -kernel(torch.tensor(cosine, dtype=torch.float64)).item()
+    setting = "auto" if alpha.balance_cosine is None else f"balance_cosine {cosine:g}"
+    return math.exp(min(exponent, 700.0)), f" (of {setting}, where log u is {-exponent:.3g} at cosine {cosine:g})"

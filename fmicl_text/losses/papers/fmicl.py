@@ -125,9 +125,10 @@ class FMICL(Objective):
 
         widths: dict[str, Any] = {"sigma": self.sigma, "mu": self.mu, "temperature": self.temperature}
         kernel = kernel_named(self.kernel, **widths, learn=self.learn_kernel, divergence=self._divergence)
+        weight = Alpha(self.alpha, self.balance_cosine) if self.shift == "none" else None
         if self.critic != "ratio":  # which a shift keeps in range
-            check_float32_range(self._divergence, kernel)
-        return {"kernel": kernel} | ({"alpha": Alpha(self.alpha, self.balance_cosine)} if self.shift == "none" else {})
+            check_float32_range(self._divergence, kernel, weight)
+        return {"kernel": kernel} if weight is None else {"kernel": kernel, "alpha": weight}
 
     def terms(self, x: Tensor, y: Tensor, **parts_and_batch: Any) -> dict[str, Tensor]:
         """Return the terms of :func:`fmicl_text.core.fmicl`."""
