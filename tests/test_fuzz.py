@@ -18,7 +18,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from test_report import TASKS, make_run
+from report_runs import make_run
 
 from fmicl_text.data.formats import FORMATS, read_file
 from fmicl_text.data.section import Columns
@@ -33,6 +33,7 @@ from fmicl_text.recipe.schema import Recipe
 from fmicl_text.recipe.training_arguments import training_arguments_model
 from fmicl_text.report import Report, read_report
 from fmicl_text.report.page import Page, render
+from fmicl_text.report.published import TASKS
 from fmicl_text.runs.plots import training_curves
 
 EFFORT = int(os.environ.get("FMICL_FUZZ", "1"))
@@ -339,7 +340,8 @@ def test_run_folders_with_hostile_values(runs: tuple[Path, Path, dict[str, Any]]
         if isinstance(report, Report):  # what is accepted can be shown, and runs nothing
             page = Page(report.runs, report.comparisons, [], training=[], differences=[], geometry=[])
             assert "<script>" not in render(page)
-            for curve in training_curves(report.runs[1].first.history).values():
+            seed = report.runs[1].first
+            for curve in training_curves(seed.history, seed.manifest.criterion).values():
                 assert all(map(math.isfinite, curve[0])) and len(curve[0]) == len(curve[1])
     finally:
         (other / name).write_bytes(whole)

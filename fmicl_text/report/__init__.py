@@ -15,6 +15,7 @@ from fmicl_text.errors import InputError
 from fmicl_text.files import write_text
 from fmicl_text.report.base import read_base
 from fmicl_text.report.compare import Comparison, compare
+from fmicl_text.report.geometry import layout
 from fmicl_text.report.page import Page, render
 from fmicl_text.report.pictures import comparison_pictures, geometry_pictures, training_pictures
 from fmicl_text.report.published import Figure, load_published
@@ -61,6 +62,8 @@ def read_report(
     runs = read_runs(list(folders))
     measured = [read_base(name, runs, output or folders[0], show_progress) for name in dict.fromkeys(bases)]
     subjects = [*measured, *runs]
+    for results in (of for run in subjects for of in (run.before, *(seed.results for seed in run.seeds.values()))):
+        layout(results)  # what is wrong with it is found before anything is written
     pairs = [(subject, subjects[0]) for subject in subjects[1:]]
     compared = bases[0] if bases else None  # with it every run is compared already
     pairs += [(run, begun) for run in runs if run.base != compared and (begun := run.begun())]

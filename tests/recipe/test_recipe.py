@@ -289,9 +289,8 @@ def test_a_suite_may_be_a_file(write, tmp_path):
 
 @pytest.mark.parametrize("key", ["token", "TOKEN", "Api_Key", "apikey", "client_secret", "PASSWORD"])
 def test_a_secret_on_the_command_line_is_not_repeated(write, key: str):
-    found = problems(write(MINIMAL), f"publish.{key}=geheim")
-    assert found == [f"--set publish.{key}=[secret]: publish.{key}: unknown key; known here are repo, private, license, "
-                     "language"]  # fmt: skip
+    (found,) = problems(write(MINIMAL), f"publish.{key}=geheim")
+    assert found.startswith(f"--set publish.{key}=[secret]: publish.{key}: unknown key") and "geheim" not in found
 
 
 @pytest.mark.parametrize(
