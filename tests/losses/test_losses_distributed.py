@@ -139,7 +139,7 @@ def one_process(rank: int, world: int, folder: Path) -> None:
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each process of a world ends with."""
     folder = tmp_path_factory.mktemp("world")
-    multiprocessing.set_forkserver_preload(["fmicl_text.losses"])  # imported once, for the processes of all worlds
+    multiprocessing.set_forkserver_preload(["fmicl_text.losses.sentences"])  # once, for all worlds
     arguments = (request.param, folder)
     torch.multiprocessing.start_processes(one_process, arguments, nprocs=request.param, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(request.param)]
