@@ -16,7 +16,7 @@ from sklearn.metrics import average_precision_score
 from torch.nn.functional import normalize
 
 from eval.benchmarks.default_loss.held_out import Retrieval, Similarity
-from eval.benchmarks.default_loss.jobs import Job, key, label_job, pair_job, read_jobs, write_jobs
+from eval.benchmarks.default_loss.jobs import Job, dropout_job, key, label_job, pair_job, read_jobs, write_jobs
 from eval.benchmarks.default_loss.objectives import MNRL, OBJECTIVES, TUNED, Objective, Unavailable
 from eval.benchmarks.default_loss.report import Study, choice, verdicts, write_report
 from eval.benchmarks.default_loss.runs import Setting, plan, read_runs, run_all
@@ -75,7 +75,8 @@ def test_negatives_and_others_are_searched_and_right_for_nobody():
         groups = dict(zip(part.documents, part.document_groups, strict=True))
         assert {text for text, group in groups.items() if group == -1 and text[0] == "n"}
         assert groups["o1"] == groups["o2"] == -1
-        assert not [text for text in groups if text[0] == "P"], "known texts are never others"
+        own = {text[1:] for text in part.queries} | {text[1:] for text in job.train[0]}
+        assert not [text for text in groups if text[0] == "P" and text[2:-1] in own], "known texts are never others"
         assert all(group >= 0 for text, group in groups.items() if text[0] == "p")
 
 
@@ -221,6 +222,25 @@ def test_a_broken_encoder_scores_nothing(models: Path, tmp_path: Path):
     run_all(plan([job], ["minilm"], [1], [objective], []), setting, 1)
     run = next(run for run in read_runs(setting.folder) if run["objective"] == "broken")
     assert run["failed"] and run["test"]["map"]["score"] == 0
+    study = Study.of({job.name: job}, [*read_runs(setting.folder), run | {"objective": "KL balance 0.5"}])
+    assert study.compare(("labels", "minilm"), "broken", "start", "test").p_value == 0
+
+
+def test_dropout_views_are_one_column_and_for_sentence_transformers_one_twice(models: Path, tmp_path: Path):
+    pairs = Similarity(sentences(20), sentences(20, seed=1), [float(i) for i in range(20)])
+    job = dropout_job("dropout", "judge", sentences(100, seed=2), rows_of(pairs), rows_of(pairs))
+    job = Job(**{**vars(job), "steps": 2})
+    setting = Setting(tmp_path / "runs", models, "cpu", 1)
+    objectives = [o for o in OBJECTIVES if o.name in ("MNRL", "InfoNCE 0.05")]
+    run_all(plan([job], ["minilm"], [1], objectives, []), setting, 1)
+    losses = {run["objective"]: (run["failed"], run["losses"]) for run in read_runs(setting.folder)}
+    assert losses["MNRL"] != losses["InfoNCE 0.05"] and losses["MNRL"][0] is losses["InfoNCE 0.05"][0] is None
+    assert losses["MNRL"][1][0] == pytest.approx(losses["InfoNCE 0.05"][1][0], rel=0.05)
+
+
+def rows_of(pairs: Similarity) -> list[dict]:
+    columns = zip(pairs.sentences1, pairs.sentences2, pairs.scores, strict=True)
+    return [dict(zip(("sentence1", "sentence2", "score"), row, strict=True)) for row in columns]
 
 
 def test_a_loss_that_is_not_there_is_told():
@@ -245,7 +265,9 @@ def runs_of(job: Job, scores: dict[str, float], seeds: int = 3) -> list[dict]:
                 "score": 100 * values.mean(),
             }
             parts = {"dev": {"map": of}, "test": {"map": of}}
-            made.append({"job": job.name, "start": "minilm", "objective": objective, "seed": seed, **parts})
+            made.append(
+                {"job": job.name, "start": "minilm", "objective": objective, "seed": seed, "failed": None, **parts}
+            )
     return made
 
 

@@ -13,6 +13,7 @@ from eval.benchmarks.default_loss.objectives import OBJECTIVES
 from eval.benchmarks.default_loss.starts import STARTS
 
 RESULTS = Path(__file__).parents[2] / "results"
+RUNS = Path("runs/default-loss")
 
 
 def main() -> None:
@@ -44,14 +45,18 @@ def main() -> None:
     report = commands.add_parser("report", help="write the report of the runs")
     report.set_defaults(do=_report)
     _add_jobs(report)
+    report.set_defaults(runs=RESULTS)
     report.add_argument("--output", type=Path, default=RESULTS, help="folder; default eval/results")
+    report.add_argument("--seeds", nargs="*", type=int, help="seeds of the report; default all")
 
     args = parser.parse_args()
     args.do(args)
 
 
 def _add_jobs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--runs", type=Path, default=Path("runs/default-loss"), help="folder of the files of runs")
+    parser.add_argument(
+        "--runs", type=Path, default=RUNS, help=f"folder of the files of runs; default {RUNS}, of `report` eval/results"
+    )
     parser.add_argument(
         "--jobs", nargs="*", choices=JOBS, metavar="JOB", help=f"of {', '.join(JOBS)}; default the study's"
     )
@@ -91,7 +96,8 @@ def _report(args: argparse.Namespace) -> None:
     from eval.benchmarks.default_loss.report import Study, write_report
     from eval.benchmarks.default_loss.runs import read_runs
 
-    write_report(Study.of(_jobs(args), read_runs(args.runs)), args.output)
+    wanted = [run for run in read_runs(args.runs) if not args.seeds or run["seed"] in (0, *args.seeds)]
+    write_report(Study.of(_jobs(args), wanted), args.output)
 
 
 if __name__ == "__main__":

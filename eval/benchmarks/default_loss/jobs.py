@@ -1,6 +1,6 @@
 """The jobs: a training set each, with a development and a test part that share no text and no group with it.
 
-Sizes are such that a run takes seconds: 40 batches of 64 to train on, at most 2,000 texts to encode.
+Sizes are such that a run takes seconds: 50 batches of 64 to train on, at most 2,000 texts to encode.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from eval.benchmarks.default_loss.held_out import HeldOut, Retrieval, Similarity
 from fmicl_text.data.samples import stsb_rows, wikipedia_rows
 
 BATCH_SIZE = 64
-STEPS = 40
+STEPS = 50
 DEV_QUERIES, TEST_QUERIES = 250, 500
 DOCUMENTS = 1000
 """At most so many documents are searched in a test part; half as many in a development part."""
@@ -109,7 +109,7 @@ def pair_job(
     random.Random(name).shuffle(kept)
     kept = kept[: STEPS * BATCH_SIZE]
     columns = ("anchor", "positive", "negative") if hard_negatives else ("anchor", "positive")
-    taken = held_out | {key(row[column]) for row in kept for column in columns}
+    seen = {key(row[column]) for row in kept for column in columns}
     return Job(
         name=name,
         kind=kind,
@@ -117,8 +117,8 @@ def pair_job(
         steps=STEPS,
         train=[[row[column] for row in kept] for column in columns],
         groups=None,
-        dev=_search(dev, DOCUMENTS // 2, others, taken),
-        test=_search(test, DOCUMENTS, others, taken),
+        dev=_search(dev, DOCUMENTS // 2, others, seen),
+        test=_search(test, DOCUMENTS, others, seen),
     )
 
 
@@ -139,16 +139,17 @@ def _linked(rows: Sequence[Row]) -> Iterator[list[Row]]:
     yield from groups.values()
 
 
-def _search(groups: Sequence[Sequence[Row]], documents: int, others: Sequence[str], taken: set[str]) -> Retrieval:
+def _search(groups: Sequence[Sequence[Row]], documents: int, others: Sequence[str], seen: set[str]) -> Retrieval:
     """One anchor of each group is a query; its positives are right, the other groups', negatives and others are not."""
     queries, candidates = [], {}
     for number, group in enumerate(groups):
         queries.append(group[0]["anchor"])
         for row in group[: max(1, documents // len(groups))]:
             candidates.setdefault(row["positive"], number)
+    known = seen | {key(row[column]) for group in groups for row in group for column in ("anchor", "positive")}
     negatives = [row["negative"] for group in groups for row in group if row.get("negative")]
     for text in [*negatives, *others]:
-        if len(candidates) < documents and key(text) not in taken:
+        if len(candidates) < documents and key(text) not in known:
             candidates.setdefault(text, -1)
     return Retrieval(queries, list(range(len(queries))), list(candidates), list(candidates.values()))
 

@@ -76,6 +76,9 @@ class Study:
         seeds = sorted(of_a.keys() & of_b.keys())
         if not seeds:
             return None
+        if any(of[s]["failed"] for of in (of_a, of_b) for s in seeds):  # no items to resample, and no doubt
+            difference = mean(figure(of_a[s], part, metric) - figure(of_b[s], part, metric) for s in seeds)
+            return PairedTest(difference, (difference, difference), 0.0)
         systems = [[(Items.of(of[s][part][metric or main_metric(of[s])]),) for s in seeds] for of in (of_a, of_b)]
         return paired_test(*({"": system} for system in systems), RESAMPLES)
 

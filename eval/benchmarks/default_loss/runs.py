@@ -185,7 +185,8 @@ def run_unit(unit: Unit, setting: Setting) -> None:
                 print(f"skipped: {why}", flush=True)
                 continue
             try:
-                losses = train(model, loss, data, STARTS[unit.start].learning_rate, dtype)
+                taken = [objective.columns(columns) for columns in data]
+                losses = train(model, loss, taken, STARTS[unit.start].learning_rate, dtype)
                 run["losses"] = [value if math.isfinite(value) else None for value in (losses[0], losses[-1])]
             except (ValueError, ArithmeticError) as error:  # such as an encoder that has become NaN
                 run["failed"] = f"{type(error).__name__}: {error}"
