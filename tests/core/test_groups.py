@@ -79,15 +79,15 @@ def test_a_group_of_ones_own_changes_nothing(shift: str, negatives: str, tiled: 
 
 @pytest.mark.parametrize("objective", [infonce, ntxent, dcl, hcl, fmicl])
 def test_a_group_pulls_nobody_apart(objective):
-    """With two groups, rows feel only the other group's."""
+    """Rows of one group feel the explicit negative of another, and none of each other."""
     x, y = (v.requires_grad_() for v in (unit(6, 0), unit(6, 1)))
-    ids = grouped([0, 0, 0, 0, 0, 1], [], 1)["texts"]
-    terms = objective(x, y, texts=ids)
+    extra, ids = unit(1, 2), grouped([0] * 6, [1], 1)
+    terms = objective(x, y, extra, **ids)
     (slope,) = torch.autograd.grad(terms["negative"], x, retain_graph=True)
     moved = y.detach().clone()
     moved[:5] = unit(5, 9)  # of row 0's own group, its own positive apart
     moved[0] = y[0].detach()
-    (again,) = torch.autograd.grad(objective(x, moved, texts=ids)["negative"], x)
+    (again,) = torch.autograd.grad(objective(x, moved, extra, **ids)["negative"], x)
     torch.testing.assert_close(again[0], slope[0])
 
 
