@@ -131,13 +131,22 @@ def test_shapes_that_do_not_fit(shapes: dict[str, tuple[int, ...]], message: str
 
 
 @pytest.mark.parametrize("which", ["x", "y", "extra"])
-@pytest.mark.parametrize(("length", "said"), [(1.1, "1.1"), (0.9, "0.9"), (0.0, "0"), (float("inf"), "inf")])
+@pytest.mark.parametrize(("length", "said"), [(1.1, "1.1"), (0.9, "0.9"), (0.01, "0.01"), (float("inf"), "inf")])
 def test_rows_of_another_length(which: str, length: float, said: str):
     named = dict(zip(("x", "y", "extra"), vectors(3, extra=3), strict=True))
     named[which] = named[which].clone()
     named[which][1] = torch.tensor([length, 0.0, 0.0])
     with pytest.raises(ValueError, match=f"{which} must have rows of length 1, got {said} in row 1"):
         as_batch(**named)
+
+
+@pytest.mark.parametrize("which", ["x", "y", "extra"])
+def test_rows_of_zeros_pass_as_torch_normalises_them(which: str):
+    named = dict(zip(("x", "y", "extra"), vectors(3, extra=3), strict=True))
+    named[which] = named[which].clone()
+    named[which][1] = 0.0
+    rows = getattr(as_batch(**named), which)
+    assert torch.equal(rows.vectors, named[which])
 
 
 @pytest.mark.parametrize("dimension", [4, 768])
