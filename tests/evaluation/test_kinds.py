@@ -91,6 +91,7 @@ def given(tmp_path, monkeypatch):
         rows |= {column: sentences(n) for column in task.texts} | {"label": [i % 2 for i in range(n)]}
         pq.write_table(pa.table(rows), tmp_path / "transfer" / f"{name.lower()}.parquet")
     monkeypatch.setattr("fmicl_text.evaluation.transfer_tasks.TASKS", tasks)
+    monkeypatch.setattr("fmicl_text.evaluation.transfer.TASKS", tasks)  # imported by name
     heldout = Dataset.from_dict({"anchor": sentences(12), "positive": sentences(12)})
     return Given(None, heldout)
 
