@@ -24,3 +24,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def visible(text: str) -> str:
     r"""Return text with every character that a terminal obeys written as Python does, such as ``\x1b``."""
     return _COMMANDS.sub(lambda command: command[0].encode("unicode_escape").decode(), text)
+
+
+def one_line(text: object) -> str:
+    """Return text on one line, without control characters."""
+    printable = "".join(character if character.isprintable() else " " for character in str(text))
+    return " ".join(printable.split())

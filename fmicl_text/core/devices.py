@@ -3,7 +3,7 @@ r"""One batch over several processes: means over all rows, and a ring that shows
 Inside :func:`across_devices` the objectives see the ``W B`` rows of all ``W`` processes as one batch, and every
 process computes the same loss. Each keeps its own ``B`` rows and scores them against all columns, which travel around
 the ring of processes: a process holds its own columns and one visitor's, never all of them. The gradient of visiting
-columns travels with them and is home, complete, after ``W`` steps.
+columns travels with them and is back, complete, after ``W`` steps.
 
 Since all processes compute the same loss, a parameter's gradient is the *mean* of the processes' gradients of it:
 what ``DistributedDataParallel`` makes.
@@ -94,13 +94,13 @@ def visit(columns: Rows, look: Callable[[Rows, Tensor | None], None], gradient: 
     for step in range(1, world + 1):
         if world == 1 or (step == world and gradient is None):
             break
-        luggage = [] if gradient is None else [gradient]
-        if step < world:  # the last step only brings the gradients home
-            vectors, texts, *luggage = _to_neighbour([columns.vectors, columns.texts, *luggage])
+        along = [] if gradient is None else [gradient]
+        if step < world:  # the last step only returns the gradients
+            vectors, texts, *along = _to_neighbour([columns.vectors, columns.texts, *along])
             columns = Rows(vectors, texts)
         else:
-            luggage = _to_neighbour(luggage)
-        gradient = luggage[0] if luggage else None
+            along = _to_neighbour(along)
+        gradient = along[0] if along else None
         if step < world:
             look(columns, gradient)
     return gradient

@@ -13,6 +13,8 @@ from datasets import IterableDataset
 from torch.utils.data import DataLoader, get_worker_info
 from torch.utils.data import IterableDataset as TorchIterableDataset
 
+from fmicl_text.text import one_line
+
 Row = dict[str, Any]
 
 _READ_AT_ONCE = 1000  # rows
@@ -105,7 +107,7 @@ def _passes(stream: IterableDataset) -> Iterator[pa.Table]:
         except StreamError:
             raise
         except Exception as error:  # readers of several formats and of the network raise anything
-            raise StreamError(f"cannot be read further: {one_line(error)}") from error
+            raise StreamError(f"cannot be read further: {type(error).__name__}: {one_line(error)}") from error
         if not rows:
             raise StreamError("has no rows")
 
@@ -119,8 +121,3 @@ def _cut(tables: Iterator[pa.Table], size: int) -> Iterator[pa.Table]:
         for start in range(0, whole, size):
             yield joined.slice(start, size)
         rest = [joined.slice(whole)]
-
-
-def one_line(error: Exception) -> str:
-    """Return the name and the text of an exception without line breaks."""
-    return " ".join(f"{type(error).__name__}: {error}".split())

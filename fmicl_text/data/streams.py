@@ -23,12 +23,13 @@ from fmicl_text.data.groups import identity
 from fmicl_text.data.readers import Rows, require_columns
 from fmicl_text.data.section import Columns, DataSection
 from fmicl_text.data.sources import hub_file, is_hub_id, require_hub, require_split, require_two
-from fmicl_text.data.stream_batches import StreamError, one_line
+from fmicl_text.data.stream_batches import StreamError
 from fmicl_text.data.texts import check_values, complaint, is_valid
 from fmicl_text.encoders.revisions import dataset_commit
 from fmicl_text.errors import InputError
 from fmicl_text.files import user_path
 from fmicl_text.losses.columns import GROUP
+from fmicl_text.text import one_line
 
 CHECKED_ROWS = 10_000
 """How many rows are looked at before training; the others when they are read."""
@@ -119,7 +120,8 @@ class Stream:
         except InputError:
             raise
         except Exception as error:  # readers of several formats and of the network raise anything
-            raise InputError(f"{name}: cannot be read after row {done:,}: {one_line(error)}") from error
+            why = f"{type(error).__name__}: {one_line(error)}"
+            raise InputError(f"{name}: cannot be read after row {done:,}: {why}") from error
 
 
 def load_stream(section: DataSection) -> Stream:

@@ -20,9 +20,10 @@ from fmicl_text.errors import InputError
 from fmicl_text.evaluation.results import Result, Score
 from fmicl_text.evaluation.suites import load_suite
 from fmicl_text.hub.base_model import BaseModel, as_hub_id, describe_base
-from fmicl_text.hub.private import is_local, last_part, one_line, shorten
+from fmicl_text.hub.private import is_local, last_part, shorten
 from fmicl_text.hub.source import Source
 from fmicl_text.recipe.schema import PublishSection, Recipe
+from fmicl_text.text import one_line
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCard
@@ -245,15 +246,8 @@ def _tag(recipe: Recipe) -> str:
 
 
 def _loss_rows(loss: Any) -> dict[str, Any]:
-    """Return the settings of a loss, the default width of its kernel included, as rows of a table."""
-    from fmicl_text.core import CosineKernel, GaussianKernel
-
+    """Return the settings of a loss as rows of a table."""
     rows = {key: value for key, value in loss.get_config_dict().items() if value is not False}
-    kernel = getattr(loss, "kernel", None)
-    if isinstance(kernel, GaussianKernel):
-        rows["sigma"] = kernel.initial_temperature**0.5
-    elif isinstance(kernel, CosineKernel):
-        rows["temperature"] = kernel.initial_temperature
     if (balance := rows.pop("balance_cosine", None)) is not None:
         rows["alpha"] = f"1 / u({balance}): push and pull of a pair balance at cosine {balance}"
     return {key.replace("_", " "): value for key, value in rows.items()}

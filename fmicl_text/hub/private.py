@@ -44,12 +44,6 @@ def last_part(path: str) -> str:
     return PureWindowsPath(path).name or path
 
 
-def one_line(text: object) -> str:
-    """Return text on one line, without control characters."""
-    printable = "".join(character if character.isprintable() else " " for character in str(text))
-    return " ".join(printable.split())
-
-
 def shorten(value: Any, known: Iterable[str] = ()) -> Any:
     """Return a JSON value with every local path cut down to the name at its end, keys too.
 

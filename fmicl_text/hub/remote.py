@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from fmicl_text.errors import InputError, RunFailedError
-from fmicl_text.hub.private import one_line, redact, redacted_logs
+from fmicl_text.files import sha256
+from fmicl_text.hub.private import redact, redacted_logs
+from fmicl_text.text import one_line
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelInfo
@@ -96,7 +98,7 @@ def check_place(folder: Path, repo: str, private: bool, revision: str, create_pr
     siblings = {file.rfilename: file for file in info.siblings or [] if file.rfilename not in _OF_THE_HUB}
     ours = _files(folder)
     theirs = {name: file.lfs.sha256 if file.lfs else None for name, file in siblings.items() if _is_weight(name)}
-    same = theirs == {name: _sha256(file) for name, file in ours.items() if _is_weight(name)}
+    same = theirs == {name: sha256(file) for name, file in ours.items() if _is_weight(name)}
     if siblings and not (same or new_branch or overwrite):
         shown = ", ".join(sorted(siblings)[:5]) + (", ..." if len(siblings) > 5 else "")
         raise InputError(f"{repo} ({revision}) holds something else: {shown}; --overwrite replaces all of it")
@@ -166,7 +168,7 @@ def _arrived(folder: Path, place: Place, message: str) -> Published | None:
 def _holds(info: ModelInfo, folder: Path) -> bool:
     """Whether the Hub has every file of a folder, by the hashes it lists."""
     listed = {file.rfilename: file.lfs.sha256 if file.lfs else file.blob_id for file in info.siblings or []}
-    return all(listed.get(name) in (_sha256(file), _git_blob(file)) for name, file in _files(folder).items())
+    return all(listed.get(name) in (sha256(file), _git_blob(file)) for name, file in _files(folder).items())
 
 
 def download(published: Published, folder: Path) -> None:
@@ -223,11 +225,6 @@ def _files(folder: Path) -> dict[str, Path]:
 
 def _is_weight(name: str) -> bool:
     return name.endswith(".safetensors")
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _git_blob(file: Path) -> str:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 
-class _Beside(NamedTuple):
+class _Passed(NamedTuple):
     """What goes through the gradient cache with the embeddings of a batch, a tensor a column."""
 
     identities: list[Tensor] | None  # (B,) or (B, K) each; one for dropout views
@@ -109,13 +109,13 @@ class SentenceLoss(CachedLossMixin, ContrastiveLoss):
                 "a queue needs to know which of its rows are in the batch, which the inputs of this encoder do not "
                 "tell: train with fmicl_text.ContrastiveTrainer, which knows it from the data"
             )
-        beside = _Beside(identities, None if self.queue is None else self.queue.keys(columns))
+        passed = _Passed(identities, None if self.queue is None else self.queue.keys(columns))
         if self.uses_gradient_cache:
-            return self._forward_cached(columns * 2 if len(columns) == 1 else columns, beside)
+            return self._forward_cached(columns * 2 if len(columns) == 1 else columns, passed)
         if len(columns) == 1:
             both = embeddings_of(self.model(self._doubled(columns[0])))  # (2B, D)
-            return self._of_vectors(list(both.chunk(2)), *beside)
-        return self._of_vectors([embeddings_of(self.model(column)) for column in columns], *beside)
+            return self._of_vectors(list(both.chunk(2)), *passed)
+        return self._of_vectors([embeddings_of(self.model(column)) for column in columns], *passed)
 
     def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor | None = None) -> Terms:
         """Return the objective's terms from the columns' embeddings, each ``(B, D)``.
@@ -144,7 +144,7 @@ class SentenceLoss(CachedLossMixin, ContrastiveLoss):
             labels: Not labels but what :meth:`forward` found beside the embeddings: the cache passes it through.
             with_backward: Whether to compute the gradients.
         """
-        terms = self._of_vectors([torch.cat(column) for column in reps], *(labels or _Beside(None, None)))
+        terms = self._of_vectors([torch.cat(column) for column in reps], *(labels or _Passed(None, None)))
         loss = torch.stack(list(terms.values())).sum()
         own = list(self.own_parameters()) if with_backward else []
         slopes: Sequence[Tensor | None] = []
@@ -162,11 +162,11 @@ class SentenceLoss(CachedLossMixin, ContrastiveLoss):
         )
         return loss.detach() if with_backward else loss
 
-    def _forward_cached(self, columns: list[Features], beside: _Beside) -> Terms:
+    def _forward_cached(self, columns: list[Features], passed: _Passed) -> Terms:
         """Run the gradient cache, and connect what it leaves out: the terms' names and the loss's own parameters."""
         self._refuse_layers_under_the_cache()
         self._calculated = []
-        loss = CachedLossMixin.forward_cached(self, columns, beside)  # not read as labels
+        loss = CachedLossMixin.forward_cached(self, columns, passed)  # not read as labels
         calculated, self._calculated = self._calculated, []
         if "calculate_loss" in vars(self):  # MatryoshkaLoss put its own in place, whose weights only it knows
             if any(slopes for _, slopes in calculated):

@@ -84,7 +84,7 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
         trainer.get_optimizer_cls_and_kwargs(arguments, model)  # whose package may not be installed
     trainer.remove_callback(PrinterCallback)
     if trainer.pop_callback(ProgressCallback) is not None:
-        trainer.add_callback(Progress())
+        trainer.add_callback(Progress(inputs.during))
     else:
         trainer.add_callback(ProgressLines(trainer.get_total_train_batch_size(trainer.args)))
     place_tensorboard(trainer, folder.tensorboard)

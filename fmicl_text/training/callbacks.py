@@ -12,6 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_callback import ProgressCallback
 
 from fmicl_text.files import cannot_write, write_text
+from fmicl_text.training.criterion import Criterion
 
 logger = logging.getLogger(__name__)
 
@@ -90,10 +91,15 @@ class SaveAfterEpoch(TrainerCallback):
 
 
 class Progress(ProgressCallback):
-    """The library's progress bar, with the newest loss terms and development score at its end."""
+    """The library's progress bar, with the newest loss terms and the score that chooses the checkpoint at its end.
 
-    def __init__(self) -> None:
+    Args:
+        criterion: That score; ``None`` if there is none.
+    """
+
+    def __init__(self, criterion: Criterion | None) -> None:
         super().__init__()
+        self._criterion = criterion
         self._shown: dict[str, str] = {}
 
     def on_log(
@@ -110,8 +116,9 @@ class Progress(ProgressCallback):
         for key, value in (logs or {}).items():
             if key in ("positive", "negative"):
                 self._shown[key] = f"{value:.3g}"
-            elif key.endswith("spearman_cosine"):
-                self._shown["STS-B dev"] = f"{100 * value:.2f}"
+            elif self._criterion is not None and key == f"eval_{self._criterion.logged}":
+                shown = self._criterion.shown(value)
+                self._shown[f"{self._criterion.name} {self._criterion.metric.name}"] = f"{shown:.2f}"
         self.training_bar.set_postfix(self._shown)
 
 

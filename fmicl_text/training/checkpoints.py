@@ -7,7 +7,6 @@ resuming deletes it. The seal also shows what a full disk, a power failure or an
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import shutil
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fmicl_text.errors import InputError
-from fmicl_text.files import read_json, sync, write_json
+from fmicl_text.files import read_json, sha256, sync, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -153,5 +152,4 @@ def in_order(folder: Path) -> list[Path]:
 
 
 def _fingerprint(file: Path) -> dict[str, Any]:
-    with file.open("rb") as content:
-        return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(content, "sha256").hexdigest()}
+    return {"bytes": file.stat().st_size, "sha256": sha256(file)}

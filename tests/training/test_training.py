@@ -253,6 +253,18 @@ def test_command_prints_scores_model_and_usage(write_recipe, folder, tmp_path, c
         assert expected in printed.replace("\n", ""), expected
 
 
+def test_the_progress_bar_shows_the_score_that_chooses_the_checkpoint(write_recipe, folder, tmp_path, capfd) -> None:
+    path = write_recipe(
+        data={"heldout": str(folder / "heldout.jsonl")},
+        evaluate={"during": "heldout", "every_steps": 1},
+        train={"max_steps": 2, "disable_tqdm": False},
+    )
+    run = train(load_recipe(path), tmp_path / "run").folder
+    logged = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    *_, last = (entry["eval_heldout_cosine_mrr@10"] for entry in logged if "eval_heldout_cosine_mrr@10" in entry)
+    assert f"heldout MRR@10={100 * last:.2f}" in capfd.readouterr().err
+
+
 def test_mlp_head_is_kept_in_the_model_only_if_asked(write_recipe, tmp_path: Path) -> None:
     heads = {"mlp": 1, "mlp-train-only": 0, "none": 0}
     for head, dense in heads.items():
