@@ -76,7 +76,7 @@ def pair_within_groups(rows: Dataset, seed: int, source: str) -> Dataset:
     if alone := [texts for texts in members.values() if len(texts) == 1]:
         example = next(iter(alone[0]))
         logger.warning(
-            "%s: %s of %s groups have only one text, such as %.60r; their %s rows have no positive and are left out",
+            "%s: %s of %s groups have only one text, as has %.60r; their %s rows have no positive and are left out",
             source,
             f"{len(alone):,}",
             f"{len(members):,}",
@@ -88,5 +88,43 @@ def pair_within_groups(rows: Dataset, seed: int, source: str) -> Dataset:
             "anchor": [anchor for _, anchor in paired],
             "positive": [following[row] for row in paired],
             GROUP: [group for group, _ in paired],
+        }
+    )
+
+
+def pair_with_known(heldout: Dataset, known: Dataset, seed: int, source: str) -> Dataset:
+    """Pair each held-out text with a text of its group that training knows, as a new text is searched among known ones.
+
+    Args:
+        heldout: Columns ``anchor`` and ``group``.
+        known: The rows that are trained on, with the same columns.
+        seed: Decides, with a text and its group, which known text becomes its positive.
+        source: What the data is called in messages.
+
+    Returns:
+        Columns ``anchor``, ``positive`` and ``group``, without the rows of groups that training does not know; a
+        warning counts those.
+
+    Raises:
+        InputError: If training knows none of the groups.
+    """
+    from datasets import Dataset
+
+    texts: dict[int, set[str]] = {}
+    for anchor, group in zip(known["anchor"][:], known[GROUP][:], strict=True):
+        texts.setdefault(group, set()).add(anchor)
+    members = {group: sorted(found) for group, found in texts.items()}
+    rows = [row for row in zip(heldout["anchor"][:], heldout[GROUP][:], strict=True) if row[1] in members]
+    if not rows:
+        raise InputError(f"{source}: no held-out text has a group that is trained on; hold out a smaller share")
+    if lost := len(heldout) - len(rows):
+        logger.warning(
+            "%s: %s held-out rows have a group that is not trained on; they are left out", source, f"{lost:,}"
+        )
+    return Dataset.from_dict(
+        {
+            "anchor": [anchor for anchor, _ in rows],
+            "positive": [random.Random(f"{seed} {group} {anchor}").choice(members[group]) for anchor, group in rows],
+            GROUP: [group for _, group in rows],
         }
     )

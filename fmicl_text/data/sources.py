@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fmicl_text.data.formats import FORMATS, ending, read_file
-from fmicl_text.data.groups import identity, pair_within_groups
+from fmicl_text.data.groups import identity, pair_with_known, pair_within_groups
 from fmicl_text.data.heldout import hold_out
 from fmicl_text.data.readers import Rows, require_columns
 from fmicl_text.data.row_cache import kept_of_file
@@ -62,8 +62,10 @@ def load_heldout(section: DataSection, seed: int = 0) -> Dataset | None:
     if section.heldout is None:
         return None
     if isinstance(section.heldout, float):
-        rows = hold_out(_load(section), section.heldout, _by_group(section), section.train).heldout
-        return _paired(rows, section, seed, f"{section.train} (held out)")
+        split = hold_out(_load(section), section.heldout, _by_group(section), section.train)
+        if section.views == "group":
+            return pair_with_known(split.heldout, split.train, seed, section.train)
+        return split.heldout
     rows = load_rows(section.heldout, section.columns, split=section.split, part="heldout")
     return _paired(rows, section, seed, section.heldout)
 

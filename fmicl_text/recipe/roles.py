@@ -91,6 +91,8 @@ def guess_roles(columns: Mapping[str, Sequence[Any]], source: str) -> Roles:
         InputError: If no column is text, or each row has a score or a judgement of its two texts, which is data for an
             evaluation; with the remedy.
     """
+    if not any(map(len, columns.values())):
+        raise InputError(f"{source}: has no rows, only the columns {', '.join(columns)}")
     names = {re.sub(r"[\W_]", "", column.lower()): column for column in columns}
     texts = [column for column, values in columns.items() if _is_text(values)]
     strings = [column for column, values in columns.items() if _are_strings(values)]

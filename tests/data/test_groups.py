@@ -128,7 +128,7 @@ def test_another_seed_makes_other_pairs_and_lone_texts_are_told(caplog: pytest.L
     first, again, other = (load_train(section, seed).to_list() for seed in (1, 1, 2))
     assert first == again != other and len(first) == 40
     assert (
-        "a.jsonl: 1 of 3 groups have only one text, such as 'alone here'; their 1 rows have no positive" in caplog.text
+        "a.jsonl: 1 of 3 groups have only one text, as has 'alone here'; their 1 rows have no positive" in caplog.text
     )
 
 
@@ -193,8 +193,30 @@ def test_documents_are_held_out_whole_and_labels_on_both_sides():
     by_text = DataSection(train="labels.jsonl", columns=LABELLED, views="group", heldout=0.2)
     train, heldout = load_train(by_text), load_heldout(by_text)
     assert len(train) + len(heldout) == 400 and set(train[GROUP]) == set(heldout[GROUP])
-    assert not set(train["anchor"]) & {*heldout["anchor"], *heldout["positive"]}
-    assert not set(train["positive"]) & {*heldout["anchor"], *heldout["positive"]}
+    assert not {*train["anchor"], *train["positive"]} & set(heldout["anchor"])
+    assert set(heldout["positive"]) <= set(train["anchor"]), "what is searched are the texts of training"
+
+
+def test_a_held_out_text_is_searched_among_texts_of_training_though_its_label_has_few():
+    write("intents.jsonl", labelled(500, 100))
+    section = DataSection(train="intents.jsonl", columns=LABELLED, views="group", heldout=0.1)
+    train, heldout = load_train(section), load_heldout(section)
+    label_of = {row["text"]: identity(row["label"]) for row in labelled(500, 100)}
+    held = set(label_of) - set(train["anchor"][:])
+    assert set(heldout["anchor"][:]) == held and 25 <= len(held) <= 75, "no held-out row is lost"
+    assert set(heldout["positive"][:]) <= set(train["anchor"][:])
+    for anchor, positive, group in zip(heldout["anchor"][:], heldout["positive"][:], heldout[GROUP][:], strict=True):
+        assert label_of[anchor] == label_of[positive] == group
+    assert load_heldout(section)["positive"][:] == heldout["positive"][:]
+
+
+def test_held_out_texts_of_labels_that_are_not_trained_on_are_counted(caplog: pytest.LogCaptureFixture):
+    write("a.jsonl", [*labelled(40, 2), *({"text": f"rare {i}", "label": f"r{i}"} for i in range(40))])
+    section = DataSection(train="a.jsonl", columns=LABELLED, views="group", heldout=0.2)
+    heldout = load_heldout(section)
+    lost = len(hold_out(load_rows("a.jsonl", LABELLED), 0.2, False, "a.jsonl").heldout) - len(heldout)
+    assert lost > 0 and not any(text.startswith("rare") for text in heldout["anchor"][:])
+    assert f"a.jsonl: {lost} held-out rows have a group that is not trained on" in caplog.text
 
 
 def test_a_share_that_leaves_nothing_is_an_error():
