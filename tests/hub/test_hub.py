@@ -330,7 +330,7 @@ def test_the_text_says_how_it_was_trained_what_came_out_and_whom_to_cite(tiny_en
         "| divergence | js |",
         "| kernel | gaussian |",
         "| sigma | 0.5 |",
-        "| alpha | 1 / u(0.1): push and pull of a pair balance at cosine 0.1 |",
+        "| alpha | 1 / u(s), where push and pull of a pair balance at the cosine s = 0.1 |",
         "| negatives | cross |",
         "| data | pairs.csv |",
         'model = SentenceTransformer("me/tiny")',
