@@ -1,7 +1,7 @@
 r"""The two reductions over pairs that objectives are made of: a mean, and a log-sum-exp over each row.
 
-Neither ever holds the matrix of all pairs. The matrix is visited tile by tile; a tile's cosines are scored, reduced
-and forgotten, and their gradient flows into ``(B, D)`` and ``(M, D)`` buffers:
+Neither ever holds the matrix of all pairs. The matrix is visited tile by tile; a tile's cosines are scored, reduced and
+discarded, and their gradient flows into ``(B, D)`` and ``(M, D)`` buffers:
 
 - **mean**: the weight of a pair is known before the sweep, so the value *and the gradient* of a tile are final when
   it is visited: one sweep, done in the forward pass. Backward only scales.
@@ -33,7 +33,7 @@ from fmicl_text.core.pairs import Block, Rows, share_text
 from fmicl_text.core.products import add_product, product
 
 Score = Callable[[Tensor], Tensor]
-"""What the log density ratio ``r`` of a pair is worth, elementwise."""
+"""The score of a pair as a function of its log density ratio ``r``, elementwise."""
 
 _COPIES = 8
 """Tensors of a tile's size that are alive at once: cosines, the kernel's and score's steps, their gradients."""
@@ -70,7 +70,7 @@ def pair_mean(blocks: Sequence[Block], kernel: Kernel, score: Score = torch.exp)
     Args:
         blocks: The pairs.
         kernel: The log density ratio ``r`` of a pair from its cosine.
-        score: What a pair is worth by its ``r``; default the density ratio ``u = exp(r)``.
+        score: The score of a pair by its ``r``; default the density ratio ``u = exp(r)``.
     """
     value, count = sum_and_count(blocks, kernel, score)
     return value / count.clamp(min=1)
@@ -87,7 +87,7 @@ def log_pair_mean(blocks: Sequence[Block], kernel: Kernel, score: Score = torch.
 
 
 class RowSums(NamedTuple):
-    """What :func:`row_log_sum_exp` found, ``(B,)`` each: the log of the sum, the number of pairs in it, own cosines."""
+    """Result of :func:`row_log_sum_exp`, ``(B,)`` each: the log of the sum, the number of pairs in it, own cosines."""
 
     log: Tensor
     pairs: Tensor
@@ -123,7 +123,7 @@ def log_sum_exp(*logs: Tensor) -> Tensor:
 
 
 def finite(logs: Tensor) -> Tensor:
-    """Take the log-sum-exp of a row without any pair as 0: nothing pushes it."""
+    """Replace the log-sum-exp of a row without pairs, minus infinity, by 0: nothing pushes it."""
     return logs.masked_fill(logs.isneginf(), 0)
 
 
@@ -192,7 +192,7 @@ def tiles(block: Block, columns: Rows) -> Iterator[Tile]:
 
 
 def _part(block: Block, columns: Rows, i: slice, j: slice) -> Block:
-    """Return the pairs ``(b, m)`` of some rows of a block with some of a process's columns, apart from autograd."""
+    """Return the pairs ``(b, m)`` of some rows of a block with some of a process's columns, detached from autograd."""
     return Block(
         Rows(block.rows.vectors[i].detach(), block.rows.texts[i]),
         Rows(columns.vectors[j].detach(), columns.texts[j]),
@@ -202,7 +202,7 @@ def _part(block: Block, columns: Rows, i: slice, j: slice) -> Block:
 
 
 def left_out(block: Block, cosines: Tensor) -> Tensor | None:
-    """Say which pairs of a block do not count: bool ``(B, M)``, or ``None`` if all do."""
+    """Return which pairs of a block do not count: bool ``(B, M)``, or ``None`` if all do."""
     out = share_text(block.rows.texts, block.columns.texts)
     if block.offered is not None:
         out = ~block.offered if out is None else out | ~block.offered
@@ -214,7 +214,7 @@ def left_out(block: Block, cosines: Tensor) -> Tensor | None:
 
 
 def tile_scores(cosines: Tensor, out: Tensor | None, kernel: Kernel, score: Score, fill: float = -math.inf) -> Tensor:
-    """Return what each pair is worth, ``(B, M)``, and ``fill`` for those that do not count."""
+    """Return the score of each pair, ``(B, M)``, and ``fill`` for those that do not count."""
     scores = score(kernel(cosines))
     return scores if out is None else scores.masked_fill(out, fill)
 
@@ -267,7 +267,7 @@ class Gradients:
         self.learned = [torch.zeros_like(parameter) for parameter in self.parameters]
 
     def add(self, tile: Tile, visitors: Tensor, result: Tensor, weight: Tensor | None = None) -> None:
-        """Add what ``result``, a function of the tile's cosines, gives; ``visitors`` is its columns' buffer."""
+        """Add the gradient of ``result``, a function of the tile's cosines; ``visitors`` is its columns' buffer."""
         slope, *slopes = torch.autograd.grad(result, [tile.cosines, *self.parameters], weight)  # (b, m), ...
         add_product(self.rows[tile.i], slope, tile.pairs.columns.vectors)
         add_product(visitors[tile.j], slope.T, tile.pairs.rows.vectors)
@@ -295,7 +295,7 @@ class _PairSum(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         wanted = wanted and any(ctx.needs_input_grad)
         gradients = Gradients(block, kernel) if wanted else None
-        # Summed in place: small tensors that stay, left between the tiles' large ones, would tear the heap to pieces.
+        # Summed in place: small tensors that stay, left between the tiles' large ones, would fragment the heap.
         precise = rows.dtype if rows.device.type == "mps" else torch.float64
         sums = torch.zeros((), dtype=precise, device=rows.device)
         counts = torch.zeros((), dtype=torch.long, device=rows.device)
@@ -385,7 +385,7 @@ class _RowLogSumExp(torch.autograd.Function):
 
 
 def refuse_second_derivative(loss: str, remedy: str = "") -> None:
-    """Refuse ``create_graph`` in a backward pass that autograd does not see through.
+    """Refuse ``create_graph`` in a backward pass that autograd cannot differentiate.
 
     Raises:
         NotImplementedError: If a second derivative is asked for.

@@ -175,7 +175,7 @@ def best_shift(
 # One shift a row. Shapes: B rows of N candidates each.
 
 _SWEEPS = 60
-"""The most sweeps of the search; a handful is usual."""
+"""Upper limit on the sweeps of the search, which usually needs a handful."""
 _TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-6}
 """How near 1 the sum of a row's weights must come, by the precision of the vectors."""
 
@@ -253,7 +253,7 @@ def _sums(divergence: Divergence, critic: Tensor, dim: int = 1) -> _Sums:
 
 
 class _Found(NamedTuple):
-    """What the search found for each row, ``(B,)``: the bound, the shift, and the sum of weights at it."""
+    """The result of the search for each row, ``(B,)``: the bound, the shift, and the sum of weights at it."""
 
     bound: Tensor
     shift: Tensor
@@ -276,7 +276,7 @@ def _search(
         count: Each row's number of candidates ``(B,)``.
         divergence: The divergence.
         alpha: Weight of the conjugate; ``None`` for the number of candidates.
-        tolerance: How near 0 the log of the sum less that of what it shall be must come.
+        tolerance: Largest absolute log of the sum over its target at which the search ends.
     """
     count = count.to(top.dtype)
     each = count if alpha is None else torch.full_like(count, alpha)  # alpha of each row

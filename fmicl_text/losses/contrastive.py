@@ -48,7 +48,7 @@ class ContrastiveLoss(nn.Module):
     every anchor. Rows with the same identity are never each other's negatives.
 
     A *training step* is a step of an optimiser, however many calls of the loss there are between two of them
-    (gradient accumulation, ``MatryoshkaLoss``): the moving average and a moving region move on once a step.
+    (gradient accumulation, ``MatryoshkaLoss``): the moving average and a moving region are updated once per step.
 
     Args:
         objective: The objective and its settings, such as ``InfoNCE(temperature=0.1)``.
@@ -119,7 +119,7 @@ class ContrastiveLoss(nn.Module):
         return self.objective.model_dump(mode="json", exclude={"objective"}, exclude_none=True)
 
     def keys(self, encoder: nn.Module, batches: Sequence[Any]) -> list[Tensor]:
-        """Encode the anchors and positives of a batch with the moving average, which first follows the encoder.
+        """Encode the anchors and positives of a batch with the moving average, which is first updated from the encoder.
 
         Args:
             encoder: The encoder that trains, as it is now.
@@ -157,7 +157,7 @@ class ContrastiveLoss(nn.Module):
         return self._of_vectors(embeddings, identities, keys)
 
     def begin(self, encoder: nn.Module | None) -> None:
-        """Get ready for a call: move on what moves once a training step.
+        """Prepare a call: update what is updated once per training step.
 
         Args:
             encoder: The encoder that trains, which a moving average follows; a loss with a queue needs it.
@@ -206,7 +206,7 @@ class ContrastiveLoss(nn.Module):
                 "region": self.region if self.moving_region is None else self.moving_region.now(),
             }
             directions = [self.terms(anchors, positives, **batch) for anchors, positives in pairs]
-        if self.queue is not None and self.training:  # only now, or a view would meet its own key
+        if self.queue is not None and self.training:  # only now: otherwise a view would be compared with its own key
             assert texts is not None  # checked above
             self.queue.push([of_x, of_y], texts)
         terms = Terms({name: torch.stack([of[name] for of in directions]).mean() for name in directions[0]})

@@ -1,6 +1,6 @@
 """The declaration of an objective: its paper, its settings and what it computes, importable without torch.
 
-Each file of a paper in this folder declares one :class:`Objective`. Everything that names objectives or their settings
+Each module in ``papers`` declares one :class:`Objective`. Everything that names objectives or their settings
 is made from the declarations: the ``loss:`` section of a recipe and its JSON schema, the loss classes and their
 signatures, the settings on a model card, the table in ``README.md`` and the tests of all losses.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fmicl_text.core import Adaptation, Annealing, Region
 
 ANY = "any"
-"""A choice, in :class:`Of`: whatever is chosen, if anything is."""
+"""A choice, in :class:`Of`: any value of the other setting but None."""
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
 OpenShare = Annotated[float, Field(ge=0, lt=1)]
@@ -123,7 +123,7 @@ class Objective(Section):
     objective: str
     """Which objective."""
     mini_batch_size: PositiveInt | None = None
-    """Encode so many rows at a time, twice: the same loss and gradients in less memory (GradCache, 2101.06983)."""
+    """Encode this many rows at a time, twice: the same loss and gradients in less memory (GradCache, 2101.06983)."""
     gather_across_devices: bool = True
     """Whether the rows of all processes are one batch; otherwise each process has its own."""
     head: Literal["mlp"] | None = None
@@ -197,7 +197,7 @@ class Objective(Section):
         for name, of in self.dependent():
             chosen = getattr(self, of.choice)
             if of.registered and chosen not in known:
-                continue  # what was registered says itself which settings it takes
+                continue  # what users have registered refuses settings itself
             if getattr(self, name) is not None and not of.admits(chosen):
                 choices = of.choice if ANY in of.defaults else f"{of.choice}: {' or '.join(map(str, of.defaults))}"
                 yield (name,), f"belongs to {choices}" + ("" if chosen is None else f", got {of.choice}: {chosen}")
@@ -296,7 +296,7 @@ class Objective(Section):
 
     @model_validator(mode="after")
     def _fill_in(self) -> Self:
-        """Put the defaults that depend on other settings in force, so that a resolved recipe shows them."""
+        """Fill in the defaults that depend on other settings, so that a resolved recipe shows them."""
         for name, value in self.defaults().items():
             if getattr(self, name) is None:
                 self.__dict__[name] = value  # the model is frozen from here on

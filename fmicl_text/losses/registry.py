@@ -91,7 +91,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _unknown(section: dict[Any, Any]) -> InitErrorDetails:
-    """Return what is wrong with a section that names no objective there is."""
+    """Return what is wrong with a section that names no known objective."""
     if "objective" not in section:
         problem = refused(f"is missing; it is one of {', '.join(objectives())}")
         return InitErrorDetails(type=problem, loc=("objective",), input=section)

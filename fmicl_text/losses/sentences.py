@@ -1,4 +1,4 @@
-"""The losses as sentence-transformers has them: columns of features in, among them the gradient cache.
+"""The losses as modules of sentence-transformers: columns of features in, named terms out, gradient cache included.
 
 Any of them takes the place of ``MultipleNegativesRankingLoss(model)`` in a ``SentenceTransformerTrainer``.
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class _Passed(NamedTuple):
-    """What goes through the gradient cache with the embeddings of a batch, a tensor a column."""
+    """What goes through the gradient cache with the embeddings of a batch, one tensor per column."""
 
     identities: list[Tensor] | None  # (B,) or (B, K) each; one for dropout views
     keys: list[Tensor] | None  # of anchors and positives by the moving average, (B, D) each
@@ -86,13 +86,13 @@ class SentenceLoss(CachedLossMixin, ContrastiveLoss):
             labels: Must be ``None``; the objective has none.
 
         Raises:
-            ValueError: If there are labels; if the encoder reads a column as one run of tokens, and there is but one,
-                or a ``mini_batch_size``; if the processes that share a batch have different numbers of rows.
+            ValueError: If there are labels; if the encoder reads a column as one run of tokens and there is only one
+                column, or a ``mini_batch_size``; if the processes that share a batch have different numbers of rows.
             NonFiniteEmbeddings: If the encoder gives NaN or infinity, on this process or one it shares a batch with.
         """
         _refuse_labels(labels)
         columns = list(sentence_features)
-        if self.training != self.model.training:  # trainers switch the encoder alone
+        if self.training != self.model.training:  # trainers switch only the encoder to training or evaluation
             self.train(self.model.training)
         self.begin(self.model)
         if any("offsets" in column for column in columns):
@@ -195,10 +195,10 @@ class SentenceLoss(CachedLossMixin, ContrastiveLoss):
         """Return the identities of each column, int64 ``(B,)`` or ``(B, K)``, or ``None`` if one has none.
 
         A wrapper such as ``AdaptiveLayerLoss`` calls the loss several times with the very same features, in which the
-        encoder has left its outputs, and masks that leave out the prompt: what is known of them is kept for it.
+        encoder has left its outputs, and masks without the prompt; so the identities of the first call are kept.
         """
         if [id(column) for column in columns] != [id(known) for known, *_ in self._known]:
-            given = [column.pop(IDENTITY, None) for column in columns]  # the encoder is not to see it
+            given = [column.pop(IDENTITY, None) for column in columns]  # the encoder must not see it
             if not all(isinstance(identity, Tensor) for identity in given):
                 special = _special_tokens(self.model)
                 given = [identities_of_features(column, special) for column in columns]

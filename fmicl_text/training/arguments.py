@@ -1,4 +1,4 @@
-"""What the libraries would refuse of a recipe's ``train`` section, or silently ignore, told by key before training."""
+"""Values of a recipe's ``train`` section that the libraries refuse or silently ignore, found before training."""
 
 from __future__ import annotations
 

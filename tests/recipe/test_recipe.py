@@ -106,7 +106,7 @@ outputs: {}
         *[p for p in problems(path) if p.startswith("recipe.yaml:18: train.lr_scheduler_type: must be ")],
         "recipe.yaml:19: train.report_to: must be a valid string or a valid list, got 4",
         "recipe.yaml:20: train.seed: belongs at the top of the recipe, as `seeds: [42]`",
-        "recipe.yaml:21: train.output_dir: is not a recipe's to say; give `fmicl train --output FOLDER`",
+        "recipe.yaml:21: train.output_dir: cannot be set in a recipe; give `fmicl train --output FOLDER`",
         "recipe.yaml:22: seeds[1]: must be greater than or equal to 0, got -2",
         'recipe.yaml:22: seeds[2]: must be a valid integer, got "x"',
         "recipe.yaml:23: outputs: unknown key; known here are name, model, data, loss, train, evaluate, imports, "

@@ -233,7 +233,7 @@ def test_without_the_same_pairs_there_is_no_test(tmp_path: Path) -> None:
     assert {row.inside_noise for row in untested.rows} == {None}
     assert "what each item scored is not among the results" in untested.warnings[-1]
     assert {row.score for row in other.rows if row.inside_noise is None} == {"STS12", "average"}
-    assert "no paired test of STS12: the runs were scored on other items" in other.warnings[-1]
+    assert "no paired test of STS12: the runs were scored on different items" in other.warnings[-1]
 
 
 def test_right_and_wrong_and_ranks_are_tested_as_similarities_are(tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_right_and_wrong_and_ranks_are_tested_as_similarities_are(tmp_path: Path
             assert row.verdict == "worse" and row.difference < -20
     write_result(heldout(0.6, "others"), b / "results" / "heldout.json")
     other = of_suite(read_report([a, b]), "heldout")
-    assert other.warnings[-1] == "no paired test of MRR@10, accuracy@1: the runs were scored on other items"
+    assert other.warnings[-1] == "no paired test of MRR@10, accuracy@1: the runs were scored on different items"
 
 
 def test_a_lower_score_is_better_where_the_score_says_so(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """What each item of an mteb task scored, from the predictions mteb writes.
 
-mteb's results hold one number a metric. For an interval and for paired tests it is taken apart again, for those tasks
-whose main score is the mean of what its items score, or a correlation or average precision over them. A score that
-does not come out as mteb's own has no items: see :func:`require_score`.
+mteb's results have one number per metric. Intervals and paired tests need the scores of items, which are computed here
+for tasks whose main score is their mean, or a correlation or average precision over items. If they do not give mteb's
+own score, they are not used: see :func:`require_score`.
 """
 
 from __future__ import annotations
@@ -145,9 +145,9 @@ def _searched(task: AbsTask, data: Any, said: Any) -> Items:
 
 
 def _matched(task: AbsTask, data: Any, said: Any) -> Items:
-    """An item is a sentence; is its own translation the nearest?
+    """An item is a sentence, which scores 1 if its own translation is the nearest.
 
-    For F1 it scores 2 if so, over 1 and how many sentences found that translation, which is held fixed in resamples.
+    For F1 it then scores ``2 / (1 + n)``; ``n`` sentences found that translation, a number held fixed in resamples.
     """
     found = np.array([neighbour["corpus_id"] for neighbour in said["sentence1-sentence2"]])
     right = found == np.arange(len(found))
@@ -157,7 +157,7 @@ def _matched(task: AbsTask, data: Any, said: Any) -> Items:
 
 
 def _summarised(task: AbsTask, data: Any, said: Any) -> Items:
-    """An item is a text: Spearman's rho over its summaries."""
+    """An item is a text, which scores Spearman's rho over its summaries."""
     from scipy.stats import spearmanr
 
     of_text = zip(said["human_scores"], said["cosine_scores"], strict=True)
