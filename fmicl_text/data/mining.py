@@ -56,8 +56,8 @@ def mined(rows: Dataset, mine: MineSection, base: ModelSection, source: str) -> 
 def described(mine: MineSection, base: ModelSection) -> str:
     """Say in a line how negatives are mined."""
     settings = mine.model_dump(exclude={"model", "num_negatives"}, exclude_defaults=True)
-    said = {"relative_margin": mine.relative_margin} | settings
-    listed = ", ".join(f"{name} {value}" for name, value in said.items() if value is not None)
+    shown = {"relative_margin": mine.relative_margin} | settings
+    listed = ", ".join(f"{name} {value}" for name, value in shown.items() if value is not None)
     how = f" ({listed})" if listed else ""
     return f"{mine.num_negatives} for each pair, mined by {mine.model or base.base}{how} and kept in the cache"
 

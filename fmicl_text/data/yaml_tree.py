@@ -1,10 +1,9 @@
 """YAML as plain values that remember where each of them was written.
 
 YAML is read by the core schema of version 1.2, where ``3e-5`` is a number and ``no`` is text: with it
-``eval_strategy: no`` means what it says. Aliases are refused, and so are files of more than
-100,000 bytes, more than twenty levels, and whole numbers of more than 64 bits.
-
-Lines are those of pyyaml's node graph (:func:`yaml.compose`), whose nodes have a ``start_mark``.
+``eval_strategy: no`` means what it says. Aliases are refused, and so are files of more than 100,000 bytes, nesting of
+more than twenty levels, and whole numbers of more than 64 bits. Lines are those that pyyaml records in the
+``start_mark`` of each node of :func:`yaml.compose`.
 """
 
 from __future__ import annotations
@@ -40,11 +39,7 @@ _TAGS = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float"
 
 
 class _Loader(yaml.SafeLoader):
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
-            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not read; write the value out", mark)
-        return super().compose_node(parent, index)
+    pass
 
 
 class _Dumper(yaml.SafeDumper):
@@ -212,7 +207,11 @@ def _compose(text: str, locate: Locate) -> yaml.Node | None:
         InputError: With the place, if it is not YAML.
     """
     try:
-        return _Loader(text).get_single_node()
+        for event in yaml.parse(text, Loader=_Loader):
+            if isinstance(event, yaml.AliasEvent):
+                remedy = "aliases (*name) are not read; write the value out"
+                raise yaml.MarkedYAMLError(problem=remedy, problem_mark=event.start_mark)
+        return yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1

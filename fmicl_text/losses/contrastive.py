@@ -218,18 +218,18 @@ class ContrastiveLoss(nn.Module):
         """Refuse NaN and infinity, on all processes that share the batch: none is left waiting for the others."""
         finite = torch.stack([e.detach().isfinite().all(dim=1) for e in embeddings]).all(dim=0)  # (B,)
         broken = ~finite
-        said = torch.stack([torch.tensor(len(finite), device=broken.device), broken.sum()])  # (2,)
+        counts = torch.stack([torch.tensor(len(finite), device=broken.device), broken.sum()])  # (2,)
         if self.gather_across_devices and _processes() > 1:
-            everyone = [torch.empty_like(said) for _ in range(_processes())]
-            dist.all_gather(everyone, said)
+            everyone = [torch.empty_like(counts) for _ in range(_processes())]
+            dist.all_gather(everyone, counts)
             sizes = [int(size) for size, _ in everyone]
             if len(set(sizes)) > 1:
                 raise ValueError(
                     f"the processes have {sizes} rows, which must be as many on each: "
                     "train with dataloader_drop_last=True, or set gather_across_devices=False"
                 )
-            said = torch.stack(everyone).sum(dim=0)
-        if said[1]:
+            counts = torch.stack(everyone).sum(dim=0)
+        if counts[1]:
             raise NonFiniteEmbeddings(broken.nonzero().squeeze(1).tolist(), len(finite))
 
     def _count_zeros(self, columns: Sequence[Tensor]) -> None:

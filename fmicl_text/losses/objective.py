@@ -8,6 +8,7 @@ signatures, the settings on a model card, the table in ``README.md`` and the tes
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
@@ -96,11 +97,11 @@ class Variant:
     source: str
 
 
-class Objective(Section):
+class Objective(Section, ABC):
     """An objective and its settings.
 
-    A subclass gives the class variables, its settings as fields, and :meth:`parts` and :meth:`terms`. The field
-    ``objective`` is its name in recipes. A setting that is left out has its default; ``None`` counts as left out.
+    A subclass gives the class variables, its settings as fields, :meth:`terms`, and :meth:`parts` if it needs any. The
+    field ``objective`` is its name in recipes. A setting that is left out has its default; ``None`` counts as left out.
     """
 
     loss_name: ClassVar[str]
@@ -155,6 +156,7 @@ class Objective(Section):
         """
         return {}
 
+    @abstractmethod
     def terms(self, x: Tensor, y: Tensor, **parts_and_batch: Any) -> dict[str, Tensor]:
         """Return the scalar terms of the objective on one batch; their sum is the loss.
 
@@ -164,7 +166,6 @@ class Objective(Section):
             parts_and_batch: The modules of :meth:`parts` by name, and ``extra``, ``texts``, ``extra_texts`` and
                 ``region`` as in :class:`fmicl_text.core.batch.Objective`.
         """
-        raise NotImplementedError
 
     @property
     def is_mean(self) -> bool:
@@ -268,15 +269,15 @@ class Objective(Section):
     @classmethod
     def instead_of_scale(cls, scale: Any) -> str:
         """Return which setting takes the place of the ``scale`` of ``MultipleNegativesRankingLoss``, and its value."""
-        said = "scale is MultipleNegativesRankingLoss's name for the inverse of the temperature"
+        meaning = "scale is MultipleNegativesRankingLoss's name for the inverse of the temperature"
         if not isinstance(scale, int | float) or not 0 < scale < math.inf:
-            return f"{said}; this loss has no scale"
+            return f"{meaning}; this loss has no scale"
         usual = cls.model_validate({})
         widths = {"sigma": scale**-0.5, "temperature": 1 / scale, "t": scale / 2}
         for name, value in widths.items():
             if getattr(usual, name, None) is not None:
-                return f"{said}; scale={scale:g} is {name}={value:.4g} here"
-        return f"{said}; this loss has none"
+                return f"{meaning}; scale={scale:g} is {name}={value:.4g} here"
+        return f"{meaning}; this loss has none"
 
     @model_validator(mode="before")
     @classmethod

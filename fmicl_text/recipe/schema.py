@@ -20,7 +20,7 @@ from fmicl_text.evaluation.kinds.heldout import Heldout
 from fmicl_text.evaluation.section import EvaluateSection
 from fmicl_text.findings import SectionOf
 from fmicl_text.losses.objective import Objective
-from fmicl_text.losses.registry import chosen, declared, json_schema
+from fmicl_text.losses.registry import Undeclared, chosen, declared, json_schema
 from fmicl_text.recipe.training_arguments import check_training_arguments, training_arguments_model
 from fmicl_text.section import Conflict, Section, refused
 from fmicl_text.text import did_you_mean
@@ -102,7 +102,10 @@ class Recipe(Section):
     data: DataSection
     """What to train on."""
     loss: Annotated[
-        SerializeAsAny[Objective], PlainValidator(declared), SectionOf(chosen), WithJsonSchema(json_schema())
+        SerializeAsAny[Objective | Undeclared],
+        PlainValidator(declared),
+        SectionOf(chosen),
+        WithJsonSchema(json_schema()),
     ]
     """The objective and its settings."""
     train: Annotated[

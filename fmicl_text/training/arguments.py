@@ -68,6 +68,8 @@ def refusals(train: dict[str, Any]) -> Iterator[None]:
     except InputError:
         raise
     except (ValueError, TypeError, ImportError, AttributeError, NotImplementedError) as error:
-        said = " ".join(str(error).split())
-        mentioned = [key for key, value in train.items() if key in said or (isinstance(value, str) and value in said)]
-        raise InputError(f"train{''.join(f'.{key}' for key in mentioned[:1])}: {said}") from error
+        message = " ".join(str(error).split())
+        mentioned = [
+            key for key, value in train.items() if key in message or (isinstance(value, str) and value in message)
+        ]
+        raise InputError(f"train{''.join(f'.{key}' for key in mentioned[:1])}: {message}") from error

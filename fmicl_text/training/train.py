@@ -156,13 +156,13 @@ def _say_changes(earlier: Path, origin: dict[str, Any]) -> None:
 def _found(inputs: Inputs, error: StreamError) -> list[str]:
     """Return what is wrong with a stream: its first bad rows, for which it is read again in the order of its files."""
     assert isinstance(inputs.train, Stream)  # nothing else raises the error
-    said = str(error).rpartition("StreamError: ")[2].strip()  # a worker that loads data puts its traceback before
-    logger.warning("%s: %s; looking for it in the order of the files", inputs.train.source, said)
+    why = str(error).rpartition("StreamError: ")[2].strip()  # a worker that loads data puts its traceback before
+    logger.warning("%s: %s; looking for it in the order of the files", inputs.train.source, why)
     try:
         inputs.train.check()
     except InputError as problem:
         return problem.problems
-    return [f"{inputs.train.source}: {said}"]
+    return [f"{inputs.train.source}: {why}"]
 
 
 def _is_finished(folder: RunFolder) -> bool:

@@ -117,6 +117,16 @@ def test_ones_own_objective(own_objective: type[Objective]):
         register(type("Mine", (objectives()["infonce"],), {}))
 
 
+def test_an_objective_must_have_terms():
+    class Empty(Objective):
+        objective: Literal["empty"] = "empty"
+
+    with pytest.raises(TypeError, match="abstract method terms"):
+        Empty()
+    with pytest.raises(ValueError, match=r"Empty needs a method terms\(x, y, ...\)"):
+        register(Empty)
+
+
 def test_names_of_the_package_wait_for_torch():
     code = "import sys, fmicl_text; print('FMICLLoss' in fmicl_text.__all__, 'torch' in sys.modules)"
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -302,7 +302,7 @@ def test_a_secret_on_the_command_line_is_not_repeated(write, key: str):
         ("a: &x 1\nb: *x\n", "recipe.yaml:2: not YAML: aliases (*name) are not read; write the value out"),
         ("a: 1\n---\nb: 1\n", "recipe.yaml:2: not YAML: but found another document"),
         ("#" * 100_001, "recipe.yaml: has 100,001 bytes; more than 100,000 are not read"),
-        ("[" * 3000, "recipe.yaml:1: is nested in more than 20 levels"),
+        ("[" * 3000 + "]" * 3000, "recipe.yaml:1: is nested in more than 20 levels"),
         ("", "recipe.yaml: is empty"),
         ("# nothing\n", "recipe.yaml: is empty"),
         ("- a\n", "recipe.yaml: is not a mapping of keys to values"),
@@ -726,9 +726,9 @@ def test_one_prompt_for_all_columns(write):
     [
         (
             "{qestion: x}",
-            'train.prompts.qestion: is no column (did you mean "question"?); there are question, answer, anc',
+            'train.prompts.qestion: is not a column (did you mean "question"?); there are question, answer, anc',
         ),
-        ("{query: x}", "train.prompts.query: is no column; there are question, answer, anchor, positive"),
+        ("{query: x}", "train.prompts.query: is not a column; there are question, answer, anchor, positive"),
         ("{anchor: x, question: y}", "train.prompts.anchor: is given twice, also as question, its column"),
         (
             "{question: {anchor: x}}",
