@@ -154,7 +154,7 @@ class ContrastiveLoss(nn.Module):
             NonFiniteEmbeddings: If an embedding is not finite, on this process or one it shares a batch with.
         """
         self.begin(None)
-        return self._of_vectors(embeddings, identities, keys)
+        return self.of_vectors(embeddings, identities, keys)
 
     def begin(self, encoder: nn.Module | None) -> None:
         """Prepare a call: update what is updated once per training step.
@@ -175,7 +175,7 @@ class ContrastiveLoss(nn.Module):
         last, self._steps_seen = self._steps_seen, optimiser_steps()
         return self._steps_seen != last
 
-    def _of_vectors(
+    def of_vectors(
         self, embeddings: Sequence[Tensor], identities: Sequence[Tensor] | None, keys: Sequence[Tensor] | None
     ) -> Terms:
         """Apply head, objective and queue."""

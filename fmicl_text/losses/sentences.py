@@ -114,8 +114,8 @@ class SentenceLoss(CachedLossMixin, ContrastiveLoss):
             return self._forward_cached(columns * 2 if len(columns) == 1 else columns, passed)
         if len(columns) == 1:
             both = embeddings_of(self.model(self._doubled(columns[0])))  # (2B, D)
-            return self._of_vectors(list(both.chunk(2)), *passed)
-        return self._of_vectors([embeddings_of(self.model(column)) for column in columns], *passed)
+            return self.of_vectors(list(both.chunk(2)), *passed)
+        return self.of_vectors([embeddings_of(self.model(column)) for column in columns], *passed)
 
     def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor | None = None) -> Terms:
         """Return the objective's terms from the columns' embeddings, each ``(B, D)``.
@@ -134,7 +134,7 @@ class SentenceLoss(CachedLossMixin, ContrastiveLoss):
         if self.training != self.model.training:
             self.train(self.model.training)
         self.begin(self.model)
-        return self._of_vectors(embeddings, None, None)
+        return self.of_vectors(embeddings, None, None)
 
     def calculate_loss(self, reps: list[list[Tensor]], labels: Any = None, *, with_backward: bool = False) -> Tensor:
         """Return the loss of a batch encoded in mini-batches, for sentence-transformers' gradient cache.
@@ -144,7 +144,7 @@ class SentenceLoss(CachedLossMixin, ContrastiveLoss):
             labels: Not labels but what :meth:`forward` found beside the embeddings: the cache passes it through.
             with_backward: Whether to compute the gradients.
         """
-        terms = self._of_vectors([torch.cat(column) for column in reps], *(labels or _Passed(None, None)))
+        terms = self.of_vectors([torch.cat(column) for column in reps], *(labels or _Passed(None, None)))
         loss = torch.stack(list(terms.values())).sum()
         own = list(self.own_parameters()) if with_backward else []
         slopes: Sequence[Tensor | None] = []

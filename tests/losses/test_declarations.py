@@ -16,6 +16,7 @@ from pydantic import PositiveFloat
 
 import fmicl_text
 from fmicl_text import FMICLLoss, InfoNCELoss
+from fmicl_text.core import DIVERGENCES
 from fmicl_text.errors import InputError
 from fmicl_text.losses import LOSSES, ContrastiveLoss, Objective, SentenceLoss, objectives, register, registry
 from fmicl_text.losses.table import README, table
@@ -66,9 +67,9 @@ def test_the_scale_of_multiple_negatives_ranking_loss(make: Any, meant: str, by_
 def test_everything_wrong_is_said_at_once():
     with pytest.raises(InputError) as caught:
         FMICLLoss(MeanOfTokens(), sigm=0.1, alpha=-1, divergence="kll")
+    *others, last = (f'"{name}"' for name in DIVERGENCES)
     assert caught.value.problems == [
-        'FMICLLoss: divergence must be "jeffreys", "js", "kl", "neyman", "pearson", "rkl", "sh", "tsallis" or "vlc", '
-        'got "kll" (did you mean "kl"?)',
+        f'FMICLLoss: divergence must be {", ".join(others)} or {last}, got "kll" (did you mean "kl"?)',
         'FMICLLoss: alpha must be greater than or equal to 0 or "auto", got -1',
         'FMICLLoss: sigm unknown key (did you mean "sigma"?)',
     ]
