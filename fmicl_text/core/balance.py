@@ -35,7 +35,7 @@ from fmicl_text.core.batch import Batch
 from fmicl_text.core.checks import require_positive
 from fmicl_text.core.cosines import all_cosines
 from fmicl_text.core.kernels import NARROWEST
-from fmicl_text.core.reduce import left_out
+from fmicl_text.core.tiles import left_out
 
 _DEVIATIONS = 2.0
 """How many standard deviations above their mean the negatives' push acts."""

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from fmicl_text.core.devices import visit
 from fmicl_text.core.pairs import Block, Rows, share_text
-from fmicl_text.core.reduce import tile_area
+from fmicl_text.core.tiles import tile_area
 
 
 @dataclass(frozen=True)

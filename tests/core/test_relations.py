@@ -28,6 +28,7 @@ from fmicl_text.core import (
     Region,
     alignment_uniformity,
     as_batch,
+    batch_shift,
     dcl,
     dhel,
     fmicl,
@@ -41,7 +42,6 @@ from fmicl_text.core import (
     ntxent,
     spectral,
 )
-from fmicl_text.core import shift as shifts
 
 
 def unit(*sizes: int, dimension: int = 4, seed: int = 0, spread: float = 1.0) -> list[Tensor]:
@@ -216,7 +216,7 @@ def test_the_shifted_density_ratio_is_one_over_alpha_on_average(name: str, alpha
     divergence, kernel = DIVERGENCES[name], GaussianKernel(0.5)
     (x,) = unit(7)
     blocks = as_batch(x, x).negatives("within")
-    shift = shifts.best_shift(blocks, kernel, divergence.critic, divergence, alpha)
+    shift = batch_shift.best_shift(blocks, kernel, divergence.critic, divergence, alpha)
     critics = divergence.critic(kernel(x @ x.T))[~torch.eye(7).bool()] - shift
     inside = critics > divergence.domain[0]  # below its domain the ratio is 0
     ratios = divergence.inverse_critic(critics.where(inside, torch.ones(()).double() * divergence.critic(shift * 0)))
@@ -261,7 +261,7 @@ def test_no_shift_takes_a_pair_out_of_the_domain(name: str, monkeypatch: pytest.
     settings = {"divergence": DIVERGENCES[name], "kernel": GaussianKernel(0.158)}
     exact = loss(fmicl_dv(x, x, **settings))
     for margin in (0.1, 1e-3):
-        monkeypatch.setattr(shifts, "_MARGIN", margin)
+        monkeypatch.setattr(batch_shift, "MARGIN", margin)
         assert exact - 1e-9 <= loss(fmicl_dv(x, x, **settings)) <= exact + margin
 
 

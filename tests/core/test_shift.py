@@ -33,10 +33,11 @@ from fmicl_text.core import (
     tile_memory,
     tsallis,
 )
+from fmicl_text.core.batch_shift import batch_bound, best_shift
 from fmicl_text.core.kernels import Kernel as KernelBase
 from fmicl_text.core.pairs import Block, Rows
 from fmicl_text.core.reduce import identity
-from fmicl_text.core.shift import batch_bound, best_shift, row_bound
+from fmicl_text.core.row_shift import row_bound
 
 ALL = [*RECOMMENDED, *RULED_OUT]
 TEXTS = {"texts": torch.tensor([[0, 1], [2, 3], [1, 4], [5, 6], [7, 8], [9, 9]]), "extra_texts": torch.tensor([3, 20])}

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from fmicl_text.core.alpha import Alpha, require_weight
 from fmicl_text.core.batch import Batch, Terms, objective
+from fmicl_text.core.batch_shift import batch_bound
 from fmicl_text.core.checks import require_positive
 from fmicl_text.core.devices import row_mean
 from fmicl_text.core.divergence import Divergence
 from fmicl_text.core.divergences.kl import DIVERGENCE as KL
 from fmicl_text.core.kernels import GaussianKernel, Kernel
 from fmicl_text.core.reduce import RowSums, identity, log_sum_exp, pair_mean, row_log_sum_exp
-from fmicl_text.core.shift import batch_bound, row_bound
+from fmicl_text.core.row_shift import row_bound
 
 Default = TypeVar("Default", float, None)
 
