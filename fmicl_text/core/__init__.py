@@ -1,10 +1,10 @@
 """The mathematics of f-MICL and its relatives on unit vectors; torch only.
 
 Read in this order: :mod:`divergence` and the folder :mod:`divergences` (the critic and the penalty of a pair),
-:mod:`kernels` (the density ratio of a pair), :mod:`pairs` and :mod:`batch` (which pairs are negatives), :mod:`tiles` and
-:mod:`reduce` (means and log-sum-exps over pairs), :mod:`objectives` (the equation of one paper in each), :mod:`devices`
-(one batch over several processes). Names are imported when they are first used; listing :data:`DIVERGENCES`,
-:data:`KERNELS` or :data:`OBJECTIVES` does not import torch. Modules here import torch and the standard library only.
+:mod:`kernels` (the density ratio of a pair), :mod:`pairs` and :mod:`batch` (which pairs are negatives), :mod:`tiles`
+and :mod:`reduce` (means and log-sum-exps over pairs), :mod:`objectives` (the equation of one paper in each),
+:mod:`devices` (one batch over several processes). Modules here import torch and the standard library only. Names are
+imported when they are first used; listing :data:`DIVERGENCES`, :data:`KERNELS` or :data:`OBJECTIVES` needs no torch.
 """
 
 from __future__ import annotations

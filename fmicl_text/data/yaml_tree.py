@@ -207,10 +207,10 @@ def _compose(text: str, locate: Locate) -> yaml.Node | None:
         InputError: With the place, if it is not YAML.
     """
     try:
-        for event in yaml.parse(text, Loader=_Loader):
-            if isinstance(event, yaml.AliasEvent):
-                remedy = "aliases (*name) are not read; write the value out"
-                raise yaml.MarkedYAMLError(problem=remedy, problem_mark=event.start_mark)
+        for token in yaml.scan(text, Loader=_Loader):
+            if isinstance(token, yaml.AliasToken):
+                line = token.start_mark.line + 1
+                raise InputError(f"{locate(line).text}: not YAML: aliases (*name) are not read; write the value out")
         return yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark

@@ -90,7 +90,7 @@ def test_the_share_of_pairs_that_counts():
     cosines=st.lists(st.floats(-1, 1), min_size=3, max_size=20),
     temperature=st.one_of(st.none(), st.floats(0.005, 2)),
 )
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_any_cosines_give_a_width_and_a_balance_among_them(cosines: list[float], temperature: float | None):
     values = torch.tensor(cosines, dtype=torch.float64)
     found = measure_balance(values[:1], values[1:], temperature)

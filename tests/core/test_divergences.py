@@ -63,7 +63,7 @@ def test_generator_and_penalty_at_one(divergence: Divergence, row: Row):
 
 @pytest.mark.parametrize(("divergence", "row"), PAIRS)
 @given(r=st.floats(-10, 0.69), other=st.floats(-10, 0.69))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_fenchel(divergence: Divergence, row: Row, r: float, other: float):
     """``f*(f'(u)) = u f'(u) - f(u)``, and no other v does better: ``v f'(u) - f(v) <= f*(f'(u))``."""
     r_u, r_v = torch.tensor([r, other], dtype=torch.float64)
@@ -138,7 +138,7 @@ def test_order_of_tsallis():
 @pytest.mark.parametrize(
     ("name", "order", "message"),
     [
-        ("jss", None, "one of jeffreys, js, kl, .* got 'jss'; did you mean 'js'"),
+        ("jss", None, "one of .*js, kl, .* got 'jss'; did you mean 'js'"),
         ("total-variation", None, "got 'total-variation'"),
         ("kl", 2.0, "order belongs to the divergence 'tsallis' only"),
         ("tsallis", 1.0, "above 1, got 1.0"),

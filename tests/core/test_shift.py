@@ -152,7 +152,7 @@ CRITICS = st.lists(st.floats(-100, 100), min_size=2, max_size=12)
 
 
 @given(critics=CRITICS, order=st.sampled_from([1.25, 1.5, 2.0, 3.0]), scale=st.sampled_from([0.01, 0.1, 1.0]))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_tsallis_is_entmax_of_the_critic_over_the_order(critics: list[float], order: float, scale: float):
     critics = [scale * t for t in critics]
     _, weights = bound_and_weights(critics, tsallis(order))
@@ -184,7 +184,7 @@ def test_weights_are_those_of_a_bisection_on_the_critic_alone(name: str, alpha: 
 
 @pytest.mark.parametrize("name", ALL)
 @given(critics=CRITICS, shift=st.floats(-50, 50), alpha=st.sampled_from([None, 1.0]))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_weights_are_a_distribution_whatever_is_added_to_the_critic(
     name: str, critics: list[float], shift: float, alpha: float | None
 ):
@@ -224,7 +224,7 @@ def test_no_information_in_equal_critics(name: str, alpha: float | None):
 @pytest.mark.parametrize("alpha", [None, 1.0])
 @pytest.mark.parametrize("name", RECOMMENDED)
 @given(critics=CRITICS)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_minus_the_loss_is_below_the_information_of_knowing_the_positive(
     name: str, alpha: float | None, critics: list[float]
 ):

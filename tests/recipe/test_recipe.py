@@ -534,7 +534,7 @@ recipes = st.fixed_dictionaries(
 
 
 @given(recipes)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_resolved_recipe_loads_to_an_equal_one(tmp_path_factory, recipe):
     first = Recipe.model_validate(recipe)
     path = tmp_path_factory.getbasetemp() / "resolved.yaml"
