@@ -8,7 +8,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-hypothesis.settings.register_profile("fmicl")  # a slow example says that the machine is busy
+hypothesis.settings.register_profile("fmicl", deadline=None)  # a slow example says that the machine is busy
 hypothesis.settings.load_profile("fmicl")
 
 WORDS = (
