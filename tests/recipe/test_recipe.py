@@ -11,10 +11,12 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loss_cases import MeanOfTokens
 from loss_table import LOSS_TABLE
 from pydantic import BaseModel, ValidationError
 
 from fmicl_text import Adaptation, Annealing, Region
+from fmicl_text.data.yaml_tree import dump
 from fmicl_text.errors import InputError
 from fmicl_text.losses.papers.fmicl import FMICL
 from fmicl_text.losses.papers.infonce import InfoNCE
@@ -674,6 +676,23 @@ def test_every_setting_reaches_its_loss(objective: str, write, tiny_encoder):
     said = yaml.safe_load(loss)
     assert said.pop("objective") == objective
     assert {key: settings[key] for key in said} == said
+
+
+@pytest.mark.parametrize(
+    ("objective", "arguments"),
+    [
+        (name, arguments)
+        for name, loss in LOSS_TABLE.items()
+        for arguments, _ in loss.refused
+        if not any(isinstance(value, Region) for value in arguments.values())
+    ],
+)
+def test_a_recipe_refuses_what_the_class_refuses(objective: str, arguments: dict, write):
+    """What the class says of them is tested with the losses; what it allows, by ``every_setting`` above."""
+    from fmicl_text.recipe.build import build_loss
+
+    with pytest.raises(InputError, match="loss"):
+        build_loss(load_recipe(write(MINIMAL), [f"loss={dump({'objective': objective} | arguments)}"]), MeanOfTokens())
 
 
 @pytest.mark.parametrize(
