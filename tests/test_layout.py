@@ -93,6 +93,11 @@ def test_every_module_has_a_layer_and_the_root_holds_what_a_user_imports():
     assert at_the_root == {name for names in LAYERS for name in names}
 
 
+@pytest.mark.parametrize("folder", sorted({file.parent for file in PACKAGE.rglob("*.py")} - {PACKAGE}))
+def test_every_folder_says_what_it_may_import(folder: Path):
+    assert "import" in (ast.get_docstring(ast.parse((folder / "__init__.py").read_text("utf-8"))) or "")
+
+
 @pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("fmicl_text.core")])
 def test_core_imports_torch_and_the_standard_library_only(module: str):
     for name in imports(module):

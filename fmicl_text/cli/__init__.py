@@ -1,4 +1,8 @@
-"""The ``fmicl`` command: one module per subcommand, imported only when it runs."""
+"""The ``fmicl`` command: one module per subcommand, imported only when it runs.
+
+A module declares its options, calls what does the work and prints the outcome. Modules here may import everything else;
+at import time nothing heavy, so that ``fmicl --help`` is instant.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``fmicl eval``: one module per kind of evaluation."""
+"""``fmicl eval``: one module per kind of evaluation, which may import what those of ``cli`` may."""
 
 from __future__ import annotations
 
