@@ -76,7 +76,7 @@ def _print(console: Console, comparison: Comparison) -> None:
 
     from fmicl_text.report.cells import difference, p_value, signed_interval
 
-    console.print(f"{comparison.suite}: {comparison.run} less {comparison.other}", soft_wrap=True)
+    console.print(f"{comparison.suite}: {comparison.run} minus {comparison.other}", soft_wrap=True)
     table = Table()
     table.add_column("score")
     for heading in ("difference", "95% interval", "p (Holm)"):

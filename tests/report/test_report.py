@@ -312,7 +312,7 @@ def test_a_run_is_tested_against_the_model_it_began_with(tmp_path: Path) -> None
         assert row.difference == pytest.approx(expected.difference) and row.ci95 == pytest.approx(expected.ci95)
         assert row.other == (values(before)[key], None) and row.verdict == "better"
     page = page_of(run, output=tmp_path / "out")
-    assert "sts7: run less run, before" in page.text and "Seeds 1, 2" in page.text
+    assert "sts7: run minus run, before" in page.text and "Seeds 1, 2" in page.text
 
 
 def test_a_base_model_that_a_run_began_with_is_not_measured_again(tmp_path: Path) -> None:
@@ -322,9 +322,9 @@ def test_a_base_model_that_a_run_began_with_is_not_measured_again(tmp_path: Path
     report = read_report([a, b], bases=["bert"])
     assert [run.name for run in report.runs] == ["bert", "a", "b"]
     compared = [(c.run, c.other) for c in report.comparisons if c.suite == "sts7"]
-    assert compared == [("a", "bert"), ("b", "bert")], "b less what it began with is the same comparison"
+    assert compared == [("a", "bert"), ("b", "bert")], "b minus what it started from is the same comparison"
     text = Text(write_report(report, tmp_path / "out").read_text()).text
-    assert "sts7: a less bert" in text and "as it was before training" in text
+    assert "sts7: a minus bert" in text and "as it was before training" in text
 
 
 # --- the page
