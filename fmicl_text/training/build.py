@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 def check_build(recipe: Recipe, inputs: Inputs) -> ContrastiveTrainer:
-    """Find out, before anything is written, what encoder, loss and trainer would refuse, and what data to warn of.
+    """Build encoder, loss and trainer before anything is written, to find out what they refuse, and warn of bad data.
 
     Returns:
         The trainer of the first seed; its output folder is gone.
@@ -66,7 +66,7 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
     """Put encoder, loss, data and evaluation of one seed together; nothing is written before it trains.
 
     Raises:
-        InputError: If the model cannot be had, or the loss or the training arguments refuse a value.
+        InputError: If the model cannot be loaded, or the loss or the training arguments refuse a value.
     """
     set_seed(seed)  # a head's initial weights
     model = load_encoder(recipe.model)
@@ -135,12 +135,12 @@ def training_arguments(
 
 
 def precision(arguments: SentenceTransformerTrainingArguments) -> str:
-    """Return the type that products of matrices have in training."""
+    """Return the type of matrix products in training."""
     return "bfloat16 autocast" if arguments.bf16 else "float16 autocast" if arguments.fp16 else "float32"
 
 
 def _ends_in_a_lone_row(recipe: Recipe, inputs: Inputs) -> bool:
-    """Whether the last batch of an epoch would be one pair, with nothing to be told apart from."""
+    """Whether the last batch of an epoch would be one pair, which has no negatives."""
     if isinstance(inputs.train, Stream):
         return False
     default = SentenceTransformerTrainingArguments.per_device_train_batch_size

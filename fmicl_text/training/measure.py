@@ -1,4 +1,4 @@
-"""What a run measures of its models, before and after training."""
+"""The evaluation of a run's models, before and after training."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def measure_before(recipe: Recipe, inputs: Inputs, folder: RunFolder) -> dict[st
 
 
 def measure_after(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) -> SeedResult:
-    """Measure the model of a seed by ``evaluate.after``; what is there already is not measured again."""
+    """Measure the model of a seed by ``evaluate.after``; what already exists is not measured again."""
     name = str(folder.model)
 
     def load() -> ScoredModel:

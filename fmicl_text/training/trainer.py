@@ -133,7 +133,7 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         return super().create_optimizer(*args, **kwargs)
 
     def restore_sums(self) -> None:
-        """Begin the sums of the log: at zero, or where the checkpoint was."""
+        """Begin the sums of the log at zero, or at those of the checkpoint."""
         self._epoch = int(self.state.epoch or 0)
         file = self._resumed and self._resumed / SUMS_FILE.format(self.args.process_index)
         step = self.state.global_step
@@ -200,7 +200,7 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
                 raise RunFailedError(f"the best checkpoint, {checkpoint}, {wrong}: no model can be made of it")
             load_weights(self, checkpoint)
             self.model.model_card_data.set_best_model_step(best)
-        if self.args.should_save and self._limit == 1:  # as the parent: of one, the best is kept
+        if self.args.should_save and self._limit == 1:  # as the parent: if only one may stay, it is the best
             for other in checkpoints.in_order(folder):
                 if other != checkpoint:
                     checkpoints.delete(other)
@@ -208,7 +208,7 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
     # Batches --------------------------------------------------------------------------------------------------------
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Return the batches of training, with the numbers of their rows; those of a stream go on for all steps."""
+        """Return the batches of training, with the numbers of their rows; those of a stream last for all steps."""
         if isinstance(self.train_dataset, IterableDataset):
             return self._stream_loader(self.train_dataset)
         if not isinstance(self.train_dataset, Dataset):  # several data sets in one have no row numbers
@@ -283,7 +283,7 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         return loss
 
     def _check_gradient(self, rows: list[Tensor]) -> None:
-        # A float16 gradient overflows now and then: its scaler leaves the step out and goes on with a smaller scale.
+        # A float16 gradient overflows now and then: its scaler skips the step and continues with a smaller scale.
         if self.accelerator.scaler is not None:
             return
         own = [p for loss in contrastive_losses(self.loss).values() for p in loss.own_parameters()]
@@ -358,7 +358,7 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
 
 
 class _Events(TrainerCallback):
-    """Calls the trainer at the events that the library announces."""
+    """Calls the trainer at events of the library."""
 
     def __init__(self, trainer: ContrastiveTrainer) -> None:
         self._trainer = trainer
