@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fmicl_text.data.readers import read_text
 from fmicl_text.errors import InputError
-from fmicl_text.files import user_path, write_text
+from fmicl_text.files import write_text
 from fmicl_text.recipe.file import find_recipe, load_recipe, shipped_recipes
 
 
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     copy.add_argument("--overwrite", action="store_true", help="replace a file that is there")
     new = actions.add_parser("new", help="write a recipe for a file of texts, after a look at it")
     new.add_argument("data", metavar="FILE", help="csv, tsv, jsonl, parquet or txt")
-    new.add_argument("--output", metavar="PATH", type=user_path, help="the recipe; default FILE's name, here, as .yaml")
+    new.add_argument("--output", metavar="PATH", type=Path, help="the recipe; default FILE's name, here, as .yaml")
     new.add_argument("--base", metavar="MODEL", help="encoder to start from: Hub id, folder or sample:minilm")
     new.add_argument("--overwrite", action="store_true", help="replace a recipe that is there")
     validate = actions.add_parser("validate", help="check recipes and print every problem")
