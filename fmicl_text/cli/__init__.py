@@ -13,8 +13,10 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from fmicl_text.bars import disable_bars
 from fmicl_text.cli.terminal import visible_output
 from fmicl_text.errors import InputError, RunFailedError, RunInterrupted
+from fmicl_text.files import user_path
 
 VERBS = {
     "train": "train a sentence encoder from a recipe",
@@ -34,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when the Hub's client is imported
     if not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_DISABLE", "1")  # for the libraries' progress bars too; read when tqdm is imported
+        disable_bars()
     with visible_output():
         return _run(list(sys.argv[1:] if arguments is None else arguments))
 
@@ -47,7 +49,7 @@ def _run(arguments: list[str]) -> int:
         verb_parser = verbs.add_parser(verb, help=help_line, description=f"{help_line[:1].upper()}{help_line[1:]}.")
         if verb in arguments[:1]:  # only the subcommand that runs is imported: `fmicl --help` stays instant
             importlib.import_module(f"fmicl_text.cli.{verb}").add_arguments(verb_parser)
-    args = parser.parse_args(arguments)
+    args = parser.parse_args(list(map(_with_home, arguments)))
     if args.version:
         from fmicl_text import __version__
 
@@ -77,6 +79,12 @@ def _run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
+
+
+def _with_home(argument: str) -> str:
+    """Return an argument with ``~`` as the home folder, also where no shell replaced it, as in ``--output=~/run``."""
+    option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    return f"{option}{equals}{user_path(value)}" if value.startswith("~") else argument
 
 
 def _without_secrets(message: str) -> str:

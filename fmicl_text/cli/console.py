@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import IO
 
 import rich.console
 from rich.console import ConsoleOptions, RenderableType
@@ -21,6 +22,16 @@ class Console(rich.console.Console):
 
     def __init__(self, stderr: bool = False, quiet: bool = False) -> None:
         super().__init__(stderr=stderr, quiet=quiet, markup=False, highlight=False, emoji=False)
+
+    @property
+    def file(self) -> IO[str]:
+        """Where rich writes: the stream itself, also while a status line stands in for standard error."""
+        file = super().file
+        return getattr(file, "rich_proxied_file", file)
+
+    @file.setter
+    def file(self, file: IO[str]) -> None:
+        self._file = file
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Render as rich does, with control characters in the text visible; rich's own colours stay."""

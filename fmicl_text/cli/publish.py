@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from fmicl_text.bars import silence_model_files
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -45,8 +47,9 @@ def run(args: argparse.Namespace) -> int:
     with Console(stderr=True).status("loading libraries"):
         from fmicl_text.hub import publish
 
+        silence_model_files()
     console = Console()
-    source = Path(args.source).expanduser()
+    source = Path(args.source)
     folder = source.resolve().with_name(f"{source.resolve().name}-publish") if args.dry_run else None
     published = publish(
         source,

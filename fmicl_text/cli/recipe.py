@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fmicl_text.data.readers import read_text
 from fmicl_text.errors import InputError
-from fmicl_text.files import user_path, write_text
+from fmicl_text.files import write_text
 from fmicl_text.recipe.file import find_recipe, load_recipe, shipped_recipes
 
 
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     new.add_argument(
         "--output",
         metavar="PATH",
-        type=user_path,
+        type=Path,
         help="where to write; default FILE's name with .yaml, in the current folder",
     )
     new.add_argument("--base", metavar="MODEL", help="encoder to start from: Hub id, folder or sample:minilm")

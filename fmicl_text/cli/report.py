@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from fmicl_text.bars import bars_are_shown, silence_model_files
 
 if TYPE_CHECKING:
     from fmicl_text.cli.console import Console
@@ -53,7 +54,9 @@ def run(args: argparse.Namespace) -> int:
 
     output = args.output or args.runs[0]
     check_place(output, args.overwrite)
-    report = read_report(args.runs, args.published, args.base, output, sys.stderr.isatty())
+    if args.base:
+        silence_model_files()
+    report = read_report(args.runs, args.published, args.base, output, bars_are_shown())
     page = write_report(report, output, args.overwrite)
     if args.json:
         comparisons = [asdict(comparison) for comparison in report.comparisons]

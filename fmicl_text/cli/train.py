@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from fmicl_text.bars import disable_bars, silence_model_files
 from fmicl_text.errors import InputError, RunFailedError
-from fmicl_text.files import user_path
 
 if TYPE_CHECKING:
     from fmicl_text.cli.console import Console
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="overrides",
         help="override one key of the recipe, for example --set loss.divergence=js; may be repeated",
     )
-    parser.add_argument("--output", type=user_path, metavar="FOLDER", help="the run folder; default runs/NAME")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="the run folder; default runs/NAME")
     parser.add_argument(
         "--dry-run",
         action="store_true",
@@ -70,6 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, and print the results."""
+    if args.quiet:
+        disable_bars()
     with _logging(args.verbose, args.quiet):
         return _run(args)
 
@@ -109,9 +111,11 @@ def _run(args: argparse.Namespace) -> int:
     if args.time and not args.dry_run:
         raise InputError("--time goes with --dry-run")
     console = Console(quiet=os.environ.get("RANK", "0") != "0")  # of several processes, only the first prints
-    with Console(stderr=True).status("loading libraries"):
+    with Console(stderr=True, quiet=args.quiet).status("loading libraries"):
         from fmicl_text.training import train as training
         from fmicl_text.training.plan import plan
+
+        silence_model_files()
     if args.dry_run:
         planned = plan(recipe)
         output = args.output or Path("runs") / recipe.name

@@ -17,7 +17,7 @@ from fmicl_text.data.formats import read_file
 from fmicl_text.data.readers import require_columns
 from fmicl_text.data.yaml_tree import Tree
 from fmicl_text.errors import InputError
-from fmicl_text.files import resource_folder
+from fmicl_text.files import resource_folder, user_path
 from fmicl_text.text import did_you_mean
 
 _COLUMNS = ("sentence1", "sentence2", "score")
@@ -91,7 +91,7 @@ def load_suite(name: str) -> Suite:
         InputError: No such suite; or the file breaks the schema (all problems at once).
     """
     folder = resource_folder("suites")
-    path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
+    path = user_path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
     if not os.path.isfile(path):
         shipped = sorted(file.stem for file in folder.glob("*.yaml"))
         raise InputError(
@@ -154,7 +154,7 @@ def load_task(task: Task, data: str | None = None) -> Pairs:
         return _from_hub(task)
     if data.startswith("sample:"):
         return _from_sample(task, data)
-    return _from_file(task, Path(data))
+    return _from_file(task, user_path(data))
 
 
 def stsb_pairs(split: Literal["dev", "test"], data: str | None = None) -> Pairs:

@@ -17,6 +17,7 @@ from fmicl_text.errors import InputError
 from fmicl_text.files import read_json, sync, write_json, write_text
 from fmicl_text.recipe.file import dump_recipe, load_recipe
 from fmicl_text.recipe.schema import Recipe
+from fmicl_text.runs.manifest import Manifest, read_manifest
 from fmicl_text.versions import versions
 
 LOCK = ".lock"
@@ -82,27 +83,18 @@ class RunFolder:
         Raises:
             InputError: If the manifest is damaged.
         """
-        return self.manifest.is_file() and self.read_manifest()["state"] == "done"
+        return self.manifest.is_file() and self.read_manifest()[1].state == "done"
 
-    def read_manifest(self) -> dict[str, Any]:
-        """Read the manifest.
+    def read_manifest(self) -> tuple[dict[str, Any], Manifest]:
+        """Read the manifest of a run that goes on, as it is written, and checked.
 
         Raises:
-            InputError: If it is damaged, naming the file and the key.
+            InputError: If it is damaged, naming the file and the key, and how to go on without it.
         """
-        advice = "delete the file to resume the run from its newest checkpoint"
         try:
-            manifest = read_json(self.manifest)
+            return read_manifest(self.manifest)
         except InputError as error:
-            raise InputError(f"{error}; {advice}") from None
-        if not isinstance(manifest, dict):
-            raise InputError(f"{self.manifest}: expected an object, got {type(manifest).__name__}; {advice}")
-        kinds = {"state": str, "data": dict, "base_model": dict, "model_files": dict}
-        for key, kind in kinds.items():
-            if not isinstance(manifest.get(key, kind() if key != "state" else None), kind):
-                found = type(manifest.get(key)).__name__ if key in manifest else "nothing"
-                raise InputError(f"{self.manifest}: {key}: expected {kind.__name__}, got {found}; {advice}")
-        return manifest
+            raise InputError(f"{error}; delete the file to resume the run from its newest checkpoint") from None
 
     def write_manifest(self, state: str, **facts: Any) -> None:
         """Write the manifest, keeping what an earlier call wrote.
@@ -112,7 +104,7 @@ class RunFolder:
             facts: Anything else to record, JSON-ready.
         """
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        manifest = self.read_manifest() if self.manifest.is_file() else {"started": now}
+        manifest = self.read_manifest()[0] if self.manifest.is_file() else {"started": now}
         manifest |= {"state": state, "versions": versions(), "platform": platform.platform(), **facts}
         if state == "running":
             manifest.pop("ended", None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraini
 from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from fmicl_text.bars import bars_are_shown
 from fmicl_text.data.streams import Stream
 from fmicl_text.data.warnings import data_warnings, require_tokens
 from fmicl_text.encoders.text import load_encoder
@@ -110,7 +110,7 @@ def training_arguments(
         "save_steps": every,
         "save_total_limit": 2,
         "use_cpu": not torch.accelerator.is_available(),
-        "disable_tqdm": not sys.stderr.isatty(),
+        "disable_tqdm": not bars_are_shown(),
     }
     if inputs.during is not None:
         settings |= {

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from fmicl_text.bars import bars_are_shown
 from fmicl_text.encoders.text import load_encoder, load_model
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.items import write_result
@@ -51,7 +51,8 @@ def _results(inputs: Inputs, folder: RunFolder, prefix: str, load: Callable[[], 
         model = load() if wanted else None
         for name in wanted:
             assert model is not None
-            measured = inputs.after[name].measure(model, Effort(show_progress=sys.stderr.isatty()))
+            logger.info("measuring %s: %s", model.name, name)
+            measured = inputs.after[name].measure(model, Effort(show_progress=bars_are_shown()))
             write_result(measured, files[name])
 
     in_first_process(compute)

@@ -78,7 +78,7 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Return a sentence for each input that differs from an earlier manifest; what that lacks is not compared.
 
     Args:
-        before: The earlier manifest.
+        before: The earlier manifest, as :func:`fmicl_text.runs.manifest.read_manifest` accepts it.
         now: What :func:`provenance` says.
     """
     found = []
@@ -87,7 +87,7 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         if then != table:
             size = f"{_size(then)} then, {_size(table)} now"
             found.append(f"the {name} data has changed since ({size}): the results will differ")
-    then, base = before.get("base_model", now["base_model"]), now["base_model"]
+    then, base = before.get("base_model") or now["base_model"], now["base_model"]
     if then != base:
         files = {**then.get("sha256", {}), **base.get("sha256", {})}
         differing = [f for f in sorted(files) if then.get("sha256", {}).get(f) != base.get("sha256", {}).get(f)]
@@ -97,9 +97,9 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def _size(data: dict[str, Any]) -> str:
-    if data["rows"] is not None:
+    if data.get("rows") is not None:
         return f"{data['rows']:,} rows"
-    return f"{data['bytes']:,} bytes" if "bytes" in data else f"revision {data['revision']}"
+    return f"{data['bytes']:,} bytes" if data.get("bytes") is not None else f"revision {data.get('revision')}"
 
 
 def _stream(inputs: Inputs) -> dict[str, dict[str, Any]]:

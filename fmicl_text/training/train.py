@@ -123,16 +123,13 @@ def _run(
     folders = {seed: folder / f"seed-{seed}" if several else folder for seed in recipe.seeds}
     if earlier is not None and processes().is_main_process:
         _say_changes(earlier, origin)
-    if recipe.evaluate.before:
-        _say_phase("measuring the base model")
     before = measure_before(recipe, inputs, RunFolder(folder)) if recipe.evaluate.before else {}
     results = []
     for seed, place in folders.items():
         if not _is_finished(RunFolder(place)):
-            _say_phase(f"training with seed {seed} in {place}")
+            if processes().is_main_process:
+                logger.info("training with seed %d in %s", seed, place)
             _fit(recipe, inputs, seed, RunFolder(place), origin, interruption)
-        if recipe.evaluate.after:
-            _say_phase(f"measuring {RunFolder(place).model}")
         results.append(measure_after(recipe, inputs, seed, RunFolder(place)))
     result = TrainResult(folder, before, results)
     if several:
@@ -140,15 +137,10 @@ def _run(
     return result
 
 
-def _say_phase(what: str) -> None:
-    if processes().is_main_process:
-        logger.info(what)
-
-
 def _say_changes(earlier: Path, origin: dict[str, Any]) -> None:
     """Warn of data or a base model that are not what they were in an earlier run, or an earlier part of this one."""
     runs = [run for run in map(RunFolder, (earlier, *earlier.glob("seed-*"))) if run.manifest.is_file()]
-    found = [change for run in runs for change in changes(run.read_manifest(), origin)]
+    found = [change for run in runs for change in changes(run.read_manifest()[0], origin)]
     for change in dict.fromkeys(found):
         logger.warning("%s: %s", earlier, change)
 
@@ -169,7 +161,7 @@ def _is_finished(folder: RunFolder) -> bool:
     """Return whether the encoder of a run is there and undamaged; one that is damaged is made again."""
     if not folder.is_done():
         return False
-    files = folder.read_manifest().get("model_files")  # a run of version 0.1.0 has none
+    files = folder.read_manifest()[1].model_files
     wrong = differences(folder.model, files) if files is not None else None
     if wrong is None and folder.model.is_dir():
         return True

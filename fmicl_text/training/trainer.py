@@ -30,6 +30,7 @@ from fmicl_text.training.log_sums import LogSums
 from fmicl_text.training.loss_state import contrastive_losses, load_losses, save_losses, save_queues
 from fmicl_text.training.non_finite import NonFiniteError, last_good_checkpoint, texts_of
 from fmicl_text.training.numbered_rows import ROWS, numbered_loader
+from fmicl_text.training.optimizer_state import foreign_state
 
 SUMS_FILE = "sums-{}.safetensors"
 """What one process has added up since the last log, by the number of the process."""
@@ -58,7 +59,8 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         ValueError: On resuming, if there is no checkpoint, or if its losses have other parts than these.
         NonFiniteError: At NaN or infinity, naming the step, the rows and the last good checkpoint.
         OSError: If a checkpoint cannot be written; those before it are left as they are.
-        RunFailedError: If the checkpoint to resume from cannot be loaded; at the end, if the best one is damaged.
+        RunFailedError: If the checkpoint to resume from cannot be loaded, or its optimizer trained other parameters; at
+            the end, if the best one is damaged.
         StreamError: If a stream cannot be read further.
     """
 
@@ -131,6 +133,18 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         if self._resumed is not None:
             load_losses(contrastive_losses(self.loss), self._resumed, self.args.process_index)
         return super().create_optimizer(*args, **kwargs)
+
+    def check_optimizer(self) -> None:
+        """Refuse the optimizer of a checkpoint whose parameters had another order, as in version 0.1.0 with a head.
+
+        Raises:
+            RunFailedError: If its state does not fit.
+        """
+        if self._resumed is not None and (wrong := foreign_state(self.optimizer)):
+            raise RunFailedError(
+                f"the checkpoint {self._resumed} cannot be resumed: the state of its optimizer is of other parameters, "
+                f"or in another order ({wrong}). Finish the run with the version that began it, or start it anew"
+            )
 
     def restore_sums(self) -> None:
         """Begin the sums of the log at zero, or at those of the checkpoint."""
@@ -364,7 +378,8 @@ class _Events(TrainerCallback):
         self._trainer = trainer
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
-        """Restore the sums, now that the parent has its state."""
+        """Check and restore what the parent does not, now that it has its state."""
+        self._trainer.check_optimizer()
         self._trainer.restore_sums()
 
     def on_epoch_begin(self, *args: Any, train_dataloader: DataLoader[Any], **kwargs: Any) -> None:

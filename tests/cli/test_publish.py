@@ -110,7 +110,7 @@ def test_what_is_published_has_no_path_of_the_machine(publish, hub, run: Path, t
     assert "train: pairs.csv\n" in recipe and "publish:" not in recipe
     manifest = json.loads(hub.repos["me/tiny"].files()["manifest.json"])
     assert manifest["command"] == "fmicl train recipe.yaml --output=tiny-run"
-    assert manifest["data"] == {"path": "pairs.csv", "sha256": "0" * 64}
+    assert manifest["data"] == {"training": {"path": "pairs.csv", "sha256": "0" * 64}}
 
 
 def test_a_dry_run_writes_the_same_files_and_asks_the_hub_nothing(publish, hub, run: Path, tmp_path: Path):

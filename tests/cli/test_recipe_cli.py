@@ -114,3 +114,19 @@ def test_schema_is_useful_to_an_editor(capsys):
             yield from references(child)
 
     assert {reference.removeprefix("#/$defs/") for reference in references(schema)} <= schema["$defs"].keys()
+
+
+def test_a_tilde_is_the_home_folder_in_any_argument(tmp_path, monkeypatch, capsys):
+    """No shell replaces it in ``--output=~/a.yaml``, in a quoted argument, or in a list that Python runs."""
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    home.mkdir()
+    elsewhere.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(elsewhere)
+    assert main(["recipe", "copy", "quickstart", "~/a.yaml"]) == 0
+    assert main(["recipe", "validate", "~/a.yaml"]) == 0
+    assert main(["train", "~/none.yaml", "--output=~/run"]) == 2
+    assert main(["report", "~/none", "--output", "~/page"]) == 2
+    said = capsys.readouterr().err
+    assert f"{home}/none.yaml: no such file" in said and f"{home}/none is no run folder" in said
+    assert (home / "a.yaml").is_file() and not list(elsewhere.iterdir())

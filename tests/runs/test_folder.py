@@ -159,10 +159,12 @@ def test_a_damaged_model_is_restored_from_the_last_checkpoint(recipe_file, tmp_p
 
 DAMAGED = {
     "empty": ("", "manifest.json: not JSON: the file is empty"),
-    "a list": ("[]", "manifest.json: expected an object, got list"),
-    "no state": ("{}", "manifest.json: state: expected str, got nothing"),
+    "a list": ("[]", "manifest.json: not the manifest of a run: it must be an object, got list"),
+    "no seed": ("{}", "manifest.json: not the manifest of a run: seed: Field required"),
     "NaN": ('{"state": NaN}', "manifest.json: not JSON: NaN"),
-    "a number": ('{"state": "running", "data": 1}', "manifest.json: data: expected dict, got int"),
+    "a number": ('{"seed": 42, "data": 1}', "manifest.json: not the manifest of a run: data: "),
+    "rows in words": ('{"seed": 42, "data": {"training": {"rows": "many"}}}', "a run: data.training.rows: "),
+    "a file's size": ('{"seed": 42, "state": "done", "model_files": {"config.json": 7}}', "model_files.config.json: "),
     "deep": ("[" * 100_000, "manifest.json: not"),
 }
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fmicl_text.bars import bars_are_shown, silence_model_files
 from fmicl_text.cli.eval.options import result_files
 from fmicl_text.errors import InputError
 
@@ -55,8 +56,9 @@ def evaluate_models(
     from fmicl_text.evaluation.scored_model import scored_model
 
     files = result_files(args.output, args.models, name, args.overwrite)
-    effort = Effort(args.batch_size, show_progress=sys.stderr.isatty())
+    effort = Effort(args.batch_size, show_progress=bars_are_shown())
     results = []
+    silence_model_files()
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library may print
         loaded = evaluation.load(Given())
         for model, file in zip(args.models, files, strict=True):
