@@ -135,7 +135,7 @@ class DataSection(Section):
     """What to train on. Relative paths start at the current working directory; ~ is the home folder."""
 
     train: str
-    """Hub id, hf://... file, csv, tsv, jsonl, parquet or txt file, or sample:wikipedia; of images also a folder or zip."""
+    """Hub id, hf://... file, csv, tsv, jsonl, parquet or txt file, or sample:wikipedia; of images also a folder."""
     split: str = "train"
     """Split of Hub data sets, and of folders and samples of images."""
     revision: Annotated[str, AfterValidator(check_revision)] | None = None
