@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fmicl_text.data.samples import minilm_path
-from fmicl_text.encoders.images import new_encoder, set_image_size
+from fmicl_text.encoders.images import image_size, new_encoder, set_image_size
 from fmicl_text.encoders.pickles import files_of, refuse_pickles
 from fmicl_text.encoders.revisions import cached_snapshot
 from fmicl_text.encoders.section import ModelSection
@@ -80,6 +80,15 @@ def load_encoder(section: ModelSection) -> SentenceTransformer:
     for name in section.freeze or []:
         _freeze(model, name)
     return model
+
+
+def images_of(section: ModelSection) -> int:
+    """Return width and height of the images that the encoder of a recipe reads.
+
+    Raises:
+        InputError: As :func:`load_encoder`, and if it reads no images.
+    """
+    return section.image_size or image_size(load_encoder(section))
 
 
 def _freeze(model: SentenceTransformer, name: str) -> None:

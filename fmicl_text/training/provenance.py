@@ -36,6 +36,7 @@ def provenance(recipe: Recipe, inputs: Inputs) -> dict[str, Any]:
         "git_commit": _git_commit(),
         "data": _stream(inputs) | {name: fingerprint(*table) for name, table in _tables(inputs).items()},
         "base_model": model_fingerprint(recipe.model),
+        **({"broken_images_left_out": inputs.skipped} if recipe.data.views == "augment" else {}),
     }
 
 

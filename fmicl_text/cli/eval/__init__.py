@@ -8,6 +8,7 @@ import importlib
 KINDS = {
     "sts": "semantic textual similarity",
     "geometry": "alignment, uniformity and the density ratio",
+    "images": "classes of images, by nearest neighbours and a linear classifier",
     "mteb": "tasks and benchmarks of mteb, and your own in its way",
     "pairs": "your own scored or labelled pairs",
     "transfer": "SentEval's classification tasks",
