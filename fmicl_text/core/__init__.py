@@ -17,7 +17,7 @@ from fmicl_text.core.registry import modules_in
 # ruff: noqa: F401
 if TYPE_CHECKING:  # the same names, for type checkers
     from fmicl_text.core.alpha import Alpha
-    from fmicl_text.core.balance import Balance, measure_balance, pair_cosines
+    from fmicl_text.core.balance import balance_cosine_of, measured_temperature
     from fmicl_text.core.batch import NEGATIVES, Batch, as_batch
     from fmicl_text.core.devices import across_devices
     from fmicl_text.core.divergence import DIVERGENCES, Divergence, divergence_named, register_divergence
@@ -45,7 +45,7 @@ OBJECTIVES = modules_in("fmicl_text.core.objectives")
 _CONSTANTS = {name.upper(): name for name in modules_in("fmicl_text.core.divergences") if name != "tsallis"}
 _EXPORTS = {
     "alpha": ("Alpha",),
-    "balance": ("Balance", "measure_balance", "pair_cosines"),
+    "balance": ("balance_cosine_of", "measured_temperature"),
     "batch": ("NEGATIVES", "Batch", "as_batch"),
     "devices": ("across_devices",),
     "divergence": ("DIVERGENCES", "Divergence", "divergence_named", "register_divergence"),

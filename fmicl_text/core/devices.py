@@ -78,6 +78,15 @@ def row_mean(values: Tensor) -> Tensor:
     return values.mean() if world_size() == 1 else total(values.mean()) / world_size()
 
 
+def average(value: Tensor) -> Tensor:
+    """Mean of ``value`` over all processes, whether they share the batch or not, without gradient."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return value
+    value = value.clone()
+    dist.all_reduce(value)
+    return value / dist.get_world_size()
+
+
 def visit(columns: Rows, look: Callable[[Rows, Tensor | None], None], gradient: Tensor | None = None) -> Tensor | None:
     """Call ``look`` once with the columns of every process that shares the batch, this one's first.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
@@ -214,11 +214,11 @@ def _training(source: Source, base: BaseModel, model: SentenceTransformer) -> di
     rows = {
         "base model": base.name,
         "objective": objective,
-        **_loss_rows(loss),
+        **_loss_rows(loss.get_config_dict(), manifest.measured),
         "data": _data(recipe),
         "held out": _heldout(recipe.data.heldout),
         "pairs": "a text encoded twice, with two dropout masks" if recipe.data.views == "dropout" else None,
-        "columns": ", ".join(f"{role}: {column}" for role, column in recipe.data.columns.roles.items()),
+        "columns": ", ".join(f"{role}: {column}" for role, column in recipe.data.columns.used.items()),
         "settings": ", ".join(f"{key}: {value}" for key, value in shorten(recipe.train).items()),
         "steps": manifest.steps,
         "weights": manifest.weights(recipe.train),
@@ -245,11 +245,12 @@ def _tag(recipe: Recipe) -> str:
     return "f-micl" if recipe.loss.objective == "fmicl" else recipe.loss.objective
 
 
-def _loss_rows(loss: Any) -> dict[str, Any]:
-    """Return the settings of a loss as rows of a table."""
-    rows = {key: value for key, value in loss.get_config_dict().items() if value is not False}
+def _loss_rows(settings: dict[str, Any], measured: Mapping[str, float]) -> dict[str, Any]:
+    """Return the settings of a loss as rows of a table, those that were measured with their values."""
+    rows = {key: value for key, value in settings.items() if value is not False}
+    rows |= {key: f"{value:.4g}, measured on the first batches" for key, value in measured.items()}
     if (balance := rows.pop("balance_cosine", None)) is not None:
-        rows["alpha"] = f"1 / u({balance}): push and pull of a pair balance at cosine {balance}"
+        rows["alpha"] = f"1 / u(s), where push and pull of a pair balance at the cosine s = {balance}"
     return {key.replace("_", " "): value for key, value in rows.items()}
 
 

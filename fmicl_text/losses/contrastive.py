@@ -117,11 +117,19 @@ class ContrastiveLoss(nn.Module):
             batch: ``extra``, ``texts``, ``extra_texts`` and ``region``, as in
                 :class:`fmicl_text.core.batch.Objective`.
         """
-        return self.objective.terms(x, y, **{name: getattr(self, name) for name in self._parts}, **batch)
+        return self.objective.terms(x, y, **self._own_parts(), **batch)
+
+    def measured(self) -> dict[str, float]:
+        """Return the settings that were left to the data, as they were measured so far."""
+        return self.objective.measured(**self._own_parts())
 
     def get_config_dict(self) -> dict[str, Any]:
         """Return the settings in force, for the model card."""
-        return self.objective.model_dump(mode="json", exclude={"objective"}, exclude_none=True)
+        settings = self.objective.model_dump(mode="json", exclude={"objective"}, exclude_none=True)
+        return settings | self.measured()
+
+    def _own_parts(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self._parts}
 
     def keys(self, encoder: nn.Module, batches: Sequence[Any]) -> list[Tensor]:
         """Encode the anchors and positives of a batch with the moving average, which first follows the encoder.

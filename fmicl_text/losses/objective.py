@@ -165,6 +165,14 @@ class Objective(Section):
         """
         return {}
 
+    def measured(self, **parts: Any) -> dict[str, float]:
+        """Return the settings that were left to the data, as they were measured so far.
+
+        Args:
+            parts: The modules of :meth:`parts` by name, in use.
+        """
+        return {}
+
     def terms(self, x: Tensor, y: Tensor, **parts_and_batch: Any) -> dict[str, Tensor]:
         """Return the scalar terms of the objective on one batch; their sum is the loss.
 

@@ -37,6 +37,7 @@ def facts(run: Run) -> dict[str, str]:
             "steps": manifests[0].steps,
             "seeds": _joined(run.seeds),
             "best on the development set": _joined(m.best.written for m in manifests if m.best is not None),
+            "measured": "; ".join(dict.fromkeys(_plain(m.measured) for m in manifests)),
             "weights": "; ".join(dict.fromkeys(filter(None, (m.weights(train) for m in manifests)))),
             "device": _joined([manifests[0].device, manifests[0].precision]),
             "minutes": _joined(f"{m.minutes:.1f}" for m in manifests if m.minutes is not None),

@@ -240,6 +240,7 @@ def _fit(
                 weights_step=_weights_step(trainer),
                 seconds=seconds,
                 best=_best(trainer, inputs.during),
+                measured=trainer.loss.measured(),
                 model_files=files,
             )
     except BaseException as error:

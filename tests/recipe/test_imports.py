@@ -40,7 +40,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_documented_file_works(folder: Path):
-    recipe = load_recipe("recipe.yaml", imports=True)
+    recipe = load_recipe("recipe.yaml", ["loss.balance_cosine=0.1"], imports=True)
     loss = build_loss(recipe, MeanOfTokens())
     x, y = torch.nn.functional.normalize(torch.randn(2, 5, 6, dtype=torch.float64), dim=2)
     u = 1 / (1 + (2 - 2 * x @ y.T) / 0.3)

@@ -99,7 +99,7 @@ outputs: {}
         "recipe.yaml:9: data.heldout: is the training data; name a source with other rows, "
         "or a share of it such as 0.1",
         f'recipe.yaml:11: loss.objective: must be {CHOICE}, got "fmcil" (did you mean "fmicl"?)',
-        "recipe.yaml:14: loss.kernel.sigma: must be greater than 0, got -1",
+        'recipe.yaml:14: loss.kernel.sigma: must be greater than 0 or "measured", got -1',
         f"recipe.yaml:14: loss.kernel.tau: unknown key; known here are {KNOWN}",
         'recipe.yaml:16: train.learnin_rate: unknown key (did you mean "learning_rate"?)',
         'recipe.yaml:17: train.bf16: must be a valid boolean, got "yes"',
@@ -147,7 +147,7 @@ def test_missing_keys_are_at_their_section(write):
         ("loss={objective: fmicl, alpha: aut}", 'loss.alpha: must be a valid number or "auto", got "aut" (did you'),
         (
             "loss={objective: fmicl, balance_cosine: 1.1}",
-            "loss.balance_cosine: must be less than or equal to 1, got 1.1",
+            'loss.balance_cosine: must be less than or equal to 1 or "measured", got 1.1',
         ),
         ("loss={objective: fmicl, mu: 2.5}", "loss.mu: must be less than or equal to 2, got 2.5"),
         (
@@ -225,7 +225,7 @@ def test_keys_that_look_like_a_choice(write):
     """``fmicl`` is a value of ``objective``; as a key it is as unknown as any other, and hides nothing."""
     override = "loss={objective: fmicl, fmicl: {alpha: 1}, kernel: {name: gaussian, gaussian: 1, sigma: x}, alpha: [1]}"
     assert [problem.removeprefix(f"--set {override}: ") for problem in problems(write(MINIMAL), override)] == [
-        'loss.kernel.sigma: must be a valid number, got "x"',
+        'loss.kernel.sigma: must be a valid number or "measured", got "x"',
         'loss.alpha: must be a valid number or "auto", got [1]',
         f"loss.fmicl: unknown key; known here are {KNOWN}",
         f"loss.kernel.gaussian: unknown key; known here are {KNOWN}",
@@ -550,9 +550,9 @@ def test_resolved_recipe_is_tidy(write):
         "data:\n  train: pairs.csv\n  split: train\n"
         "  columns:\n    anchor: question\n    positive: answer\n    negatives: []\n  views: columns\n"
         "  streaming: false\n  shuffle_buffer: 10000\n"
-        "loss:\n  objective: fmicl\n  gather_across_devices: true\n  divergence: kl\n"
-        "  kernel: gaussian\n  sigma: 0.25\n  mu: 1.0\n  learn_kernel: false\n"
-        "  balance_cosine: 0.1\n  shift: none\n  negatives: cross\n"
+        "loss:\n  objective: fmicl\n  gather_across_devices: true\n  divergence: js\n"
+        "  kernel: gaussian\n  sigma: 0.2646\n  mu: 1.0\n  learn_kernel: false\n"
+        "  shift: row\n  critic: ratio\n  negatives: cross\n"
         "train: {}\n"
         "evaluate:\n  during: null\n  every_steps: 125\n  before: false\n  after: []\n"
         "imports: []\n"

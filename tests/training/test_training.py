@@ -219,7 +219,10 @@ def test_plan_says_what_would_run_and_writes_nothing(
         ({"data": {"train": "no-such-file.csv"}}, "no-such-file.csv"),
         ({"data": {"columns": {"anchor": "questoin", "positive": "answer"}}}, "question"),
         ({"evaluate": {"during": "stsb-dev", "data": "no-such-folder"}}, "no-such-folder"),
-        ({"loss": {"divergence": "sh", "kernel": {"name": "gaussian", "sigma": 0.1}}}, "too large for float32"),
+        (
+            {"loss": {"divergence": "sh", "kernel": {"name": "gaussian", "sigma": 0.1}, "alpha": 1}},
+            "too large for float32",
+        ),
         ({"train": {"fsdp": "nonsense"}}, "train"),
     ],
 )

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fmicl_text.core.alpha import Alpha, require_weight
+from fmicl_text.core.balance import measured_temperature
 from fmicl_text.core.batch import Batch, Terms, objective
 from fmicl_text.core.checks import require_positive
 from fmicl_text.core.devices import row_mean
@@ -64,7 +65,8 @@ def fmicl(
     Args:
         batch: The pairs.
         divergence: The divergence ``f``.
-        kernel: The density ratio ``u`` of a pair; default :class:`GaussianKernel`.
+        kernel: The density ratio ``u`` of a pair; default :class:`GaussianKernel`. A width that is to be measured is
+            set from the first batch's negative pairs.
         alpha: Weight of the negative term: a number, or without a shift an :class:`Alpha`. Default 1; by ``row`` the
             number of the row's candidates, so that a temperature means the same for any number of them.
         negatives: One of :data:`fmicl_text.core.NEGATIVES`.
@@ -78,6 +80,9 @@ def fmicl(
     critic = _check(alpha, shift, critic)
     kernel = kernel or GaussianKernel()
     score = divergence.critic if critic == "paper" else identity
+    if not kernel.has_width:
+        kernel.set_width(measured_temperature(batch.negatives(negatives)))
+        check_float32_range(divergence, kernel)
     own = batch.own(kernel)  # (B,)
     if shift == "none":
         blocks = batch.negatives(negatives)
@@ -128,7 +133,8 @@ def check_float32_range(divergence: Divergence, kernel: Kernel, alpha: Alpha | f
 
     Critics with ``1/u`` in them explode for a positive pair that is far apart, penalties for a coincident
     negative pair under a cosine kernel of low temperature; both are increasing, so the ends tell. A narrow kernel makes
-    the weight explode: ``alpha = 1/u`` at the cosine of balance. ``alpha="auto"`` is judged by negatives at cosine 0.
+    the weight explode: ``alpha = 1/u`` at the cosine of balance. One that the data gives is judged by negatives at
+    cosine 0.
 
     Raises:
         ValueError: Naming what is too large, the cosine, the width, and alpha if it is that.
@@ -159,9 +165,9 @@ def _largest_weight(alpha: Alpha | float, kernel: Kernel) -> tuple[float, str]:
     """Return the weight and where it is from."""
     if not isinstance(alpha, Alpha):
         return float(alpha), ""
-    if alpha.balance_cosine is None and alpha.alpha != "auto":
-        return float(alpha.alpha), ""  # type: ignore[arg-type]  # a number
-    cosine = 0.0 if alpha.balance_cosine is None else alpha.balance_cosine
+    if isinstance(alpha.alpha, (int, float)):
+        return float(alpha.alpha), ""
+    cosine = 0.0 if isinstance(alpha.balance_cosine, str | None) else alpha.balance_cosine
     exponent = -kernel(torch.tensor(cosine, dtype=torch.float64)).item()
-    setting = "auto" if alpha.balance_cosine is None else f"balance_cosine {cosine:g}"
+    setting = alpha.alpha if alpha.balance_cosine is None else f"balance_cosine {alpha.balance_cosine}"
     return math.exp(min(exponent, 700.0)), f" (of {setting}, where log u is {-exponent:.3g} at cosine {cosine:g})"
