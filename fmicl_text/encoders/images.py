@@ -66,8 +66,16 @@ def new_encoder(section: ModelSection) -> SentenceTransformer:
         transformer = Transformer(folder)
     pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode=section.pooling or _POOLING[kind])
     model = SentenceTransformer(modules=[transformer, pooling])
+    show_images_on_card(model)
     model.model_card_data.local_files_only = True  # otherwise each save asks the Hub for a model of this name
     return model
+
+
+def show_images_on_card(model: SentenceTransformer) -> None:
+    """Have the card that sentence-transformers writes beside an encoder show how images are encoded."""
+    from PIL import Image
+
+    model.model_card_data.usage_examples = [Image.new("RGB", (32, 32), colour) for colour in ("white", "grey")]
 
 
 def random_twin(model: SentenceTransformer, seed: int) -> SentenceTransformer:

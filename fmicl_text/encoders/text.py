@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fmicl_text.data.samples import minilm_path
-from fmicl_text.encoders.images import image_size, new_encoder, set_image_size
+from fmicl_text.encoders.images import image_size, new_encoder, reads_images, set_image_size, show_images_on_card
 from fmicl_text.encoders.pickles import files_of, refuse_pickles
 from fmicl_text.encoders.revisions import cached_snapshot
 from fmicl_text.encoders.section import ModelSection
@@ -44,6 +44,8 @@ def load_model(name: str, revision: str | None = None, trust_remote_code: bool =
             place, revision=revision, trust_remote_code=trust_remote_code, model_kwargs=dict(_SAFE)
         )
     model.model_card_data.local_files_only = True  # otherwise each save asks the Hub for a model of this name
+    if reads_images(model):
+        show_images_on_card(model)
     return model
 
 

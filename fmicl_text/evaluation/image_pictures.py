@@ -65,14 +65,8 @@ def _map(data: LabelledImages, test: np.ndarray) -> Figure:
     axes = figure.subplots()
     for number, name in enumerate(data.classes[:20]):
         of_class = labels == name
-        axes.scatter(
-            points[of_class, 0],
-            points[of_class, 1],
-            s=8,
-            label=name,
-            color=f"C{number % 10}",
-            marker="o^"[number // 10],
-        )
+        x, y = points[of_class].T
+        axes.scatter(x, y, s=8, label=name, color=f"C{number % 10}", marker="o^"[number // 10])
     axes.set(xticks=[], yticks=[], title="test images by t-SNE of their embeddings")
     axes.legend(fontsize=6, ncols=2)
     return figure
