@@ -152,8 +152,8 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Return the names of the parameters that decay: those of the parent with two dimensions or more."""
-        parameters = dict(model.named_parameters())
-        return [name for name in super().get_decay_parameter_names(model) if parameters[name].ndim > 1]
+        matrices = {name for name, parameter in model.named_parameters() if parameter.ndim > 1}
+        return [name for name in super().get_decay_parameter_names(model) if name in matrices]
 
     def get_optimizer_cls_and_kwargs(self, args: Any, model: Any = None) -> tuple[Any, Any]:
         """Return class and settings of the optimizer as the parent does; for LARS those of SGD, with its class.

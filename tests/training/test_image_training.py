@@ -215,7 +215,7 @@ def test_the_plan_and_the_command(write, tmp_path: Path, capsys: pytest.CaptureF
         ({"data": {"augment": {"crop": [0.5, 0.1]}}}, "augment.crop: must begin with the smaller number"),
         ({"data": {"augment": {"second": {"blurr": 1}}}}, "augment.second.blurr"),
         ({"data": {"augment": {"rotations": 5}}}, 'unknown key .did you mean "rotation"'),
-        ({"data": {"streaming": True}}, "data.streaming: is for texts"),
+        ({"data": {"streaming": True}}, "is for texts; images are decoded once"),
         ({"model": PREDICTOR}, "predictor is for a loss whose positives"),
     ],
 )
