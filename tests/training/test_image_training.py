@@ -21,7 +21,7 @@ from transformers import AutoModel
 from fmicl_text.cli import main
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.results import read_result
-from fmicl_text.recipe.file import load_recipe
+from fmicl_text.recipe.file import load_recipe, shipped_recipes
 from fmicl_text.report import read_report, write_report
 from fmicl_text.runs.folder import RunFolder
 from fmicl_text.training.build import build_trainer
@@ -238,3 +238,28 @@ def test_a_report_shows_views_neighbours_and_a_map(write, tmp_path: Path):
     page = write_report(read_report([tmp_path / "run"]), tmp_path / "report").read_text()
     assert page.count("data:image/png;base64,") == 3
     assert "the two views of each" in page and "nearest neighbours" in page and "t-SNE" in page
+
+
+SHIPPED = [name for name in shipped_recipes() if name.startswith(("vision/cifar10", "vision/imagenet"))]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_recipe_trains_on_a_few_images(name: str, tmp_path: Path):
+    """With model and data swapped for tiny ones, every loss, projector, augmentation and setting is used as shipped."""
+    shipped = load_recipe(name)
+    scratch = VIT if shipped.model.scratch.type == "vit" else RESNET
+    overrides = {
+        "model.scratch": json.dumps(scratch),
+        "model.image_size": 32,
+        "data.train": "sample:digits",
+        "data.columns.anchor": "image",
+        "data.rows": 32,
+        "train.max_steps": 2,
+        "train.per_device_train_batch_size": 8,
+        "train.dataloader_num_workers": 0,
+        "evaluate": "{during: null}",
+    }
+    recipe = load_recipe(name, [f"{key}={value}" for key, value in overrides.items()])
+    run = train(recipe.model_copy(update={"seeds": [1]}), tmp_path / "run").seeds[0].folder
+    losses = [json.loads(line)["train_loss"] for line in run.metrics.read_text().splitlines() if "train_loss" in line]
+    assert len(losses) == 1 and torch.isfinite(torch.tensor(losses)).all()

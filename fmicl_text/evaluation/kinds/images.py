@@ -21,7 +21,9 @@ class OfImages(Evaluation):
     train: str | None = None
     """Images with labels to classify by: any source of images; default evaluate.data."""
     test: str | None = None
-    """Images to classify; default: the split test of train."""
+    """Images to classify; default: the split test_split of train."""
+    test_split: str = "test"
+    """Split of the images to classify, of a Hub id, a folder or a sample; without such splits it does not count."""
     image: str = "image"
     """Column of the images."""
     label: str = "label"
@@ -60,15 +62,14 @@ class OfImages(Evaluation):
         if train is None:
             raise InputError(f"{self.name}: needs images with labels: set its option train, or evaluate.data")
         test = self.test or train
-        split = "test" if self.test is None or test == train else "train"
         has_splits = test == DIGITS or is_hub_id(test) or user_path(test).is_dir()
-        if split == "test" and not has_splits:
+        if test == train and not has_splits:
             raise InputError(f"{self.name}: {train} has no split test; name the images to classify by its option test")
 
         def load(size: int) -> LabelledImages:
             columns = {"column": self.image, "size": size, "label": self.label}
             bank = load_images(train, limit=self.rows, **columns).rows  # type: ignore[arg-type]
-            asked = load_images(test, split=split if has_splits else "train", **columns).rows  # type: ignore[arg-type]
+            asked = load_images(test, split=self.test_split if has_splits else "train", **columns).rows  # type: ignore[arg-type]
             return LabelledImages(bank, asked, size)
 
         at_hand = None if given.image_size is None else load(given.image_size)
