@@ -68,7 +68,7 @@ def finished_run(path: Path, encoder: Path, seeds: tuple[int, ...] = (42,), **se
             "precision": "float32",
             "best": {"step": 20, "stsb-dev spearman": 81.5},
             "command": f"/opt/venv/bin/fmicl train {path}/recipe.yaml --output={path}",
-            "data": {"path": recipe["data"]["train"], "sha256": "0" * 64},
+            "data": {"training": {"path": recipe["data"]["train"], "sha256": "0" * 64}},
         }
         write(run.manifest, facts)
         score = {"spearman": 82.125 - 2.25 * number, "n": 1379, "ci95": [80.0, 84.25]}

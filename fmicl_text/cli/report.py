@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from fmicl_text.bars import bars_are_shown, silence_model_files
 
 if TYPE_CHECKING:
     from fmicl_text.cli.console import Console
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME|FILE",
-        help="set published figures beside the runs: simcse, fmicl, sts-leaderboard, or a CSV file; may be repeated",
+        help="show published figures beside the runs: simcse, fmicl, sts-leaderboard, or a CSV file; may be repeated",
     )
     parser.add_argument(
         "--base",
@@ -39,10 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="MODEL",
         help="compare the runs with a base model, such as sample:minilm; it is measured as the first run was, unless a "
-        "run began with it and measured it before training; may be repeated",
+        "run started from it and measured it before training; may be repeated",
     )
     parser.add_argument("--open", action="store_true", help="show the page in the browser")
-    parser.add_argument("--overwrite", action="store_true", help="replace a report that is there")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing report")
     parser.add_argument("--json", action="store_true", help="print the comparisons as JSON and nothing else")
 
 
@@ -53,7 +54,9 @@ def run(args: argparse.Namespace) -> int:
 
     output = args.output or args.runs[0]
     check_place(output, args.overwrite)
-    report = read_report(args.runs, args.published, args.base, output, sys.stderr.isatty())
+    if args.base:
+        silence_model_files()
+    report = read_report(args.runs, args.published, args.base, output, bars_are_shown())
     page = write_report(report, output, args.overwrite)
     if args.json:
         comparisons = [asdict(comparison) for comparison in report.comparisons]
@@ -71,12 +74,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print(console: Console, comparison: Comparison) -> None:
-    """Print a table of differences, and what keeps them from meaning more."""
+    """Print a table of differences, and the reasons to read them with caution."""
     from rich.table import Table
 
     from fmicl_text.report.cells import difference, p_value, signed_interval
 
-    console.print(f"{comparison.suite}: {comparison.run} less {comparison.other}", soft_wrap=True)
+    console.print(f"{comparison.suite}: {comparison.run} minus {comparison.other}", soft_wrap=True)
     table = Table()
     table.add_column("score")
     for heading in ("difference", "95% interval", "p (Holm)"):

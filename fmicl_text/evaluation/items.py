@@ -1,4 +1,4 @@
-"""What each item of a task scored: from it come the interval of a score, and the paired test of two systems.
+"""What each item of a task scored: the source of a score's interval, and of the paired test of two systems.
 
 A result NAME.json has its items in NAME.items.json beside it, so that neither an encoder nor the data is needed again.
 """
@@ -57,7 +57,7 @@ class Items:
     source: str = ""
 
     def same(self, other: Items) -> bool:
-        """Whether another system was scored on these very items, in the same way."""
+        """Whether another system was scored on the same items, in the same way."""
         alike = (self.statistic, self.source, len(self.values)) == (other.statistic, other.source, len(other.values))
         if self.gold is None or other.gold is None:
             return alike and self.gold is other.gold
@@ -133,7 +133,7 @@ def resampled_scores(systems: Sequence[Parts], resamples: int, rng: np.random.Ge
 
 
 def digest(*columns: Iterable[str]) -> str:
-    """Return a digest of the texts of items, or of what else tells them from others."""
+    """Return a digest of the texts of items, or of whatever else identifies them."""
     texts = hashlib.sha256()
     for column in columns:
         for text in column:

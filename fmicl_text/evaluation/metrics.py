@@ -1,4 +1,4 @@
-"""The metrics of all evaluations: what people call them, what the Hub calls them, and which end of each is good."""
+"""The metrics of all evaluations: their names, their names on the Hub, units, and whether higher is better."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Metric:
         name: As people write it, such as ``Spearman``.
         type: As sentence-transformers' evaluators and the Hub call it, such as ``spearman_cosine``.
         unit: Unit of its values.
-        higher_is_better: None if neither end is good in itself.
+        higher_is_better: None if neither high nor low values are better.
     """
 
     name: str

@@ -17,7 +17,7 @@ from fmicl_text.data.formats import read_file
 from fmicl_text.data.readers import require_columns
 from fmicl_text.data.yaml_tree import Tree
 from fmicl_text.errors import InputError
-from fmicl_text.files import resource_folder
+from fmicl_text.files import resource_folder, user_path
 from fmicl_text.text import did_you_mean
 
 _COLUMNS = ("sentence1", "sentence2", "score")
@@ -45,7 +45,7 @@ class FileSource:
 
 @checked_dataclass(frozen=True, config=_STRICT)
 class SampleSource:
-    """A split of a sample that an installed package carries."""
+    """A split of a sample that an installed package contains."""
 
     name: Literal["stsb"]
     split: Literal["train", "dev", "test"]
@@ -81,7 +81,7 @@ class Pairs:
 
 
 class MissingTask(InputError):
-    """The source asked for does not hold a task."""
+    """The source that was asked for does not contain a task."""
 
 
 def load_suite(name: str) -> Suite:
@@ -91,7 +91,7 @@ def load_suite(name: str) -> Suite:
         InputError: No such suite; or the file breaks the schema (all problems at once).
     """
     folder = resource_folder("suites")
-    path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
+    path = user_path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
     if not os.path.isfile(path):
         shipped = sorted(file.stem for file in folder.glob("*.yaml"))
         raise InputError(
@@ -154,7 +154,7 @@ def load_task(task: Task, data: str | None = None) -> Pairs:
         return _from_hub(task)
     if data.startswith("sample:"):
         return _from_sample(task, data)
-    return _from_file(task, Path(data))
+    return _from_file(task, user_path(data))
 
 
 def stsb_pairs(split: Literal["dev", "test"], data: str | None = None) -> Pairs:
@@ -204,7 +204,7 @@ def _from_file(task: Task, folder: Path) -> Pairs:
 
 
 def _checked(task: Task, where: str, rows: Iterable[tuple[int, Sequence[Any]]]) -> Pairs:
-    """Gather the numbered rows that have a gold score; all must be sound, and as many as the protocol has."""
+    """Gather the numbered rows that have a gold score; all must be valid, and as many as the protocol has."""
     kept: list[tuple[str, str, float]] = []
     problems: list[str] = []
     for number, (first, second, score) in rows:

@@ -14,6 +14,7 @@ from fmicl_text.data.formats import read_file
 from fmicl_text.data.readers import require_columns
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.suites import MissingTask
+from fmicl_text.files import user_path
 from fmicl_text.text import did_you_mean
 
 _SHOWN = 5  # bad rows of one part that are listed
@@ -41,7 +42,7 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class TransferTask:
-    """One task. What its parts are called says how it is scored, see :mod:`fmicl_text.evaluation.transfer`.
+    """One task. The names of its parts decide how it is scored, see :mod:`fmicl_text.evaluation.transfer`.
 
     Attributes:
         name: As SentEval has it; the file in a data folder is ``transfer/<name in lower case>.parquet``.
@@ -186,7 +187,7 @@ def load_task(task: TransferTask, data: str | None = None) -> dict[str, Labelled
     parts = {}
     problems: list[str] = []
     for name, part in task.parts.items():
-        where, rows = _from_hub(part.hub) if data is None else _from_file(task, part, Path(data))
+        where, rows = _from_hub(part.hub) if data is None else _from_file(task, part, user_path(data))
         try:
             parts[name] = _checked(task, part, where, rows)
         except InputError as error:

@@ -1,7 +1,7 @@
 """The model card.
 
 sentence-transformers writes a card too, from a trainer's state: it shows rows of the training data, asks the Hub about
-the base model, and cannot be made of a run that ended yesterday. This one is made from the run's folder alone, by the
+the base model, and cannot be made of a run that has ended. This one is made from the run's folder alone, by the
 Hub client's own classes. What comes from recipes, manifests, data and results is shown as plain text, never as markup.
 """
 

@@ -50,7 +50,7 @@ class ContrastiveLoss(nn.Module):
     every anchor. Rows with the same identity are never each other's negatives.
 
     A *training step* is a step of an optimiser, however many calls of the loss there are between two of them
-    (gradient accumulation, ``MatryoshkaLoss``): the moving average and a moving region move on once a step.
+    (gradient accumulation, ``MatryoshkaLoss``): the moving average and a moving region are updated once per step.
 
     Args:
         objective: The objective and its settings, such as ``InfoNCE(temperature=0.1)``.
@@ -132,7 +132,7 @@ class ContrastiveLoss(nn.Module):
         return {name: getattr(self, name) for name in self._parts}
 
     def keys(self, encoder: nn.Module, batches: Sequence[Any]) -> list[Tensor]:
-        """Encode the anchors and positives of a batch with the moving average, which first follows the encoder.
+        """Encode the anchors and positives of a batch with the moving average, which is first updated from the encoder.
 
         Args:
             encoder: The encoder that trains, as it is now.
@@ -168,10 +168,10 @@ class ContrastiveLoss(nn.Module):
             NonFiniteEmbeddings: If an embedding is not finite, on this process or one it shares a batch with.
         """
         self.begin(None)
-        return self._of_vectors(embeddings, identities, keys)
+        return self.of_vectors(embeddings, identities, keys)
 
     def begin(self, encoder: nn.Module | None) -> None:
-        """Get ready for a call: move on what moves once a training step.
+        """Prepare a call: update what is updated once per training step.
 
         Args:
             encoder: The encoder that trains, which a moving average follows.
@@ -208,7 +208,7 @@ class ContrastiveLoss(nn.Module):
         last, self._steps_seen = self._steps_seen, optimiser_steps()
         return self._steps_seen != last
 
-    def _of_vectors(
+    def of_vectors(
         self, embeddings: Sequence[Tensor], identities: Sequence[Tensor] | None, keys: Sequence[Tensor] | None
     ) -> Terms:
         """Apply head, objective and queue."""
@@ -241,7 +241,7 @@ class ContrastiveLoss(nn.Module):
                 "region": self.region if self.moving_region is None else self.moving_region.now(),
             }
             directions = [self.terms(anchors, positives, **batch) for anchors, positives in pairs]
-        if self.queue is not None and self.training and texts is not None:  # only now, or a view would meet its own key
+        if self.queue is not None and self.training and texts is not None:
             self.queue.push([of_x, of_y], texts)
         factor = self.objective.factor or 1.0
         terms = Terms({name: torch.stack([of[name] for of in directions]).mean() * factor for name in directions[0]})
@@ -253,18 +253,18 @@ class ContrastiveLoss(nn.Module):
         """Refuse NaN and infinity, on all processes that share the batch: none is left waiting for the others."""
         finite = torch.stack([e.detach().isfinite().all(dim=1) for e in embeddings]).all(dim=0)  # (B,)
         broken = ~finite
-        said = torch.stack([torch.tensor(len(finite), device=broken.device), broken.sum()])  # (2,)
+        counts = torch.stack([torch.tensor(len(finite), device=broken.device), broken.sum()])  # (2,)
         if self.gather_across_devices and _processes() > 1:
-            everyone = [torch.empty_like(said) for _ in range(_processes())]
-            dist.all_gather(everyone, said)
+            everyone = [torch.empty_like(counts) for _ in range(_processes())]
+            dist.all_gather(everyone, counts)
             sizes = [int(size) for size, _ in everyone]
             if len(set(sizes)) > 1:
                 raise ValueError(
                     f"the processes have {sizes} rows, which must be as many on each: "
                     "train with dataloader_drop_last=True, or set gather_across_devices=False"
                 )
-            said = torch.stack(everyone).sum(dim=0)
-        if said[1]:
+            counts = torch.stack(everyone).sum(dim=0)
+        if counts[1]:
             raise NonFiniteEmbeddings(broken.nonzero().squeeze(1).tolist(), len(finite))
 
     def _count_zeros(self, columns: Sequence[Tensor]) -> None:

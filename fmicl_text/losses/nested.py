@@ -30,9 +30,9 @@ class Flat(NamedTuple):
     """Settings in the one spelling.
 
     Attributes:
-        settings: By name; what is no mapping stays as it is.
-        written: Where those were written that are in a section.
-        twice: Where those were written that are there in the flat spelling, too, which counts.
+        settings: By name; a value that is not a mapping stays as it is.
+        written: Where the settings in sections were written.
+        twice: Where settings were written that are given in the flat spelling too, which takes precedence.
     """
 
     settings: Any

@@ -1,6 +1,6 @@
 """The declaration of an objective: its paper, its settings and what it computes, importable without torch.
 
-Each file of a paper in this folder declares one :class:`Objective`. Everything that names objectives or their settings
+Each module in ``papers`` declares one :class:`Objective`. Everything that names objectives or their settings
 is made from the declarations: the ``loss:`` section of a recipe and its JSON schema, the loss classes and their
 signatures, the settings on a model card, the table in ``README.md`` and the tests of all losses.
 """
@@ -8,6 +8,7 @@ signatures, the settings on a model card, the table in ``README.md`` and the tes
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 _OF_A_QUEUE = 0.999  # MoCo's momentum
 ANY = "any"
-"""A choice, in :class:`Of`: whatever is chosen, if anything is."""
+"""A choice, in :class:`Of`: any value of the other setting but None."""
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
 OpenShare = Annotated[float, Field(ge=0, lt=1)]
@@ -98,11 +99,11 @@ class Variant:
     source: str
 
 
-class Objective(Section):
+class Objective(Section, ABC):
     """An objective and its settings.
 
-    A subclass gives the class variables, its settings as fields, and :meth:`parts` and :meth:`terms`. The field
-    ``objective`` is its name in recipes. A setting that is left out has its default; ``None`` counts as left out.
+    A subclass gives the class variables, its settings as fields, :meth:`terms`, and :meth:`parts` if it needs any. The
+    field ``objective`` is its name in recipes. A setting that is left out has its default; ``None`` counts as left out.
     """
 
     loss_name: ClassVar[str]
@@ -125,7 +126,7 @@ class Objective(Section):
     objective: str
     """Which objective."""
     mini_batch_size: PositiveInt | None = None
-    """Encode so many rows at a time, twice: the same loss and gradients in less memory (GradCache, 2101.06983)."""
+    """Encode this many rows at a time, twice: the same loss and gradients in less memory (GradCache, 2101.06983)."""
     gather_across_devices: bool = True
     """Whether the rows of all processes are one batch; otherwise each process has its own."""
     head: Literal["mlp"] | None = None
@@ -173,6 +174,7 @@ class Objective(Section):
         """
         return {}
 
+    @abstractmethod
     def terms(self, x: Tensor, y: Tensor, **parts_and_batch: Any) -> dict[str, Tensor]:
         """Return the scalar terms of the objective on one batch; their sum is the loss.
 
@@ -182,7 +184,6 @@ class Objective(Section):
             parts_and_batch: The modules of :meth:`parts` by name, and ``extra``, ``texts``, ``extra_texts`` and
                 ``region`` as in :class:`fmicl_text.core.batch.Objective`.
         """
-        raise NotImplementedError
 
     @property
     def is_mean(self) -> bool:
@@ -220,7 +221,7 @@ class Objective(Section):
         for name, of in self.dependent():
             chosen = getattr(self, of.choice)
             if of.registered and chosen not in known:
-                continue  # what was registered says itself which settings it takes
+                continue  # what users have registered refuses settings itself
             if getattr(self, name) is not None and not of.admits(chosen):
                 choices = of.choice if ANY in of.defaults else f"{of.choice}: {' or '.join(map(str, of.defaults))}"
                 yield (name,), f"belongs to {choices}" + ("" if chosen is None else f", got {of.choice}: {chosen}")
@@ -295,15 +296,15 @@ class Objective(Section):
     @classmethod
     def instead_of_scale(cls, scale: Any) -> str:
         """Return which setting takes the place of the ``scale`` of ``MultipleNegativesRankingLoss``, and its value."""
-        said = "scale is MultipleNegativesRankingLoss's name for the inverse of the temperature"
+        meaning = "scale is MultipleNegativesRankingLoss's name for the inverse of the temperature"
         if not isinstance(scale, int | float) or not 0 < scale < math.inf:
-            return f"{said}; this loss has no scale"
+            return f"{meaning}; this loss has no scale"
         usual = cls.model_validate({})
         widths = {"sigma": scale**-0.5, "temperature": 1 / scale, "t": scale / 2}
         for name, value in widths.items():
             if getattr(usual, name, None) is not None:
-                return f"{said}; scale={scale:g} is {name}={value:.4g} here"
-        return f"{said}; this loss has none"
+                return f"{meaning}; scale={scale:g} is {name}={value:.4g} here"
+        return f"{meaning}; this loss has none"
 
     @model_validator(mode="before")
     @classmethod
@@ -324,7 +325,7 @@ class Objective(Section):
 
     @model_validator(mode="after")
     def _fill_in(self) -> Self:
-        """Put the defaults that depend on other settings in force, so that a resolved recipe shows them."""
+        """Fill in the defaults that depend on other settings, so that a resolved recipe shows them."""
         for name, value in self.defaults().items():
             if getattr(self, name) is None:
                 self.__dict__[name] = value  # the model is frozen from here on

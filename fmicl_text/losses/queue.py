@@ -21,7 +21,7 @@ from fmicl_text.losses.vectors import embeddings_of, unit_vectors
 
 
 class MomentumQueue(nn.Module):
-    """A moving average of an encoder and its train-only head, and the keys it made last.
+    """A moving average of an encoder and its train-only head, and its latest keys.
 
     Args:
         encoder: Encodes a batch to ``(B, D)``, or to features with a ``sentence_embedding``.
@@ -52,7 +52,7 @@ class MomentumQueue(nn.Module):
 
     @torch.no_grad()
     def follow(self, encoder: nn.Module, head: nn.Sequential | None, momentum: float | None = None) -> None:
-        """Move the average on: ``average = momentum * average + (1 - momentum) * now``.
+        """Update the average: ``average = momentum * average + (1 - momentum) * now``.
 
         Args:
             encoder: The encoder as it is now, possibly wrapped for several processes.
@@ -97,7 +97,7 @@ class MomentumQueue(nn.Module):
 
     @torch.no_grad()
     def push(self, keys: list[Tensor], texts: Tensor) -> None:
-        """Put keys in the place of the oldest.
+        """Add keys, which replace the oldest.
 
         Args:
             keys: Unit vectors ``(B, D)`` of anchors and positives.

@@ -1,4 +1,4 @@
-"""The losses as sentence-transformers has them: columns of features in, among them the gradient cache.
+"""The losses as modules of sentence-transformers: columns of features in, named terms out, gradient cache included.
 
 Any of them takes the place of ``MultipleNegativesRankingLoss(model)`` in a ``SentenceTransformerTrainer``.
 
@@ -33,7 +33,7 @@ _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm
 
 
 class _Passed(NamedTuple):
-    """What goes through the gradient cache with the embeddings of a batch, a tensor a column."""
+    """What goes through the gradient cache with the embeddings of a batch, one tensor per column."""
 
     identities: list[Tensor] | None  # (B,) or (B, K) each; one for dropout views
     keys: list[Tensor] | None  # of anchors and positives by the moving average, (B, D) each
@@ -94,13 +94,13 @@ class SentenceLoss(CachedLossMixin, ContrastiveLoss):
             labels: Must be ``None``; the objective has none.
 
         Raises:
-            ValueError: If there are labels; if the encoder reads a column as one run of tokens, and there is but one,
-                or a ``mini_batch_size``; if the processes that share a batch have different numbers of rows.
+            ValueError: If there are labels; if the encoder reads a column as one run of tokens and there is only one
+                column, or a ``mini_batch_size``; if the processes that share a batch have different numbers of rows.
             NonFiniteEmbeddings: If the encoder gives NaN or infinity, on this process or one it shares a batch with.
         """
         _refuse_labels(labels)
         columns = list(sentence_features)
-        if self.training != self.model.training:  # trainers switch the encoder alone
+        if self.training != self.model.training:  # trainers switch only the encoder to training or evaluation
             self.train(self.model.training)
         self.begin(self.model)
         if any("offsets" in column for column in columns):
@@ -122,8 +122,8 @@ class SentenceLoss(CachedLossMixin, ContrastiveLoss):
             return self._forward_cached(columns * 2 if len(columns) == 1 else columns, passed)
         if len(columns) == 1:
             both = embeddings_of(self.model(self._doubled(columns[0])))  # (2B, D)
-            return self._of_vectors(list(both.chunk(2)), *passed)
-        return self._of_vectors([embeddings_of(self.model(column)) for column in columns], *passed)
+            return self.of_vectors(list(both.chunk(2)), *passed)
+        return self.of_vectors([embeddings_of(self.model(column)) for column in columns], *passed)
 
     def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor | None = None) -> Terms:
         """Return the objective's terms from the columns' embeddings, each ``(B, D)``.
@@ -142,7 +142,7 @@ class SentenceLoss(CachedLossMixin, ContrastiveLoss):
         if self.training != self.model.training:
             self.train(self.model.training)
         self.begin(self.model)
-        return self._of_vectors(embeddings, None, None)
+        return self.of_vectors(embeddings, None, None)
 
     def calculate_loss(self, reps: list[list[Tensor]], labels: Any = None, *, with_backward: bool = False) -> Tensor:
         """Return the loss of a batch encoded in mini-batches, for sentence-transformers' gradient cache.
@@ -152,7 +152,7 @@ class SentenceLoss(CachedLossMixin, ContrastiveLoss):
             labels: Not labels but what :meth:`forward` found beside the embeddings: the cache passes it through.
             with_backward: Whether to compute the gradients.
         """
-        terms = self._of_vectors([torch.cat(column) for column in reps], *(labels or _Passed(None, None)))
+        terms = self.of_vectors([torch.cat(column) for column in reps], *(labels or _Passed(None, None)))
         loss = torch.stack(list(terms.values())).sum()
         own = list(self.own_parameters()) if with_backward else []
         slopes: Sequence[Tensor | None] = []
@@ -203,10 +203,10 @@ class SentenceLoss(CachedLossMixin, ContrastiveLoss):
         """Return the identities of each column, int64 ``(B,)`` or ``(B, K)``, or ``None`` if one has none.
 
         A wrapper such as ``AdaptiveLayerLoss`` calls the loss several times with the very same features, in which the
-        encoder has left its outputs, and masks that leave out the prompt: what is known of them is kept for it.
+        encoder has left its outputs, and masks without the prompt; so the identities of the first call are kept.
         """
         if [id(column) for column in columns] != [id(known) for known, *_ in self._known]:
-            given = [column.pop(IDENTITY, None) for column in columns]  # the encoder is not to see it
+            given = [column.pop(IDENTITY, None) for column in columns]  # the encoder must not see it
             if not all(isinstance(identity, Tensor) for identity in given):
                 special = _special_tokens(self.model)
                 given = [identities_of_features(column, special) for column in columns]

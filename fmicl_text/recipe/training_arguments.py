@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 from fmicl_text.recipe.trackers import unknown_tracker
 
 _ELSEWHERE = {
-    "output_dir": "is not a recipe's to say; give `fmicl train --output FOLDER`",
+    "output_dir": "cannot be set in a recipe; give `fmicl train --output FOLDER`",
     "seed": "belongs at the top of the recipe, as `seeds: [42]`",
     "push_to_hub": "is not how this publishes; set publish.repo and publish.license",
     "hub_model_id": "is not how this publishes; set publish.repo and publish.license",

@@ -158,7 +158,7 @@ def _command(run: Run, kind: str, name: str) -> str:
     command = (
         f"fmicl eval {kind} {shlex.quote(str(folder))} --output {shlex.quote(str(folder / 'results'))}/{name}.json"
     )
-    return command + (" (and so for each seed)" if len(run.seeds) > 1 else "")
+    return command + (" (and the same for each seed)" if len(run.seeds) > 1 else "")
 
 
 def _gaps(run: Run) -> list[str]:

@@ -1,4 +1,4 @@
-"""The run folder: what lies where, and the manifest that says how it came about."""
+"""The run folder: where each file is, the lock, and the manifest that records how the run was made."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from fmicl_text.errors import InputError
 from fmicl_text.files import read_json, sync, write_json, write_text
 from fmicl_text.recipe.file import dump_recipe, load_recipe
 from fmicl_text.recipe.schema import Recipe
+from fmicl_text.runs.manifest import Manifest, read_manifest
 from fmicl_text.versions import versions
 
 LOCK = ".lock"
 MARKER = ".fmicl-run"
-"""A file that is written before all others: only what is in a folder that has it, or a manifest, may be overwritten."""
+"""A file that is written before all others: only a folder with it, or with a manifest, may be overwritten."""
 _MARKER_TEXT = "This folder is a run of fmicl-text: `fmicl train --overwrite` may delete what the run wrote here.\n"
-_TEMPORARY = "." + "[A-Za-z0-9_]" * 8  # how the names of files end that were being written; see files.write_text
+_TEMPORARY = "." + "[A-Za-z0-9_]" * 8  # end of the names of files that are being written; see files.write_text
 
 
 @dataclass(frozen=True)
@@ -87,27 +88,18 @@ class RunFolder:
         Raises:
             InputError: If the manifest is damaged.
         """
-        return self.manifest.is_file() and self.read_manifest()["state"] == "done"
+        return self.manifest.is_file() and self.read_manifest()[1].state == "done"
 
-    def read_manifest(self) -> dict[str, Any]:
-        """Read the manifest.
+    def read_manifest(self) -> tuple[dict[str, Any], Manifest]:
+        """Read the manifest of a run that goes on, as it is written, and checked.
 
         Raises:
-            InputError: If it is damaged, naming the file and the key.
+            InputError: If it is damaged, naming the file and the key, and how to go on without it.
         """
-        advice = "delete the file to resume the run from its newest checkpoint"
         try:
-            manifest = read_json(self.manifest)
+            return read_manifest(self.manifest)
         except InputError as error:
-            raise InputError(f"{error}; {advice}") from None
-        if not isinstance(manifest, dict):
-            raise InputError(f"{self.manifest}: expected an object, got {type(manifest).__name__}; {advice}")
-        kinds = {"state": str, "data": dict, "base_model": dict, "model_files": dict}
-        for key, kind in kinds.items():
-            if not isinstance(manifest.get(key, kind() if key != "state" else None), kind):
-                found = type(manifest.get(key)).__name__ if key in manifest else "nothing"
-                raise InputError(f"{self.manifest}: {key}: expected {kind.__name__}, got {found}; {advice}")
-        return manifest
+            raise InputError(f"{error}; delete the file to resume the run from its newest checkpoint") from None
 
     def write_manifest(self, state: str, **facts: Any) -> None:
         """Write the manifest, keeping what an earlier call wrote.
@@ -117,7 +109,7 @@ class RunFolder:
             facts: Anything else to record, JSON-ready.
         """
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        manifest = self.read_manifest() if self.manifest.is_file() else {"started": now}
+        manifest = self.read_manifest()[0] if self.manifest.is_file() else {"started": now}
         manifest |= {"state": state, "versions": versions(), "platform": platform.platform(), **facts}
         if state == "running":
             manifest.pop("ended", None)
@@ -128,7 +120,7 @@ class RunFolder:
 
 @contextmanager
 def open_run(path: Path, recipe: Recipe, resume: bool, overwrite: bool) -> Iterator[None]:
-    """Make the run folder, or check that the one there may be used; no other process may have it meanwhile.
+    """Make the run folder, or check that an existing one may be used, and lock it against other processes.
 
     Args:
         path: The folder.
@@ -138,15 +130,15 @@ def open_run(path: Path, recipe: Recipe, resume: bool, overwrite: bool) -> Itera
 
     Raises:
         InputError: If a run is there and neither is set; if there is none to resume, or it had another
-            recipe; if the folder holds something else than a run; if another process works in it.
+            recipe; if the folder holds something other than a run; if another process uses it.
     """
     _check(path, recipe, resume, overwrite)
     path.mkdir(parents=True, exist_ok=True)
     try:
-        lock = FileLock(path / LOCK, timeout=0).acquire()  # given back by the system if the process is killed
+        lock = FileLock(path / LOCK, timeout=0).acquire()  # released by the system if the process is killed
     except Timeout:
         raise InputError(
-            f"another process is at work in {path}: wait for it, or give another folder with --output"
+            f"another process is using {path}: wait for it, or give another folder with --output"
         ) from None
     with lock:
         _check(path, recipe, resume, overwrite)  # it may have been made in between
@@ -186,13 +178,13 @@ def _check(path: Path, recipe: Recipe, resume: bool, overwrite: bool) -> None:
         raise InputError(f"{path} was started from another recipe, see {file}; repeat its settings to resume it")
     if begun and not (resume or overwrite):
         raise InputError(
-            f"{path} holds a run already: --resume goes on with it, --overwrite deletes it, "
+            f"{path} holds a run already: --resume continues it, --overwrite deletes it, "
             "--output FOLDER puts the new one elsewhere"
         )
 
 
 def _contents(path: Path) -> list[Path]:
-    """Return what is in a folder, beside the lock, the marker, and a marker that was being written."""
+    """Return what is in a folder except the lock, the marker, and a marker that was being written."""
     entries = path.iterdir() if path.is_dir() else ()
     ours = (LOCK, MARKER, f".{MARKER}{_TEMPORARY}")
     return [entry for entry in entries if not any(entry.match(pattern) for pattern in ours)]
@@ -216,7 +208,7 @@ def _delete_run(path: Path) -> None:
     run = RunFolder(path)
     _delete([run.recipe, run.manifest, run.metrics, run.picture, run.views, path / "summary.json"])
     _delete([run.model, run.unfinished_model, run.tensorboard])
-    # A link from here to a larger disk is as good as a folder.
+    # A link to a folder, perhaps on a larger disk, is treated as a folder.
     written = ("checkpoint-*", "damaged-checkpoint-*", ".unfinished", "eval")
     _delete(entry for pattern in written for entry in run.checkpoints.glob(pattern))
     results = path / "results"

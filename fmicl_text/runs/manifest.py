@@ -39,6 +39,25 @@ class Best(BaseModel):
         return " ".join([*scores, f"at step {self.step:,}"])
 
 
+class Table(BaseModel):
+    """What data is known by; see :mod:`fmicl_text.training.provenance`."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    rows: StrictInt | None = None
+    bytes: StrictInt | None = None
+    revision: str | None = None
+
+
+class Base(BaseModel):
+    """What the model that a run starts from is known by: its commit on the Hub, or the SHA-256 of its files."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    revision: str | None = None
+    sha256: dict[str, str] = {}
+
+
 class Manifest(BaseModel):
     """The manifest of one seed's run; other keys are kept in ``model_extra``."""
 
@@ -62,6 +81,11 @@ class Manifest(BaseModel):
     device: str | None = None
     precision: str | None = None
     versions: dict[str, str] = {}
+    data: dict[str, Table] = {}
+    """Of training and held-out rows, and of data that is measured during training."""
+    base_model: Base | None = None
+    model_files: dict[str, dict[str, Any]] | None = None
+    """The fingerprints of the files in ``model/``; manifests of version 0.1.0 have none."""
 
     @field_validator("criterion", mode="before")
     @classmethod
@@ -103,6 +127,8 @@ def read_manifest(file: Path) -> tuple[dict[str, Any], Manifest]:
         InputError: The file is damaged or is no manifest; with file and key.
     """
     document = read_json(file)
+    if not isinstance(document, dict):
+        raise InputError(f"{file}: not the manifest of a run: it must be an object, got {type(document).__name__}")
     try:
         return document, Manifest.model_validate(document)
     except ValidationError as error:

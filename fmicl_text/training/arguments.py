@@ -1,4 +1,4 @@
-"""What the libraries would refuse of a recipe's ``train`` section, or silently ignore, told by key before training."""
+"""Values of a recipe's ``train`` section that the libraries refuse or silently ignore, found before training."""
 
 from __future__ import annotations
 
@@ -68,6 +68,8 @@ def refusals(train: dict[str, Any]) -> Iterator[None]:
     except InputError:
         raise
     except (ValueError, TypeError, ImportError, AttributeError, NotImplementedError) as error:
-        said = " ".join(str(error).split())
-        mentioned = [key for key, value in train.items() if key in said or (isinstance(value, str) and value in said)]
-        raise InputError(f"train{''.join(f'.{key}' for key in mentioned[:1])}: {said}") from error
+        message = " ".join(str(error).split())
+        mentioned = [
+            key for key, value in train.items() if key in message or (isinstance(value, str) and value in message)
+        ]
+        raise InputError(f"train{''.join(f'.{key}' for key in mentioned[:1])}: {message}") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraini
 from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from fmicl_text.bars import bars_are_shown
 from fmicl_text.data.section import AugmentSection
 from fmicl_text.data.streams import Stream
 from fmicl_text.data.warnings import data_warnings, image_warnings, require_tokens
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 
 def check_build(recipe: Recipe, inputs: Inputs) -> ContrastiveTrainer:
-    """Find out, before anything is written, what encoder, loss and trainer would refuse, and what data to warn of.
+    """Build encoder, loss and trainer before anything is written, to find out what they refuse, and warn of bad data.
 
     Returns:
         The trainer of the first seed; its output folder is gone.
@@ -73,7 +73,7 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
     """Put encoder, loss, data and evaluation of one seed together; nothing is written before it trains.
 
     Raises:
-        InputError: If the model cannot be had, or the loss or the training arguments refuse a value.
+        InputError: If the model cannot be loaded, or the loss or the training arguments refuse a value.
     """
     set_seed(seed)  # a head's initial weights
     model = load_encoder(recipe.model)
@@ -127,7 +127,7 @@ def training_arguments(
         "save_steps": every,
         "save_total_limit": 2,
         "use_cpu": not torch.accelerator.is_available(),
-        "disable_tqdm": not sys.stderr.isatty(),
+        "disable_tqdm": not bars_are_shown(),
     }
     if inputs.during is not None:
         settings |= {
@@ -152,12 +152,12 @@ def training_arguments(
 
 
 def precision(arguments: SentenceTransformerTrainingArguments) -> str:
-    """Return the type that products of matrices have in training."""
+    """Return the type of matrix products in training."""
     return "bfloat16 autocast" if arguments.bf16 else "float16 autocast" if arguments.fp16 else "float32"
 
 
 def _ends_in_a_lone_row(recipe: Recipe, inputs: Inputs) -> bool:
-    """Whether the last batch of an epoch would be one pair, with nothing to be told apart from."""
+    """Whether the last batch of an epoch would be one pair, which has no negatives."""
     if isinstance(inputs.train, Stream):
         return False
     default = SentenceTransformerTrainingArguments.per_device_train_batch_size

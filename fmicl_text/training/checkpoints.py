@@ -61,9 +61,12 @@ def is_sealed(checkpoint: Path) -> bool:
 
 
 def best_of(checkpoint: Path) -> int | None:
-    """Return the step of the best checkpoint at the time of a sealed one; None of one that is not sealed."""
-    best: int | None = read_json(checkpoint / SEAL)["best"] if is_sealed(checkpoint) else None
-    return best
+    """Return the step of the best checkpoint at the time of a sealed one; None of one that is not sealed.
+
+    Raises:
+        InputError: If the seal is broken.
+    """
+    return _read_seal(checkpoint)[0] if is_sealed(checkpoint) else None
 
 
 def damage(checkpoint: Path) -> str | None:
@@ -71,12 +74,18 @@ def damage(checkpoint: Path) -> str | None:
     if not is_sealed(checkpoint):
         return f"has no {SEAL}"
     try:
-        seal = read_json(checkpoint / SEAL)
-        files: dict[str, Any] = dict(seal["files"])
-        int(seal["best"] or 0)
-    except (InputError, ValueError, KeyError, TypeError):
+        return differences(checkpoint, _read_seal(checkpoint)[1])
+    except InputError:
         return f"has a broken {SEAL}"
-    return differences(checkpoint, files)
+
+
+def _read_seal(checkpoint: Path) -> tuple[int | None, dict[str, Any]]:
+    """Return the step of the best checkpoint, and the fingerprints of the files."""
+    file = checkpoint / SEAL
+    match read_json(file):
+        case {"best": int() | None as best, "files": dict(files)}:
+            return best, files
+    raise InputError(f"{file}: not a seal of fmicl: it must have a step or null as best, and an object as files")
 
 
 def differences(folder: Path, files: dict[str, Any]) -> str | None:

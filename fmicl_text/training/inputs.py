@@ -30,7 +30,7 @@ class Inputs:
         train: What is trained on.
         skipped: How many rows were left out because their images are broken.
         heldout: Pairs held out from training.
-        choice: What chooses the checkpoint, and why that.
+        choice: What chooses the checkpoint, and why.
         after: Name of a result -> the evaluation, of ``evaluate.after``.
     """
 
@@ -54,7 +54,7 @@ def load_inputs(recipe: Recipe, mine: bool = True) -> Inputs:
         mine: Whether to mine the hard negatives that it asks for, which takes a while.
 
     Raises:
-        InputError: All that is missing or broken, at once; of evaluations, when the held-out rows are sound.
+        InputError: Everything that is missing or broken, at once; of evaluations, if the held-out rows can be loaded.
     """
     section = recipe.evaluate
     problems: list[str] = []
@@ -101,7 +101,7 @@ def _train_rows(recipe: Recipe, mine: bool) -> Dataset:
 
 
 def _complete(asked: Evaluation, given: Given) -> Loaded:
-    """Load an evaluation; one that would end without its figures is caught before training starts."""
+    """Load an evaluation, and refuse one that would end without some of its figures, before training starts."""
     loaded = asked.load(given)
     if loaded.missing:
         raise InputError(

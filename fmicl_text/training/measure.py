@@ -1,14 +1,14 @@
-"""What a run measures of its models, before and after training."""
+"""The evaluation of a run's models, before and after training."""
 
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from transformers import set_seed
 
+from fmicl_text.bars import bars_are_shown
 from fmicl_text.encoders.text import load_encoder, load_model
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.items import write_result
@@ -35,7 +35,7 @@ def measure_before(recipe: Recipe, inputs: Inputs, folder: RunFolder) -> dict[st
 
 
 def measure_after(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) -> SeedResult:
-    """Measure the model of a seed by ``evaluate.after``; what is there already is not measured again."""
+    """Measure the model of a seed by ``evaluate.after``; what already exists is not measured again."""
     name = str(folder.model)
 
     def load() -> ScoredModel:
@@ -54,7 +54,8 @@ def _results(inputs: Inputs, folder: RunFolder, prefix: str, load: Callable[[], 
         model = load() if wanted else None
         for name in wanted:
             assert model is not None
-            measured = inputs.after[name].measure(model, Effort(show_progress=sys.stderr.isatty()))
+            logger.info("measuring %s: %s", model.name, name)
+            measured = inputs.after[name].measure(model, Effort(show_progress=bars_are_shown()))
             write_result(measured, files[name])
 
     in_first_process(compute)

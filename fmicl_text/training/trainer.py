@@ -32,6 +32,7 @@ from fmicl_text.training.log_sums import LogSums
 from fmicl_text.training.loss_state import contrastive_losses, load_losses, save_losses, save_queues
 from fmicl_text.training.non_finite import NonFiniteError, last_good_checkpoint, texts_of
 from fmicl_text.training.numbered_rows import ROWS, numbered_loader
+from fmicl_text.training.optimizer_state import foreign_state
 from fmicl_text.training.views import AugmentedViews
 
 SUMS_FILE = "sums-{}.safetensors"
@@ -70,7 +71,8 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         ValueError: On resuming, if there is no checkpoint, or if its losses have other parts than these.
         NonFiniteError: At NaN or infinity, naming the step, the rows and the last good checkpoint.
         OSError: If a checkpoint cannot be written; those before it are left as they are.
-        RunFailedError: If the checkpoint to resume from cannot be loaded; at the end, if the best one is damaged.
+        RunFailedError: If the checkpoint to resume from cannot be loaded, or its optimizer trained other parameters; at
+            the end, if the best one is damaged.
         StreamError: If a stream cannot be read further.
     """
 
@@ -176,8 +178,20 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
             load_losses(contrastive_losses(self.loss), self._resumed, self.args.process_index)
         return super().create_optimizer(*args, **kwargs)
 
+    def check_optimizer(self) -> None:
+        """Refuse the optimizer of a checkpoint whose parameters had another order, as in version 0.1.0 with a head.
+
+        Raises:
+            RunFailedError: If its state does not fit.
+        """
+        if self._resumed is not None and (wrong := foreign_state(self.optimizer)):
+            raise RunFailedError(
+                f"the checkpoint {self._resumed} cannot be resumed: the state of its optimizer is of other parameters, "
+                f"or in another order ({wrong}). Finish the run with the version that began it, or start it anew"
+            )
+
     def restore_sums(self) -> None:
-        """Begin the sums of the log: at zero, or where the checkpoint was."""
+        """Begin the sums of the log at zero, or at those of the checkpoint."""
         self._epoch = int(self.state.epoch or 0)
         file = self._resumed and self._resumed / SUMS_FILE.format(self.args.process_index)
         step = self.state.global_step
@@ -251,7 +265,7 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
                 raise RunFailedError(f"the best checkpoint, {checkpoint}, {wrong}: no model can be made of it")
             load_weights(self, checkpoint)
             self.model.model_card_data.set_best_model_step(best)
-        if self.args.should_save and self._limit == 1:  # as the parent: of one, the best is kept
+        if self.args.should_save and self._limit == 1:  # as the parent: if only one may stay, it is the best
             for other in checkpoints.in_order(folder):
                 if other != checkpoint:
                     checkpoints.delete(other)
@@ -259,7 +273,7 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
     # Batches --------------------------------------------------------------------------------------------------------
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Return the batches of training, with the numbers of their rows; those of a stream go on for all steps."""
+        """Return the batches of training, with the numbers of their rows; those of a stream last for all steps."""
         if isinstance(self.train_dataset, IterableDataset):
             return self._stream_loader(self.train_dataset)
         if not isinstance(self.train_dataset, Dataset):  # several data sets in one have no row numbers
@@ -336,7 +350,7 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         return loss
 
     def _check_gradient(self, rows: list[Tensor]) -> None:
-        # A float16 gradient overflows now and then: its scaler leaves the step out and goes on with a smaller scale.
+        # A float16 gradient overflows now and then: its scaler skips the step and continues with a smaller scale.
         if self.accelerator.scaler is not None:
             return
         own = [p for loss in contrastive_losses(self.loss).values() for p in loss.own_parameters()]
@@ -416,13 +430,14 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
 
 
 class _Events(TrainerCallback):
-    """Calls the trainer at the events that the library announces."""
+    """Calls the trainer at events of the library."""
 
     def __init__(self, trainer: ContrastiveTrainer) -> None:
         self._trainer = trainer
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
-        """Restore the sums, now that the parent has its state."""
+        """Check and restore what the parent does not, now that it has its state."""
+        self._trainer.check_optimizer()
         self._trainer.restore_sums()
 
     def on_epoch_begin(self, *args: Any, train_dataloader: DataLoader[Any], **kwargs: Any) -> None:

@@ -63,7 +63,7 @@ def test_copy_to_here_to_a_folder_and_to_a_file(capsys, folder):
 def test_copy_does_not_overwrite_unless_told(capsys, folder):
     (folder / "quickstart.yaml").write_text("mine")
     assert main(["recipe", "copy", "text/sup-simcse-bert-base", "quickstart.yaml"]) == 2
-    assert capsys.readouterr().err == "error: quickstart.yaml is there already; --overwrite replaces it\n"
+    assert capsys.readouterr().err == "error: quickstart.yaml already exists; --overwrite replaces it\n"
     assert (folder / "quickstart.yaml").read_text() == "mine"
     assert main(["recipe", "copy", "text/sup-simcse-bert-base", "quickstart.yaml", "--overwrite"]) == 0
     assert "sup-simcse" in (folder / "quickstart.yaml").read_text()
@@ -114,3 +114,19 @@ def test_schema_is_useful_to_an_editor(capsys):
             yield from references(child)
 
     assert {reference.removeprefix("#/$defs/") for reference in references(schema)} <= schema["$defs"].keys()
+
+
+def test_a_tilde_is_the_home_folder_in_any_argument(tmp_path, monkeypatch, capsys):
+    """No shell replaces it in ``--output=~/a.yaml``, in a quoted argument, or in a list that Python runs."""
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    home.mkdir()
+    elsewhere.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(elsewhere)
+    assert main(["recipe", "copy", "quickstart", "~/a.yaml"]) == 0
+    assert main(["recipe", "validate", "~/a.yaml"]) == 0
+    assert main(["train", "~/none.yaml", "--output=~/run"]) == 2
+    assert main(["report", "~/none", "--output", "~/page"]) == 2
+    said = capsys.readouterr().err
+    assert f"{home}/none.yaml: no such file" in said and f"{home}/none is no run folder" in said
+    assert (home / "a.yaml").is_file() and not list(elsewhere.iterdir())

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import io
 import json
 import logging
+import os
+import pty
+import re
+import struct
 import sys
+import termios
 import unicodedata
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import WORDS
 from hypothesis import given
 from hypothesis import strategies as st
 from run_folders import STSB, finished_run, write
@@ -145,3 +153,45 @@ def test_hostile_input_is_shown_and_not_obeyed(
     assert "[red]x[" in joined, "it is neither obeyed nor lost"
     if arguments[0] == "report":
         assert not commands((hostile / "page" / "report.html").read_text())
+
+
+# A real terminal -----------------------------------------------------------------------------------------------------
+
+
+def on_a_terminal(command: list[str]) -> str:
+    """What a command writes to a terminal of 40 lines and 150 columns."""
+    process, terminal = pty.fork()
+    if process == 0:
+        os.execv(sys.executable, [sys.executable, "-m", "fmicl_text", *command])
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 150, 0, 0))
+    written = b""
+    with contextlib.suppress(OSError):  # how a terminal says that nothing more comes
+        while chunk := os.read(terminal, 65_536):
+            written += chunk
+    os.waitpid(process, 0)
+    return written.decode()
+
+
+def test_on_a_terminal_bars_are_our_own_and_quiet_has_none(tiny_encoder_path: Path, tmp_path: Path):
+    (tmp_path / "pairs.csv").write_text("anchor,positive\n" + "".join(f"a {w},the {w}\n" for w in WORDS[:12]))
+    recipe = {
+        "name": "tiny",
+        "model": {"base": str(tiny_encoder_path)},
+        "data": {
+            "train": str(tmp_path / "pairs.csv"),
+            "heldout": 0.3,
+            "columns": {"anchor": "anchor", "positive": "positive"},
+        },
+        "loss": {"objective": "fmicl"},
+        "train": {"per_device_train_batch_size": 4, "max_steps": 4, "logging_steps": 1},
+        "evaluate": {"every_steps": 2, "after": ["heldout"]},
+    }
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    command = ["train", str(tmp_path / "recipe.yaml"), "--output", str(tmp_path / "run")]
+    said = on_a_terminal(command)
+    assert "loading libraries" in said and "positive=" in said and "4/4" in said
+    assert "\\x1b" not in said and "\\r" not in said  # nothing of rich or tqdm was taken for an attack
+    assert not re.search("Loading weights|Writing model shards", said)
+    assert re.search(r"measuring \S+model: heldout\r\n\s*Batches", said)
+    quiet = on_a_terminal([*command, "--overwrite", "-q"])
+    assert "it/s" not in quiet and "loading" not in quiet and "training with" not in quiet and "Use it:" in quiet

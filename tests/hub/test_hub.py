@@ -525,7 +525,7 @@ def test_an_encoder_without_its_tokenizer_is_refused(tiny_encoder_path: Path, tm
 
 @pytest.mark.parametrize("repo", ["me/x.git", "me/x--y", "me/x..y", f"me/{'x' * 120}", "me/x-"])
 def test_repository_names_are_those_that_the_hub_takes(repo: str):
-    with pytest.raises(ValidationError, match=r"is no name that the Hub takes|must be OWNER/NAME"):
+    with pytest.raises(ValidationError, match=r"is not a name that the Hub accepts|must be OWNER/NAME"):
         PublishSection(repo=repo, license="mit")
 
 

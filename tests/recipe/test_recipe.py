@@ -11,10 +11,12 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loss_cases import MeanOfTokens
 from loss_table import LOSS_TABLE
 from pydantic import BaseModel, ValidationError
 
 from fmicl_text import Adaptation, Annealing, Region
+from fmicl_text.data.yaml_tree import dump
 from fmicl_text.errors import InputError
 from fmicl_text.losses.papers.fmicl import FMICL
 from fmicl_text.losses.papers.infonce import InfoNCE
@@ -106,7 +108,7 @@ outputs: {}
         *[p for p in problems(path) if p.startswith("recipe.yaml:18: train.lr_scheduler_type: must be ")],
         "recipe.yaml:19: train.report_to: must be a valid string or a valid list, got 4",
         "recipe.yaml:20: train.seed: belongs at the top of the recipe, as `seeds: [42]`",
-        "recipe.yaml:21: train.output_dir: is not a recipe's to say; give `fmicl train --output FOLDER`",
+        "recipe.yaml:21: train.output_dir: cannot be set in a recipe; give `fmicl train --output FOLDER`",
         "recipe.yaml:22: seeds[1]: must be greater than or equal to 0, got -2",
         'recipe.yaml:22: seeds[2]: must be a valid integer, got "x"',
         "recipe.yaml:23: outputs: unknown key; known here are name, model, data, loss, train, evaluate, imports, "
@@ -302,7 +304,7 @@ def test_a_secret_on_the_command_line_is_not_repeated(write, key: str):
         ("a: &x 1\nb: *x\n", "recipe.yaml:2: not YAML: aliases (*name) are not read; write the value out"),
         ("a: 1\n---\nb: 1\n", "recipe.yaml:2: not YAML: but found another document"),
         ("#" * 100_001, "recipe.yaml: has 100,001 bytes; more than 100,000 are not read"),
-        ("[" * 3000, "recipe.yaml:1: is nested in more than 20 levels"),
+        ("[" * 3000 + "]" * 3000, "recipe.yaml:1: is nested in more than 20 levels"),
         ("", "recipe.yaml: is empty"),
         ("# nothing\n", "recipe.yaml: is empty"),
         ("- a\n", "recipe.yaml: is not a mapping of keys to values"),
@@ -534,7 +536,7 @@ recipes = st.fixed_dictionaries(
 
 
 @given(recipes)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_resolved_recipe_loads_to_an_equal_one(tmp_path_factory, recipe):
     first = Recipe.model_validate(recipe)
     path = tmp_path_factory.getbasetemp() / "resolved.yaml"
@@ -677,6 +679,23 @@ def test_every_setting_reaches_its_loss(objective: str, write, tiny_encoder):
 
 
 @pytest.mark.parametrize(
+    ("objective", "arguments"),
+    [
+        (name, arguments)
+        for name, loss in LOSS_TABLE.items()
+        for arguments, _ in loss.refused
+        if not any(isinstance(value, Region) for value in arguments.values())
+    ],
+)
+def test_a_recipe_refuses_what_the_class_refuses(objective: str, arguments: dict, write):
+    """What the class says of them is tested with the losses; what it allows, by ``every_setting`` above."""
+    from fmicl_text.recipe.build import build_loss
+
+    with pytest.raises(InputError, match="loss"):
+        build_loss(load_recipe(write(MINIMAL), [f"loss={dump({'objective': objective} | arguments)}"]), MeanOfTokens())
+
+
+@pytest.mark.parametrize(
     ("negatives", "region"),
     [
         ("ball", (0.1, 0.0)),
@@ -726,9 +745,9 @@ def test_one_prompt_for_all_columns(write):
     [
         (
             "{qestion: x}",
-            'train.prompts.qestion: is no column (did you mean "question"?); there are question, answer, anc',
+            'train.prompts.qestion: is not a column (did you mean "question"?); there are question, answer, anc',
         ),
-        ("{query: x}", "train.prompts.query: is no column; there are question, answer, anchor, positive"),
+        ("{query: x}", "train.prompts.query: is not a column; there are question, answer, anchor, positive"),
         ("{anchor: x, question: y}", "train.prompts.anchor: is given twice, also as question, its column"),
         (
             "{question: {anchor: x}}",

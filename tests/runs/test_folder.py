@@ -149,7 +149,7 @@ def test_a_damaged_model_is_restored_from_the_last_checkpoint(recipe_file, tmp_p
     else:
         os.rename(run.model, tmp_path / "elsewhere")
     assert main(["train", "--resume", str(run.path)]) == 0
-    assert "it is restored from the newest checkpoint" in caplog.text and "goes on from checkpoint-2" in caplog.text
+    assert "it is restored from the newest checkpoint" in caplog.text and "continues from checkpoint-2" in caplog.text
     assert weights.read_bytes() == content and tree(run.model).keys() == before.keys()
     caplog.clear()
     assert main(["train", "--resume", str(run.path)]) == 0 and not caplog.text
@@ -159,10 +159,12 @@ def test_a_damaged_model_is_restored_from_the_last_checkpoint(recipe_file, tmp_p
 
 DAMAGED = {
     "empty": ("", "manifest.json: not JSON: the file is empty"),
-    "a list": ("[]", "manifest.json: expected an object, got list"),
-    "no state": ("{}", "manifest.json: state: expected str, got nothing"),
+    "a list": ("[]", "manifest.json: not the manifest of a run: it must be an object, got list"),
+    "no seed": ("{}", "manifest.json: not the manifest of a run: seed: Field required"),
     "NaN": ('{"state": NaN}', "manifest.json: not JSON: NaN"),
-    "a number": ('{"state": "running", "data": 1}', "manifest.json: data: expected dict, got int"),
+    "a number": ('{"seed": 42, "data": 1}', "manifest.json: not the manifest of a run: data: "),
+    "rows in words": ('{"seed": 42, "data": {"training": {"rows": "many"}}}', "a run: data.training.rows: "),
+    "a file's size": ('{"seed": 42, "state": "done", "model_files": {"config.json": 7}}', "model_files.config.json: "),
     "deep": ("[" * 100_000, "manifest.json: not"),
 }
 
@@ -207,7 +209,7 @@ def test_a_full_disk_is_named_with_what_to_do(recipe_file, small_disk, room):
     """Wherever it fills up: a checkpoint's weights, the optimizer, the model."""
     (small_disk / "other").write_bytes(bytes(900 * 1024 - room))
     run = small_disk / "run"
-    with pytest.raises(RunFailedError, match=rf"cannot be written to {run}.*MB free there.*to go on.*--resume"):
+    with pytest.raises(RunFailedError, match=rf"cannot be written to {run}.*MB free there.*to continue.*--resume"):
         train(load_recipe(recipe_file), run)
     (small_disk / "other").unlink()
 

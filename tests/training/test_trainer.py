@@ -304,6 +304,20 @@ def test_a_pickle_with_a_forged_seal_is_an_error_in_words(tiny_encoder_path: Pat
     assert not (tmp_path / "ran").exists()
 
 
+def test_an_optimizer_of_other_parameters_is_refused(tiny_encoder_path: Path, tmp_path: Path):
+    """A head's weights came after the encoder's in checkpoints of version 0.1.0; torch's fused Adam would crash."""
+    four_steps(tiny_encoder_path, tmp_path, seed=1, max_steps=2).train()
+    file = tmp_path / "checkpoint-2" / "optimizer.pt"
+    saved = torch.load(file, weights_only=True)
+    first, *others = saved["param_groups"][0]["params"]
+    numbers = dict(zip([*others, first], saved["param_groups"][0]["params"], strict=True))
+    saved["state"] = {numbers.get(number, number): state for number, state in saved["state"].items()}
+    torch.save(saved, file)
+    checkpoints.seal(file.parent)
+    with pytest.raises(RunFailedError, match=r"checkpoint-2 cannot be resumed: .* in another order"):
+        four_steps(tiny_encoder_path, tmp_path, seed=1).train(resume_from_checkpoint=True)
+
+
 class Touching:
     """Makes a file when it is unpickled."""
 

@@ -187,7 +187,7 @@ def test_nothing_is_overwritten_without_being_told(write_recipe, tmp_path: Path)
     with pytest.raises(InputError, match="no run to resume"):
         train(recipe, run, resume=True)
     train(recipe, run)
-    with pytest.raises(InputError, match="--resume goes on with it, --overwrite deletes it"):
+    with pytest.raises(InputError, match="--resume continues it, --overwrite deletes it"):
         train(recipe, run)
     with pytest.raises(InputError, match="another recipe"):
         train(load_recipe(write_recipe(seeds=[7])), run, resume=True)

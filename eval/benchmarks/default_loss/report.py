@@ -212,7 +212,7 @@ def _markdown(
         "",
         *_verdict_table(confirming),
         "",
-        "## By kind of data: test parts of all jobs, points above MNRL (of dropout jobs above InfoNCE 0.05)",
+        "## By kind of data: test parts of both halves, points above MNRL (of dropout jobs above InfoNCE 0.05)",
         "",
         *_kinds_table(study),
         "",
@@ -253,7 +253,7 @@ def _verdict_table(of_half: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def _kinds_table(study: Study) -> list[str]:
     """A row for each kind of data: the average of its tasks, of each objective that was run on all of them."""
     tasks_of = defaultdict(list)
-    for half in ("choose", "judge", "confirm"):
+    for half in ("choose", "judge"):
         for task in study.tasks(half):
             tasks_of[study.jobs[task[0]].kind].append(task)
     names = [name for name in BY_KIND if name in study.objectives]

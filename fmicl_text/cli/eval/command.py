@@ -1,4 +1,4 @@
-"""What the verbs of ``fmicl eval`` do alike: load the data, score each model, write, print."""
+"""What all kinds of ``fmicl eval`` share: load the data, score each model, write and print the results."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fmicl_text.bars import bars_are_shown, silence_model_files
 from fmicl_text.cli.eval.options import result_files
 from fmicl_text.errors import InputError
 
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def asked(kind: type[Evaluation], **options: object) -> Evaluation:
-    """Return an evaluation with options from the command line; those that are None have their default.
+    """Return an evaluation with options from the command line; options that are None take their defaults.
 
     Raises:
-        InputError: They are not possible together.
+        InputError: The options contradict each other.
     """
     from pydantic import ValidationError
 
@@ -44,8 +45,8 @@ def evaluate_models(
     Args:
         args: With ``models`` and what :func:`fmicl_text.cli.eval.options.add_output_arguments` declares.
         evaluation: What to run.
-        name: What results are called in a folder.
-        also: Writes something more beside a result.
+        name: Start of the names of result files in a folder.
+        also: Called with each result and its file, to write something beside it.
 
     Raises:
         InputError: Wrong data, no such model, or files that are there already.
@@ -55,8 +56,9 @@ def evaluate_models(
     from fmicl_text.evaluation.scored_model import scored_model
 
     files = result_files(args.output, args.models, name, args.overwrite)
-    effort = Effort(args.batch_size, show_progress=sys.stderr.isatty())
+    effort = Effort(args.batch_size, show_progress=bars_are_shown())
     results = []
+    silence_model_files()
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library may print
         loaded = evaluation.load(Given())
         for model, file in zip(args.models, files, strict=True):

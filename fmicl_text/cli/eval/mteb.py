@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fmicl_text.bars import bars_are_shown, silence_model_files
 from fmicl_text.cli.eval.command import show
 from fmicl_text.cli.eval.options import add_output_arguments, result_files
 from fmicl_text.errors import InputError
@@ -45,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from fmicl_text.evaluation.mteb.plan import plan
     from fmicl_text.evaluation.mteb.run import check_submittable, evaluate, write_submission
 
+    silence_model_files()
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library may print
         selection = _selection(args)
         files = result_files(args.output, args.models, selection.name, args.overwrite)
@@ -59,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
             return 0
         results = []
         for name, model, file in zip(args.models, models, files, strict=True):
-            result = evaluate(model, selection, args.batch_size, sys.stderr.isatty(), name)
+            result = evaluate(model, selection, args.batch_size, bars_are_shown(), name)
             measured = result.measured()
             results.append(measured.result)
             if file is not None:
@@ -98,9 +100,7 @@ def _plan_table(models: list[str], selection: Selection, plans: list[list[Planne
         cells = ["no data" if name in selection.absent else _minutes(planned) for planned in of_task]
         table.add_row(name, load.size if load else "unknown", *cells)
     table.add_section()
-    table.add_row(
-        "total of the known", "", *(_shown(sum(task.minutes or 0 for task in of_model)) for of_model in plans)
-    )
+    table.add_row("total where known", "", *(_shown(sum(task.minutes or 0 for task in of_model)) for of_model in plans))
     return table
 
 

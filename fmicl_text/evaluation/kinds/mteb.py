@@ -1,16 +1,16 @@
-"""Tasks that mteb scores: public ones, and the user's own in its way."""
+"""Tasks that mteb scores: public ones, and the user's own."""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.kind import Evaluation, Given, Loaded
 from fmicl_text.evaluation.suite_files import is_own_suite, is_suite_file
+from fmicl_text.files import user_path
 from fmicl_text.section import Conflict
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Mteb(Evaluation):
     """Read the data set OWNER/NAME from the files in DATA/OWNER/NAME; default the Hub."""
 
     def conflicts(self) -> Iterator[Conflict]:
-        """Tasks are named in one way."""
+        """Refuse tasks and a benchmark together, or neither."""
         if (self.tasks is None) == (self.benchmark is None):
             yield (), "needs tasks, a list of names, or benchmark, and not both"
 
@@ -45,7 +45,7 @@ class Mteb(Evaluation):
         require_mteb()
         from fmicl_text.evaluation.mteb.selection import select_benchmark, select_tasks
 
-        data = None if self.data is None else Path(self.data)
+        data = None if self.data is None else user_path(self.data)
         return _loaded(
             select_tasks(self.tasks or [], data) if self.benchmark is None else select_benchmark(self.benchmark, data)
         )
@@ -67,7 +67,7 @@ class OwnSuiteFile(Evaluation):
         require_mteb()
         from fmicl_text.evaluation.mteb.selection import select_suite
 
-        return _loaded(select_suite(Path(self.name)))
+        return _loaded(select_suite(user_path(self.name)))
 
 
 def require_mteb() -> None:

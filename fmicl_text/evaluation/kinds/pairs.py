@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from fmicl_text.evaluation.kind import Evaluation, Given, Loaded
+from fmicl_text.files import user_path
 from fmicl_text.section import Conflict
 
 _ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -29,7 +30,7 @@ class OwnPairs(Evaluation):
     """Column of the labels, 0 or 1, if pairs have no scores."""
 
     def conflicts(self) -> Iterator[Conflict]:
-        """Pairs have scores or labels."""
+        """Refuse scores and labels together."""
         if self.score is not None and self.label is not None:
             yield ("label",), "and score exclude each other; name the one column to compare with"
 
@@ -45,7 +46,7 @@ class OwnPairs(Evaluation):
 
         gold: Gold = "label" if self.label else "score"
         first, second = self.sentences
-        pairs = read_pairs(Path(self.name), gold, self.label or self.score or "score", (first, second))
+        pairs = read_pairs(user_path(self.name), gold, self.label or self.score or "score", (first, second))
         task = Path(self.name).name
         offers = {PAIR_METRICS[name].key(task): PAIR_METRICS[name] for name in METRICS[gold]}
         return Loaded(partial(measure_pairs, file=self.name, gold=gold, pairs=pairs), offers)
