@@ -59,7 +59,7 @@ class ModelSection(Section):
     def conflicts(self) -> Iterator[Conflict]:
         """There is one encoder to start from, and one head for training."""
         if self.base is None and self.scratch is None:
-            yield ("base",), "is missing; it is a Hub id or a folder (or of images: give scratch)"
+            yield ("base",), "is missing"
         if self.base is not None and self.scratch is not None:
             yield ("scratch",), "takes the place of base; give one of the two"
         if self.scratch is not None:
