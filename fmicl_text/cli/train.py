@@ -199,8 +199,9 @@ def _print_plan(console: Console, name: str, plan: Plan, output: Path, seeds: li
     console.print(f"{name} would run:", style="bold")
     columns = ", ".join(plan.columns)
     stream = f"a stream of {columns}, shuffled in a buffer of {plan.buffer:,} rows" if plan.buffer else None
+    reads = f"{plan.max_seq_length} tokens" if plan.image_size is None else f"images of {plan.image_size} pixels"
     lines = {
-        "encoder": f"{plan.parameters:,} parameters, {plan.dimensions} dimensions, {plan.max_seq_length} tokens",
+        "encoder": f"{plan.parameters:,} parameters, {plan.dimensions} dimensions, {reads}",
         "data": stream or f"{plan.rows:,} rows of {columns}",
         "loss": json.dumps(plan.loss),
         "training": f"{plan.steps:,} steps of {plan.batch} rows on {plan.device}, {plan.precision}",
@@ -262,5 +263,8 @@ def _print_result(console: Console, result: TrainResult) -> None:
     console.print("\nUse it:\n")
     model = result.seeds[0].folder.model
     console.print("    from sentence_transformers import SentenceTransformer")
+    if result.of_images:
+        console.print("    from PIL import Image")
     console.print(f'    model = SentenceTransformer("{model}")', soft_wrap=True)
-    console.print('    embeddings = model.encode(["a sentence", "another one"])')
+    inputs = 'Image.open("one.png"), Image.open("another.png")' if result.of_images else '"a sentence", "another one"'
+    console.print(f"    embeddings = model.encode([{inputs}])", markup=False)

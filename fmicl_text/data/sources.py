@@ -171,7 +171,7 @@ def hub_file(source: str) -> re.Match[str]:
     return match
 
 
-def _download(source: str, revision: str | None) -> Path:
+def download(source: str, revision: str | None) -> Path:
     """Download one file of a data set, or find it in the cache."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
@@ -186,7 +186,7 @@ def _download(source: str, revision: str | None) -> Path:
 
 
 def _from_file(source: str, columns: Columns, revision: str | None, rows: int | None) -> Dataset:
-    path = _download(source, revision) if source.startswith("hf:") else user_path(source)
+    path = download(source, revision) if source.startswith("hf:") else user_path(source)
     wanted = list(dict.fromkeys(columns.used.values()))
     asked = {"roles": list(columns.used.items()), "rows": rows}
     return kept_of_file(path, asked, lambda: _from_rows(source, columns, read_file(path, wanted), rows))
@@ -201,14 +201,9 @@ def _from_rows(source: str, columns: Columns, read: Rows, rows: int | None) -> D
 
 
 def _from_hub(source: str, columns: Columns, split: str, revision: str | None, rows: int | None) -> Dataset:
-    from datasets import Features, Value, load_dataset
-    from datasets.exceptions import DatasetsError
-    from huggingface_hub.errors import HfHubHTTPError
+    from datasets import Features, Value
 
-    try:
-        dataset = load_dataset(source, split=split, revision=revision)
-    except (DatasetsError, HfHubHTTPError, OSError, ValueError) as error:
-        raise InputError(f"{source}: no such file, and no such data set can be loaded from the Hub: {error}") from None
+    dataset = hub_dataset(source, split, revision)
     require_columns(list(columns.used.values()), dataset.column_names, source)
     if rows is not None:
         dataset = dataset.select(range(min(rows, len(dataset))))
@@ -221,6 +216,18 @@ def _from_hub(source: str, columns: Columns, split: str, revision: str | None, r
         remove_columns=dataset.column_names,
         features=Features(types),
     )
+
+
+def hub_dataset(source: str, split: str, revision: str | None) -> Dataset:
+    """Return a split of a data set of the Hub; raise an InputError if the Hub does not give it."""
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return load_dataset(source, split=split, revision=revision)
+    except (DatasetsError, HfHubHTTPError, OSError, ValueError) as error:
+        raise InputError(f"{source}: no such file, and no such data set can be loaded from the Hub: {error}") from None
 
 
 def _by_role(batch: dict[str, list[Any]], columns: dict[str, str]) -> dict[str, list[Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from fmicl_text.data.formats import read_file
@@ -40,6 +41,23 @@ def data_warnings(rows: Dataset, batch: int) -> list[str]:
         found.append("all rows have the same anchor: nothing tells positives from negatives")
     if GROUP in rows.column_names and len(set(rows[GROUP][:])) == 1:
         found.append("all rows are of one group, so there are no negatives")
+    return found
+
+
+def image_warnings(rows: Dataset, batch: int, skipped: int) -> list[str]:
+    """Return a sentence for each reason why images will not train well.
+
+    Args:
+        rows: Columns ``anchor``, pixels, and perhaps ``group``.
+        batch: Images that are contrasted with one another in a training step.
+        skipped: How many were left out because they are broken.
+    """
+    found = [f"{skipped:,} broken images were left out (data.broken: skip)"] if skipped else []
+    if len(rows) < batch:
+        found.append(f"there are fewer images ({len(rows):,}) than a batch takes ({batch:,}): every batch is the same")
+    seen = {blake2b(pixels, digest_size=8).digest() for part in rows.iter(1000) for pixels in part["anchor"]}
+    if repeated := len(rows) - len(seen):
+        found.append(f"{repeated:,} images are copies of an earlier one; they are never its negatives")
     return found
 
 

@@ -51,10 +51,12 @@ class Given:
     Attributes:
         data: ``evaluate.data``: a folder, ``sample:stsb``, or None for the Hub.
         heldout: Pairs held out from training: ``anchor``, ``positive`` and perhaps ``group``.
+        image_size: Width and height of the images that the encoder reads, if it reads any.
     """
 
     data: str | None = None
     heldout: Dataset | None = None
+    image_size: int | None = None
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ class Metric:
 
 SPEARMAN = Metric("Spearman", "spearman_cosine")
 ACCURACY = Metric("accuracy", "accuracy")
+SD_OVER_DRAWS = Metric("sd over draws of the labels", "accuracy_sd", "%", None)
 F1_OF_CLASS_1 = Metric("F1", "f1")
 ACCURACY_AT_1 = Metric("accuracy@1", "cosine_accuracy@1")
 MRR_AT_10 = Metric("MRR@10", "cosine_mrr@10")

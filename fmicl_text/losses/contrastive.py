@@ -1,8 +1,9 @@
 """A contrastive loss on vectors: an objective, and what it needs beyond the encoder.
 
-What a loss owns (a train-only head, a learned kernel width, a running average, a queue) is optimised with the encoder,
-averaged over processes here, and kept in checkpoints by :class:`fmicl_text.ContrastiveTrainer`; it is never part of the
-saved model. :mod:`fmicl_text.losses.sentences` makes a loss of sentence-transformers from it.
+What a loss owns (a head, a projector and a predictor of training, a learned kernel width, a running average, a queue)
+is optimised with the encoder, averaged over processes here, and kept in checkpoints by
+:class:`fmicl_text.ContrastiveTrainer`; it is never part of the saved model. :mod:`fmicl_text.losses.sentences` makes a
+loss of sentence-transformers from it.
 
 Shapes: ``B`` rows of a batch, ``D`` dimensions, ``Q`` rows of a queue.
 """
@@ -10,6 +11,7 @@ Shapes: ``B`` rows of a batch, ``D`` dimensions, ``Q`` rows of a queue.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -52,15 +54,16 @@ class ContrastiveLoss(nn.Module):
 
     Args:
         objective: The objective and its settings, such as ``InfoNCE(temperature=0.1)``.
-        encoder: What encodes a batch, for a queue: a copy of it becomes the moving average. Default none.
-        dimensions: ``D``, for a head or a queue.
+        encoder: What encodes a batch, for a moving average, which begins as a copy of it. Default none.
+        dimensions: ``D``, for a head, a projector, a predictor or a moving average.
 
     Attributes:
+        progress: The share of all training steps that is done, for a momentum with a schedule; a trainer sets it.
         zero_vectors: Embeddings of length 0 so far on this process. They have no direction, so no gradient.
 
     Raises:
-        ValueError: If a head or a queue lacks ``dimensions``, a queue lacks ``encoder``, or settings of the objective
-            overflow together.
+        ValueError: If a head or a moving average lacks ``dimensions``, a moving average lacks ``encoder``, a predictor
+            gives other dimensions than it takes, or settings of the objective overflow together.
 
     Example::
 
@@ -75,21 +78,23 @@ class ContrastiveLoss(nn.Module):
         super().__init__()
         self.objective = objective
         self.gather_across_devices = objective.gather_across_devices
+        if objective.needs_dimensions and dimensions is None:
+            raise ValueError("dimensions must be given for a head, a projector, a predictor or a queue, got None")
         self.head: nn.Sequential | None = None
-        if objective.head is not None:
-            if dimensions is None:
-                raise ValueError("dimensions must be given for a head, got None")
-            self.head = nn.Sequential(nn.Linear(dimensions, dimensions), nn.Tanh())
+        self.predictor: nn.Sequential | None = None
+        if dimensions is not None:
+            self.head, self.predictor = _layers(objective, dimensions)
         parts = objective.parts()
         for name, part in parts.items():
             self.add_module(name, part)
         self._parts = list(parts)
         self.queue: MomentumQueue | None = None
-        if objective.queue is not None:
-            if encoder is None or dimensions is None:
-                raise ValueError(f"encoder and dimensions must be given for a queue, got {encoder} and {dimensions}")
-            assert objective.momentum is not None  # a default of the queue
-            self.queue = MomentumQueue(encoder, self.head, objective.queue, objective.momentum, dimensions)
+        if objective.momentum is not None:
+            if encoder is None:
+                raise ValueError("encoder must be given for a moving average of it, as a queue has, got None")
+            width = _width(self.head, dimensions)
+            self.queue = MomentumQueue(encoder, self.head, objective.queue or 0, objective.momentum, width)
+        self.progress: float | None = None
         course = objective.course()
         self.region = course
         self.moving_region = MovingRegion(course) if isinstance(course, Annealing | Adaptation) else None
@@ -154,11 +159,12 @@ class ContrastiveLoss(nn.Module):
             identities: Of each column's rows, int64 ``(B,)``, or ``(B, K)`` if a row has several, such as its text and
                 its group: rows that share one are never each other's negatives. One column for dropout
                 views, whose anchors are the positives. Default all differ.
-            keys: What :meth:`keys` gave, for a loss with a queue.
+            keys: What :meth:`keys` gave, for a loss with a moving average.
 
         Raises:
-            ValueError: If there are fewer than two columns; if columns differ in shape; if a loss with a queue lacks
-                identities or keys; if the processes that share a batch have different numbers of rows.
+            ValueError: If there are fewer than two columns; if columns differ in shape; if a loss with a moving average
+                lacks keys, or one with a queue identities; if the processes that share a batch have different numbers
+                of rows.
             NonFiniteEmbeddings: If an embedding is not finite, on this process or one it shares a batch with.
         """
         self.begin(None)
@@ -168,15 +174,34 @@ class ContrastiveLoss(nn.Module):
         """Prepare a call: update what is updated once per training step.
 
         Args:
-            encoder: The encoder that trains, which a moving average follows; a loss with a queue needs it.
+            encoder: The encoder that trains, which a moving average follows.
+
+        Raises:
+            ValueError: If the momentum has a schedule, and nothing says how much of the training is done.
         """
         if not self._synchronised:
             self._synchronise()
         if self.training and self._step_begins():
             if self.queue is not None and encoder is not None:
-                self.queue.follow(encoder, self.head)
+                self.queue.follow(encoder, self.head, self.momentum())
             if self.moving_region is not None:
                 self.moving_region.begin_step()
+
+    def momentum(self) -> float | None:
+        """Return the share that the training step in progress keeps of the moving average; ``None`` without one.
+
+        Raises:
+            ValueError: As :meth:`begin`.
+        """
+        start = self.objective.momentum
+        if start is None or self.objective.momentum_schedule != "cosine":
+            return start
+        if self.progress is None:
+            raise ValueError(
+                "momentum_schedule: cosine needs to know how much of the training is done: train with "
+                "fmicl_text.ContrastiveTrainer, or set the loss's progress before each step"
+            )
+        return 1 - (1 - start) * (1 + math.cos(math.pi * self.progress)) / 2
 
     def _step_begins(self) -> bool:
         """Return whether an optimiser has stepped since the last call in training."""
@@ -191,12 +216,13 @@ class ContrastiveLoss(nn.Module):
             raise ValueError(f"expected an anchor and a positive column at least, got {len(embeddings)} column(s)")
         if len(shapes := {tuple(e.shape) for e in embeddings}) > 1:
             raise ValueError(f"embeddings must have the same shape (B, D) in every column, got {sorted(shapes)}")
-        if self.queue is not None and (identities is None or keys is None):
+        if self.queue is not None and (keys is None or (self.objective.queue and identities is None)):
             raise ValueError("a loss with a queue needs the batch's identities, and its keys by the moving average")
         self._check_finite(embeddings)
         texts, extra_texts = _texts(identities)
         with torch.autocast(embeddings[0].device.type, enabled=False), across_devices(self.gather_across_devices):
-            x, y, *extra = (unit_vectors(e, self.head) for e in embeddings)  # (B, D) each
+            x, y = (unit_vectors(e, _joined(self.head, self.predictor)) for e in embeddings[:2])  # (B, D) each
+            extra = [unit_vectors(e, self.head) for e in embeddings[2:]]  # (B, D) each
             self._count_zeros([x, y, *extra])
             pairs = [(x, y)]
             if self.queue is not None and keys is not None:
@@ -204,7 +230,8 @@ class ContrastiveLoss(nn.Module):
                 pairs = [(x, of_y), (y, of_x)]
                 waiting, waiting_texts = self.queue.rows(like=x)  # (Q, D), (Q, 2)
                 extra.append(waiting)
-                extra_texts = _of_one_width([*extra_texts, waiting_texts])
+                if texts is not None:
+                    extra_texts = _of_one_width([*extra_texts, waiting_texts])
             if len(x) == 1 and not any(map(len, extra)) and (not self.gather_across_devices or _processes() == 1):
                 self._warn_of_a_lone_row()
             batch = {
@@ -214,10 +241,10 @@ class ContrastiveLoss(nn.Module):
                 "region": self.region if self.moving_region is None else self.moving_region.now(),
             }
             directions = [self.terms(anchors, positives, **batch) for anchors, positives in pairs]
-        if self.queue is not None and self.training:  # only now: otherwise a view would be compared with its own key
-            assert texts is not None  # checked above
+        if self.queue is not None and self.training and texts is not None:
             self.queue.push([of_x, of_y], texts)
-        terms = Terms({name: torch.stack([of[name] for of in directions]).mean() for name in directions[0]})
+        factor = self.objective.factor or 1.0
+        terms = Terms({name: torch.stack([of[name] for of in directions]).mean() * factor for name in directions[0]})
         if self.moving_region is not None and self.training:
             self.moving_region.record(torch.stack(list(terms.values())).sum())
         return terms
@@ -294,6 +321,39 @@ class ContrastiveLoss(nn.Module):
                 "head, kernel, alpha, queue or region were configured differently"
             )
         self.load_state_dict(state, strict=False)
+
+
+def _layers(objective: Objective, dimensions: int) -> tuple[nn.Sequential | None, nn.Sequential | None]:
+    """Return new layers of training alone: head or projector, and predictor.
+
+    Raises:
+        ValueError: If what the predictor gives cannot be compared with what it takes.
+    """
+    head = None
+    if objective.projector is not None:
+        head = objective.projector.build(dimensions)
+    elif objective.head is not None:
+        head = nn.Sequential(nn.Linear(dimensions, dimensions), nn.Tanh())
+    if objective.predictor is None:
+        return head, None
+    width = _width(head, dimensions)
+    if (given := objective.predictor.widths[-1]) != width:
+        raise ValueError(
+            f"the predictor must end in {width} dimensions, as many as the keys it is compared with, got {given}"
+        )
+    return head, objective.predictor.build(width)
+
+
+def _width(head: nn.Sequential | None, dimensions: int | None) -> int:
+    """Return how many dimensions vectors have after the head."""
+    widths = [layer.out_features for layer in head or () if isinstance(layer, nn.Linear)]
+    assert widths or dimensions is not None  # checked above
+    return widths[-1] if widths else int(dimensions or 0)
+
+
+def _joined(*parts: nn.Sequential | None) -> nn.Sequential | None:
+    layers = [layer for part in parts if part is not None for layer in part]
+    return nn.Sequential(*layers) if layers else None
 
 
 def _processes() -> int:

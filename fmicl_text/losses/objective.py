@@ -13,11 +13,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
 
 from fmicl_text.errors import InputError
 from fmicl_text.findings import explain
+from fmicl_text.losses.mlp import Mlp
 from fmicl_text.losses.nested import flattened
 from fmicl_text.section import Conflict, KeyPath, Section, refused
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from fmicl_text.core import Adaptation, Annealing, Region
 
+_OF_A_QUEUE = 0.999  # MoCo's momentum
 ANY = "any"
 """A choice, in :class:`Of`: any value of the other setting but None."""
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -129,10 +131,18 @@ class Objective(Section, ABC):
     """Whether the rows of all processes are one batch; otherwise each process has its own."""
     head: Literal["mlp"] | None = None
     """A dense layer and tanh on the embeddings in training only, as unsupervised SimCSE has."""
+    projector: Mlp | None = None
+    """Layers between encoder and loss in training only (SimCLR, 2002.05709)."""
+    predictor: Mlp | None = None
+    """Layers after these in training only, not of the moving average (MoCo v3, 2104.02057); needs momentum."""
     queue: PositiveInt | None = None
     """Rows of a queue of earlier embeddings on each process, which are further negatives (MoCo, 1911.05722)."""
-    momentum: Annotated[Share | None, Of("queue", {ANY: 0.999})] = None
-    """Share that each training step keeps of the moving average of the encoder, which fills the queue."""
+    momentum: Share | None = None
+    """Share that a training step keeps of a moving average of the encoder, which makes the positives; queue: 0.999."""
+    momentum_schedule: Annotated[Literal["constant", "cosine"] | None, Of("momentum", {ANY: "constant"})] = None
+    """cosine: from this share to 1, by half a cosine over all steps of training (MoCo v3)."""
+    factor: Annotated[PositiveFloat | None, Of("momentum", {ANY: 1.0})] = None
+    """The loss times this; MoCo v3 has 4 * temperature over the mean of its two directions."""
     region: Literal["ball", "ring"] | None = None
     """Take the negatives of each row from a region of similarity: the hardest, or those without the very hardest."""
     region_outer: Annotated[PositiveShare | None, Of("region", {ANY: 0.1})] = None
@@ -185,6 +195,11 @@ class Objective(Section, ABC):
         """
         return False
 
+    @property
+    def needs_dimensions(self) -> bool:
+        """Whether the loss has parts whose size depends on the encoder's."""
+        return any(part is not None for part in (self.head, self.projector, self.predictor, self.momentum))
+
     def course(self) -> Region | Annealing | Adaptation | None:
         """Return the region of the negatives, as :mod:`fmicl_text.core.regions` has it."""
         if self.region is None:
@@ -210,6 +225,10 @@ class Objective(Section, ABC):
             if getattr(self, name) is not None and not of.admits(chosen):
                 choices = of.choice if ANY in of.defaults else f"{of.choice}: {' or '.join(map(str, of.defaults))}"
                 yield (name,), f"belongs to {choices}" + ("" if chosen is None else f", got {of.choice}: {chosen}")
+        if self.projector is not None and self.head is not None:
+            yield ("projector",), "takes the place of head; give one of the two"
+        if self.predictor is not None and self.momentum is None:
+            yield ("predictor",), "is for a loss whose positives a moving average makes; set momentum"
         if self.region_schedule not in (None, "adaptive") and self.region_steps is None:
             yield ("region_steps",), f"is required with region_schedule: {self.region_schedule}"
 
@@ -300,7 +319,8 @@ class Objective(Section, ABC):
             ]
             raise ValidationError.from_exception_data(cls.__name__, problems)
         if isinstance(flat.settings, dict):
-            return {name: setting for name, setting in flat.settings.items() if setting is not None}
+            given = {name: setting for name, setting in flat.settings.items() if setting is not None}
+            return ({"momentum": _OF_A_QUEUE} if "queue" in given else {}) | given
         return flat.settings
 
     @model_validator(mode="after")

@@ -89,8 +89,23 @@ def chosen(value: Any) -> type[Objective] | None:
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON schema of a ``loss:`` section in the one spelling: one alternative for each objective."""
-    alternatives = [objective.model_json_schema() for objective in objectives().values()]
+    alternatives = [_self_contained(objective.model_json_schema()) for objective in objectives().values()]
     return {"oneOf": [{**alternative, "required": ["objective"]} for alternative in alternatives]}
+
+
+def _self_contained(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema with the sections in it written out where they are referred to: it becomes part of another."""
+    sections = schema.pop("$defs", {})
+
+    def written_out(part: Any) -> Any:
+        if isinstance(part, dict):
+            if (name := str(part.get("$ref", "")).removeprefix("#/$defs/")) in sections:
+                return written_out(sections[name]) | {key: value for key, value in part.items() if key != "$ref"}
+            return {key: written_out(value) for key, value in part.items()}
+        return [written_out(one) for one in part] if isinstance(part, list) else part
+
+    written: dict[str, Any] = written_out(schema)
+    return written
 
 
 def _unknown(section: dict[Any, Any]) -> InitErrorDetails:

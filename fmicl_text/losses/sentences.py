@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
 class _Passed(NamedTuple):
     """What goes through the gradient cache with the embeddings of a batch, one tensor per column."""
 
@@ -55,15 +58,20 @@ class SentenceLoss(CachedLossMixin, ContrastiveLoss):
 
     Raises:
         ValueError: If settings overflow together, if a head or a queue is wanted and the encoder does not know how
-            many dimensions it has, or if ``mini_batch_size`` is given for an encoder with a static embedding.
+            many dimensions it has, or if ``mini_batch_size`` is given and there is a static embedding or a BatchNorm.
     """
 
     def __init__(self, model: SentenceTransformer, objective: Objective) -> None:
-        dimensions = _dimensions(model) if objective.head or objective.queue else None
+        dimensions = _dimensions(model) if objective.needs_dimensions else None
         super().__init__(objective, encoder=model, dimensions=dimensions)
         self.model = model
         self.mini_batch_size = objective.mini_batch_size  # the mixin reads it only if it is a number
         self.uses_gradient_cache = objective.mini_batch_size is not None
+        if self.uses_gradient_cache and any(isinstance(part, _BATCH_NORMS) for part in self.modules()):
+            raise ValueError(
+                "mini_batch_size must be None with BatchNorm, in the encoder or in projector and predictor: its "
+                "statistics are of the rows that are encoded together, so mini-batches would give another loss"
+            )
         self._calculated: list[tuple[Terms, list[Tensor]]] = []
         self._known: list[tuple[Features, Tensor | None, Features | None]] = []
 
@@ -104,7 +112,7 @@ class SentenceLoss(CachedLossMixin, ContrastiveLoss):
                     "texts are one run of tokens, and need little memory"
                 )
         identities = self._identities(columns)
-        if self.queue is not None and identities is None:
+        if self.objective.queue and identities is None:
             raise ValueError(
                 "a queue needs to know which of its rows are in the batch, which the inputs of this encoder do not "
                 "tell: train with fmicl_text.ContrastiveTrainer, which knows it from the data"

@@ -21,7 +21,7 @@ from fmicl_text.evaluation.section import EvaluateSection
 from fmicl_text.findings import SectionOf
 from fmicl_text.losses.objective import Objective
 from fmicl_text.losses.registry import Undeclared, chosen, declared, json_schema
-from fmicl_text.recipe.training_arguments import check_training_arguments, training_arguments_model
+from fmicl_text.recipe.training_arguments import LARS, check_training_arguments, training_arguments_model
 from fmicl_text.section import Conflict, Section, refused
 from fmicl_text.text import did_you_mean
 
@@ -131,10 +131,17 @@ class Recipe(Section):
         """Return the recipe with another ``evaluate.during``."""
         return self.model_copy(update={"evaluate": self.evaluate.model_copy(update={"during": during})})
 
+    @property
+    def uses_lars(self) -> bool:
+        """Whether the optimiser is LARS, which the trainer's library does not have."""
+        return self.train.get("optim") == LARS
+
     def training_arguments(self) -> dict[str, JsonValue]:
         """Return the ``train`` section with columns called by their roles, as the data that trains has them."""
         roles = {column: role for role, column in self.data.columns.roles.items()}
         arguments = dict(self.train)
+        if self.uses_lars:
+            arguments["optim"] = "sgd"  # whose arguments it takes
         for key in _BY_COLUMN:
             if isinstance(mapping := arguments.get(key), dict):
                 arguments[key] = {roles.get(name, name): value for name, value in mapping.items()}
@@ -152,6 +159,8 @@ class Recipe(Section):
             yield ("train", "load_best_model_at_end"), "needs evaluate.during, the score that says which is best"
         if self.data.streaming:
             yield from _not_of_a_stream(self.train)
+        if self.model.scratch is not None and self.data.views != "augment":
+            yield ("model", "scratch"), "is an encoder of images: set data.views: augment"
         for key in _BY_COLUMN:
             yield from _wrong_columns(key, self.train.get(key), self.data.columns.roles)
 

@@ -22,6 +22,8 @@ _ELSEWHERE = {
     "hub_model_id": "is not how this publishes; set publish.repo and publish.license",
     "hub_token": "is a secret, which no recipe should hold: log in by `hf auth login`, or set HF_TOKEN",
 }
+LARS = "lars"
+"""An optimiser beyond the library's: You, Gitman, Ginsburg, arXiv 1708.03888; momentum and so on go to optim_args."""
 _PLAIN = {str, int, float, bool, dict, list, types.NoneType}
 
 
@@ -51,6 +53,7 @@ def training_arguments_model() -> type[BaseModel]:
         for field in dataclasses.fields(SentenceTransformerTrainingArguments)
     }
     fields["report_to"] = (Annotated[_yaml_type(hints["report_to"]), AfterValidator(_check_trackers)], None)
+    fields["optim"] = (fields["optim"][0] | Literal[LARS], None)
     return create_model("TrainSection", __config__=ConfigDict(extra="forbid", strict=True), **fields)
 
 

@@ -16,6 +16,7 @@ from fmicl_text.files import write_text
 from fmicl_text.report.base import read_base
 from fmicl_text.report.compare import Comparison, compare
 from fmicl_text.report.geometry import layout
+from fmicl_text.report.images import photos
 from fmicl_text.report.page import Page, render
 from fmicl_text.report.pictures import comparison_pictures, geometry_pictures, training_pictures
 from fmicl_text.report.published import Figure, load_published
@@ -97,6 +98,7 @@ def write_report(report: Report, folder: Path, overwrite: bool = False) -> Path:
         training=list(training_pictures(report.runs)),
         differences=list(comparison_pictures(report.comparisons)),
         geometry=list(geometry_pictures(report.runs)),
+        photos=list(photos(report.runs)),
     )
     if path.exists() or path.is_symlink():
         for file in folder.glob("report-*.png"):  # of the report that is replaced

@@ -18,10 +18,14 @@ def facts(run: Run) -> dict[str, str]:
     manifests = [seed.manifest for seed in run.seeds.values() if seed.manifest is not None]
     facts = {
         "state": _joined(dict.fromkeys(manifest.state for manifest in manifests)) or "as it was before training",
-        "encoder": model.get("base"),
+        "encoder": model.get("base") or _plain(model.get("scratch", "")),
+        "image size": model.get("image_size"),
         "pooling": model.get("pooling"),
         "tokens": model.get("max_seq_length"),
         "head": model.get("head"),
+        "projector": _plain(model.get("projector", "")),
+        "predictor": _plain(model.get("predictor", "")),
+        "augmentation": _plain(data.get("augment", "")),
         "data": data.get("train"),
         "rows": data.get("rows"),
         "views": data.get("views"),

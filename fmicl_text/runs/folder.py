@@ -76,6 +76,11 @@ class RunFolder:
         """Loss terms and development score over the steps."""
         return self.path / "training.png"
 
+    @property
+    def views(self) -> Path:
+        """Images and two views of each, of a run on images."""
+        return self.path / "views.png"
+
     def result(self, name: str) -> Path:
         """The JSON document of one evaluation."""
         return self.path / "results" / f"{name}.json"
@@ -205,8 +210,8 @@ def _delete_run(path: Path) -> None:
             _remove_if_empty(seed)
     run = RunFolder(path)
     if (report := path / "report.html").exists():
-        logger.warning("%s stays, and is of the run that was there; `fmicl report --overwrite` makes it anew", report)
-    _delete([run.recipe, run.manifest, run.metrics, run.picture, path / "summary.json"])
+        logger.warning("%s stays and describes the run that was there; `fmicl report --overwrite` makes it anew", report)
+    _delete([run.recipe, run.manifest, run.metrics, run.picture, run.views, path / "summary.json"])
     _delete([run.model, run.unfinished_model, run.tensorboard])
     # A link to a folder, perhaps on a larger disk, is treated as a folder.
     written = ("checkpoint-*", "damaged-checkpoint-*", ".unfinished", "eval")
@@ -214,6 +219,7 @@ def _delete_run(path: Path) -> None:
     results = path / "results"
     if not results.is_symlink():
         _delete(results.glob("*.json"))
+        _delete(file for what in ("neighbours", "map") for file in results.glob(f"*.{what}.png"))
     for folder in (run.checkpoints, results):
         _remove_if_empty(folder)
 

@@ -14,20 +14,25 @@ from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from fmicl_text.bars import bars_are_shown
+from fmicl_text.data.section import AugmentSection
 from fmicl_text.data.streams import Stream
-from fmicl_text.data.warnings import data_warnings, require_tokens
+from fmicl_text.data.warnings import data_warnings, image_warnings, require_tokens
+from fmicl_text.encoders.images import reads_images
 from fmicl_text.encoders.text import load_encoder
 from fmicl_text.encoders.tokens import token_counts
+from fmicl_text.errors import InputError
 from fmicl_text.evaluation.embeddings import cpu_has_bfloat16
 from fmicl_text.recipe.build import build_loss
 from fmicl_text.recipe.schema import Recipe
 from fmicl_text.recipe.trackers import place_tensorboard, require_trackers
 from fmicl_text.runs.folder import RunFolder
 from fmicl_text.training.arguments import check_train_section, refusals
+from fmicl_text.training.batch_norms import share_batch_norms
 from fmicl_text.training.callbacks import LastStep, MetricsFile, Progress, ProgressLines
 from fmicl_text.training.criterion import EvaluationInTraining
 from fmicl_text.training.inputs import Inputs
 from fmicl_text.training.trainer import ContrastiveTrainer
+from fmicl_text.training.views import AugmentedViews, PixelCollator
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +63,8 @@ def check_rows(
     """
     if isinstance(inputs.train, Stream):
         return []
+    if recipe.data.views == "augment":
+        return image_warnings(inputs.train, arguments.train_batch_size * arguments.world_size, inputs.skipped)
     require_tokens(inputs.train, partial(token_counts, model), recipe.data)
     return data_warnings(inputs.train, arguments.train_batch_size * arguments.world_size)
 
@@ -71,17 +78,27 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
     set_seed(seed)  # a head's initial weights
     model = load_encoder(recipe.model)
     rows = inputs.train
+    views = None
+    if recipe.data.views == "augment":
+        views = AugmentedViews(recipe.data.augment or AugmentSection(), model)
+        model.to(memory_format=torch.channels_last)
+    elif reads_images(model):
+        raise InputError("model: the encoder reads images; to train it, set data.views: augment")
     arguments, loss = training_arguments(recipe, inputs, seed, folder), build_loss(recipe, model)
+    share_batch_norms(loss, arguments)
     with refusals(recipe.train):
         trainer = ContrastiveTrainer(
             model=model,
             args=arguments,
+            views=views,
+            lars=recipe.uses_lars,
+            data_collator=None if views is None else PixelCollator(views.size),
             train_dataset=rows.shuffled(seed, recipe.data.shuffle_buffer) if isinstance(rows, Stream) else rows,
             loss=loss,
             evaluator=None if inputs.during is None else EvaluationInTraining(inputs.during),
             callbacks=[MetricsFile(folder.metrics), LastStep()],
         )
-        trainer.get_optimizer_cls_and_kwargs(arguments, model)  # whose package may not be installed
+        trainer.get_optimizer_cls_and_kwargs(arguments, loss)  # whose package may not be installed
     trainer.remove_callback(PrinterCallback)
     if trainer.pop_callback(ProgressCallback) is not None:
         trainer.add_callback(Progress(inputs.during))

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from transformers import set_seed
+
 from fmicl_text.bars import bars_are_shown
 from fmicl_text.encoders.text import load_encoder, load_model
 from fmicl_text.errors import InputError
@@ -26,7 +28,8 @@ def measure_before(recipe: Recipe, inputs: Inputs, folder: RunFolder) -> dict[st
     """Measure the base model by ``evaluate.after``."""
 
     def load() -> ScoredModel:
-        return ScoredModel(load_encoder(recipe.model), recipe.model.base or "untrained", None)
+        set_seed(recipe.seeds[0])  # the weights of a new encoder, as training has them
+        return ScoredModel(load_encoder(recipe.model), recipe.model.called, None)
 
     return _results(inputs, folder, "before-", load)
 

@@ -36,6 +36,7 @@ def provenance(recipe: Recipe, inputs: Inputs) -> dict[str, Any]:
         "git_commit": _git_commit(),
         "data": _stream(inputs) | {name: fingerprint(*table) for name, table in _tables(inputs).items()},
         "base_model": model_fingerprint(recipe.model),
+        **({"broken_images_left_out": inputs.skipped} if recipe.data.views == "augment" else {}),
     }
 
 
@@ -67,7 +68,12 @@ def stream_fingerprint(stream: Stream) -> dict[str, Any]:
 
 
 def model_fingerprint(section: ModelSection) -> dict[str, Any]:
-    """Return the SHA-256 of each file of a base model's folder, or the Hub's commit that a name stands for."""
+    """Return the SHA-256 of each file of a base model's folder, or the Hub's commit that a name stands for.
+
+    An encoder that begins with random weights has neither: its recipe and the seed say all there is.
+    """
+    if section.base is None:
+        return {}
     place = locate(section.base)
     if not Path(place).is_dir():
         return {"revision": cached_snapshot(place, section.revision).name}

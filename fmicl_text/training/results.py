@@ -26,12 +26,16 @@ class SeedResult:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """The outcome of a run: the results before training, each seed's result, and where it was published."""
+    """The outcome of a run: the results before training, each seed's result, and where it was published.
+
+    ``of_images`` says that the encoder reads images, not texts.
+    """
 
     folder: Path
     before: dict[str, Result]
     seeds: list[SeedResult]
     published: Published | None = None
+    of_images: bool = False
 
     def summary(self) -> dict[str, dict[str, Any]]:
         """Return mean and standard deviation (n - 1) over the seeds, by score; the deviation of one seed is null.

@@ -37,6 +37,7 @@ from fmicl_text.training.processes import in_first_process, lost_contact, proces
 from fmicl_text.training.provenance import changes, provenance
 from fmicl_text.training.results import TrainResult
 from fmicl_text.training.trainer import ContrastiveTrainer
+from fmicl_text.training.view_picture import draw_views
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +132,7 @@ def _run(
                 logger.info("training with seed %d in %s", seed, place)
             _fit(recipe, inputs, seed, RunFolder(place), origin, interruption)
         results.append(measure_after(recipe, inputs, seed, RunFolder(place)))
-    result = TrainResult(folder, before, results)
+    result = TrainResult(folder, before, results, of_images=recipe.data.views == "augment")
     if several:
         in_first_process(lambda: write_json(folder / "summary.json", result.summary()))
     return result
@@ -219,10 +220,13 @@ def _fit(
             criterion=trainer.args.metric_for_best_model,
             **origin,
         )
+        if trainer.views is not None:
+            draw_views(trainer, folder.views)
     try:
         output = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         if first:
             files = _save(trainer.model, folder)
+            logger.info("%.1f%% of the time went to waiting for data", 100 * trainer.waited_for_data())
             criterion = trainer.args.metric_for_best_model
             plot_training(trainer.state.log_history, folder.picture, recipe.name, criterion)
             seconds = round(output.metrics["train_runtime"], 1)
@@ -231,6 +235,7 @@ def _fit(
                 steps=trainer.state.global_step,
                 weights_step=_weights_step(trainer),
                 seconds=seconds,
+                waited_for_data=round(trainer.waited_for_data(), 4),
                 best=_best(trainer, inputs.during),
                 measured=trainer.loss.measured(),
                 model_files=files,

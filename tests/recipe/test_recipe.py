@@ -156,7 +156,7 @@ def test_missing_keys_are_at_their_section(write):
             "loss={objective: fmicl, temperature: 1}",
             "loss.temperature: belongs to kernel: cosine or cosine-critic, got",
         ),
-        ("loss={objective: fmicl, momentum: 0.9}", "loss.momentum: belongs to queue"),
+        ("loss={objective: fmicl, momentum_schedule: cosine}", "loss.momentum_schedule: belongs to momentum"),
         (
             "loss={objective: fmicl, kernel: {name: gaussian, sigma: 1, mu: 2.5}}",
             "loss.kernel.mu: must be less than or",

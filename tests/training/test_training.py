@@ -276,7 +276,7 @@ def test_mlp_head_is_kept_in_the_model_only_if_asked(write_recipe, tmp_path: Pat
         assert modules.count("Dense") == dense, head
 
 
-@pytest.mark.parametrize("name", [name for name in shipped_recipes() if name != "quickstart"])
+@pytest.mark.parametrize("name", [name for name in shipped_recipes() if name.startswith("text/")])
 def test_every_shipped_recipe_trains_on_a_few_rows(name: str, folder, tiny_encoder_path, tmp_path) -> None:
     """With model and data swapped for tiny ones, every loss, head, view and training setting is used as shipped."""
     shipped = load_recipe(name)

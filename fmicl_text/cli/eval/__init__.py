@@ -8,6 +8,7 @@ import importlib
 KINDS = {
     "sts": "semantic textual similarity",
     "geometry": "alignment, uniformity and the density ratio",
+    "images": "classes of images, by nearest neighbours and a linear classifier",
     "mteb": "mteb's tasks and benchmarks, and your own tasks scored the same way",
     "pairs": "your own scored or labelled pairs",
     "transfer": "SentEval's classification tasks",
