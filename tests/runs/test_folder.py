@@ -85,7 +85,7 @@ def test_overwriting_deletes_what_a_run_wrote_and_nothing_else(recipe_file, tmp_
     folders = {"results", "checkpoints", ".git", "seed-7"}
     assert left == mine | folders | {LOCK, MARKER, "recipe.yaml"}
     assert tree(outside) == {"precious": b"mine"}
-    assert "report.html stays, and is of the run that was there" in caplog.text
+    assert "report.html stays and describes the old run" in caplog.text
 
 
 def test_checkpoints_on_another_disk_are_emptied(recipe_file, tmp_path):
