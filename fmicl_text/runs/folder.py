@@ -210,7 +210,7 @@ def _delete_run(path: Path) -> None:
             _remove_if_empty(seed)
     run = RunFolder(path)
     if (report := path / "report.html").exists():
-        logger.warning("%s stays and describes the run that was there; `fmicl report --overwrite` makes it anew", report)
+        logger.warning("%s stays and describes the run that was there; `fmicl report --overwrite` updates it", report)
     _delete([run.recipe, run.manifest, run.metrics, run.picture, run.views, path / "summary.json"])
     _delete([run.model, run.unfinished_model, run.tensorboard])
     # A link to a folder, perhaps on a larger disk, is treated as a folder.
