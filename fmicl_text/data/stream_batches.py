@@ -88,6 +88,7 @@ def stream_loader(loader: DataLoader[Any], batches: StreamBatches, device: torch
         pin_memory=loader.pin_memory,
         prefetch_factor=loader.prefetch_factor,
         persistent_workers=loader.persistent_workers,
+        multiprocessing_context=loader.multiprocessing_context,
     )
     # One process, as far as accelerate is concerned: it would have them read different files, or wait for the first.
     return prepare_data_loader(
