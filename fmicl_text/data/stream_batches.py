@@ -88,6 +88,7 @@ def stream_loader(loader: DataLoader[Any], batches: StreamBatches, device: torch
         pin_memory=loader.pin_memory,
         prefetch_factor=loader.prefetch_factor,
         persistent_workers=loader.persistent_workers,
+        multiprocessing_context=loader.multiprocessing_context,
     )
     # Prepared as in a single process: accelerate would otherwise split the files, or wait for the first process.
     return prepare_data_loader(

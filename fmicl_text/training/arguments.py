@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -37,6 +38,11 @@ def check_train_section(train: dict[str, Any], evaluates: bool, smallest_batch: 
         "per_device_train_batch_size", smallest_batch, ": a row alone has no negatives" if smallest_batch > 1 else ""
     )
     at_least("per_device_eval_batch_size", 1)
+    at_least("save_total_limit", 0)
+    at_least("weight_decay", 0)
+    for key in ("save_steps", "eval_steps", "logging_steps"):
+        if train.get(key, 1) <= 0:
+            refuse(key, f"must be above 0 (a share of all steps if below 1), got {train[key]}")
     if train.get("max_steps") == 0:
         refuse("max_steps", "0 steps train nothing; give at least 1, or leave it out to train for num_train_epochs")
     if train.get("num_train_epochs", 1) <= 0 and train.get("max_steps", -1) < 1:
@@ -47,6 +53,13 @@ def check_train_section(train: dict[str, Any], evaluates: bool, smallest_batch: 
         refuse("dataloader_prefetch_factor", "needs workers: set dataloader_num_workers to 1 or more")
     if train.get("resume_from_checkpoint") is not None:
         refuse("resume_from_checkpoint", "is not set in a recipe: `fmicl train --resume` resumes a run")
+    for key in ("metric_for_best_model", "greater_is_better"):
+        if train.get(key) is not None:
+            refuse(key, "is not set here: evaluate.during says by which score the checkpoint is chosen")
+    if train.get("enable_jit_checkpoint"):
+        refuse("enable_jit_checkpoint", "is not needed: on SIGTERM a checkpoint is written by `fmicl train` itself")
+    if train.get("label_smoothing_factor"):
+        refuse("label_smoothing_factor", "is for classes; a contrastive loss has none")
     if train.get("neftune_noise_alpha") is not None:
         refuse("neftune_noise_alpha", "is for causal language models; sentence encoders do not support it")
     if train.get("use_liger_kernel"):
@@ -67,9 +80,25 @@ def refusals(train: dict[str, Any]) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (ValueError, TypeError, ImportError, AttributeError, NotImplementedError) as error:
+    except (ValueError, TypeError, LookupError, ImportError, AttributeError, NotImplementedError, OSError) as error:
         message = " ".join(str(error).split())
-        mentioned = [
-            key for key, value in train.items() if key in message or (isinstance(value, str) and value in message)
-        ]
-        raise InputError(f"train{''.join(f'.{key}' for key in mentioned[:1])}: {message}") from error
+        if isinstance(error, KeyError):  # which has nothing but the key
+            message = f"no value {message} is known"
+        elif isinstance(error, OSError) and error.filename:
+            message = f"{error.filename}: {error.strerror}"
+        key = _mentioned(train, message)
+        raise InputError(f"train{f'.{key}' if key else ''}: {message}") from error
+
+
+def _mentioned(train: dict[str, Any], message: str) -> str | None:
+    """Return the key that a message is about: it has its name, part of its name, or its value."""
+    signs = (
+        lambda key, value: key in message,
+        lambda key, value: key.replace("_", " ") in message or "_".join(key.split("_")[-2:]) in message,
+        lambda key, value: (
+            any(f"'{name}'" in message for name in value) if isinstance(value, dict) else value in message
+        ),
+    )
+    written = {key: value if isinstance(value, str | dict) else json.dumps(value) for key, value in train.items()}
+    found = (key for sign in signs for key, value in written.items() if sign(key, value))
+    return next(found, None)

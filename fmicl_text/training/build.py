@@ -48,6 +48,9 @@ def check_build(recipe: Recipe, inputs: Inputs) -> ContrastiveTrainer:
     """
     with tempfile.TemporaryDirectory() as scratch:  # the trainer makes its output folder when it is built
         trainer = build_trainer(recipe, inputs, recipe.seeds[0], RunFolder(Path(scratch)))
+        with refusals(recipe.train):
+            trainer.create_optimizer_and_scheduler(num_training_steps=1)
+            trainer.get_train_dataloader()
     if recipe.train.get("bf16") and not trainer.args.bf16:
         logger.warning("this CPU has no bfloat16 instructions: training in float32, which is faster here")
     return trainer
@@ -98,7 +101,6 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
             evaluator=None if inputs.during is None else EvaluationInTraining(inputs.during),
             callbacks=[MetricsFile(folder.metrics), LastStep()],
         )
-        trainer.get_optimizer_cls_and_kwargs(arguments, loss)  # whose package may not be installed
     trainer.remove_callback(PrinterCallback)
     if trainer.pop_callback(ProgressCallback) is not None:
         trainer.add_callback(Progress(inputs.during))

@@ -321,6 +321,7 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
 
     def _loading(self) -> dict[str, Any]:
         return {
+            "multiprocessing_context": getattr(self.args, "dataloader_multiprocessing_context", None),  # not in 5.0
             "num_workers": self.args.dataloader_num_workers,
             "pin_memory": self.args.dataloader_pin_memory,
             "prefetch_factor": self.args.dataloader_prefetch_factor,

@@ -25,6 +25,18 @@ REFUSED = {
     "neftune": ({"neftune_noise_alpha": 5.0}, "train.neftune_noise_alpha: is for causal language models"),
     "optimizer": ({"optim": "adamw_bnb_8bit"}, "train.optim: "),
     "kernels": ({"use_liger_kernel": True}, "train.use_liger_kernel: "),
+    "betas": ({"adam_beta1": 1.5}, "train.adam_beta1: "),
+    "decay": ({"weight_decay": -1.0}, "train.weight_decay: "),
+    "schedule": ({"lr_scheduler_kwargs": {"x": 1}}, "train.lr_scheduler_kwargs: "),
+    "workers": ({"dataloader_num_workers": -1}, "train.dataloader_num_workers: "),
+    "start of workers": (
+        {"dataloader_num_workers": 1, "dataloader_multiprocessing_context": "x"},
+        "train.dataloader_multiprocessing_context: ",
+    ),
+    "saving": ({"save_steps": 0}, "train.save_steps: must be above 0"),
+    "metric": ({"metric_for_best_model": "x"}, "train.metric_for_best_model: is not set here: evaluate.during"),
+    "log level": ({"log_level": "x"}, "train.log_level: no value 'x' is known"),
+    "accelerate": ({"accelerator_config": "/none.json"}, "train.accelerator_config: "),
     "logging": ({"logging_steps": 0}, "train.logging_steps: "),
 }
 
