@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from fmicl_text.encoders.images import reads_images
 from fmicl_text.encoders.text import load_model
 from fmicl_text.errors import InputError, RunFailedError
+from fmicl_text.files import cannot_write
 from fmicl_text.hub.base_model import describe_base
 from fmicl_text.hub.card import model_card
 from fmicl_text.hub.check import check_contents, check_tokenizers, encoder_files
@@ -85,7 +86,7 @@ def publish(
                 dry_run.unlink()
             elif dry_run.exists():
                 shutil.rmtree(dry_run)
-            shutil.move(folder, dry_run)
+            _put(folder, dry_run)
             return None
         place = check_place(folder, repo, private, revision or "main", create_pr, overwrite)
         published = commit(folder, place, f"Publish {found.recipe.name if found.recipe else repo} with fmicl-text")
@@ -146,6 +147,20 @@ def _distance(first: np.ndarray, second: np.ndarray) -> float:
     """Return the largest difference of an element; infinite if the shapes differ or anything is NaN."""
     difference = float(abs(first - second).max()) if first.shape == second.shape else math.inf
     return math.inf if math.isnan(difference) else difference
+
+
+def _put(folder: Path, place: Path) -> None:
+    """Move what is published to its place, whole or not at all: another disk may be full half-way.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    try:
+        shutil.move(folder, place)
+    except OSError as error:  # of several files, a list of each file's problem
+        shutil.rmtree(place, ignore_errors=True)
+        first = error.args[0][0][-1] if isinstance(error, shutil.Error) else error
+        raise cannot_write("what is published", place, OSError(first)) from error
 
 
 def _check_room(folder: Path, overwrite: bool) -> None:

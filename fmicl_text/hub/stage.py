@@ -9,7 +9,7 @@ from typing import Any
 
 from fmicl_text.data import yaml_tree
 from fmicl_text.errors import InputError
-from fmicl_text.files import read_json, write_json, write_text
+from fmicl_text.files import cannot_write, read_json, write_json, write_text
 from fmicl_text.hub.private import is_local, shorten
 from fmicl_text.hub.source import Source
 from fmicl_text.recipe.schema import Recipe
@@ -51,7 +51,7 @@ def stage(source: Source, files: Iterable[Path], folder: Path, merge_adapter: bo
             )
         for file in files:
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source.model / file, folder / file)
+            _copy(source.model / file, folder / file)
     for config in (*folder.rglob("config.json"), *folder.rglob("tokenizer_config.json")):
         _forget_machine(config)
     if source.recipe is not None:
@@ -64,6 +64,13 @@ def stage(source: Source, files: Iterable[Path], folder: Path, merge_adapter: bo
             write_json(folder / "results" / f"{name}.json", shorten(_figures_only(result.document()), paths))
         if source.summary:
             write_json(folder / "results" / "summary.json", shorten(source.summary, paths))
+
+
+def _copy(file: Path, place: Path) -> None:
+    try:
+        shutil.copyfile(file, place)
+    except OSError as error:
+        raise cannot_write(file.name, place.parent, error) from error
 
 
 def public_recipe(recipe: Recipe) -> dict[str, Any]:

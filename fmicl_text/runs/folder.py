@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import shutil
 from collections.abc import Iterable, Iterator
@@ -19,6 +20,8 @@ from fmicl_text.recipe.file import dump_recipe, load_recipe
 from fmicl_text.recipe.schema import Recipe
 from fmicl_text.runs.manifest import Manifest, read_manifest
 from fmicl_text.versions import versions
+
+logger = logging.getLogger(__name__)
 
 LOCK = ".lock"
 MARKER = ".fmicl-run"
@@ -206,6 +209,8 @@ def _delete_run(path: Path) -> None:
             _delete_run(seed)
             _remove_if_empty(seed)
     run = RunFolder(path)
+    if (report := path / "report.html").exists():
+        logger.warning("%s stays and describes the old run; `fmicl report --overwrite` makes it anew", report)
     _delete([run.recipe, run.manifest, run.metrics, run.picture, run.views, path / "summary.json"])
     _delete([run.model, run.unfinished_model, run.tensorboard])
     # A link to a folder, perhaps on a larger disk, is treated as a folder.

@@ -355,7 +355,7 @@ def test_a_pull_request_needs_a_repository(publish, hub, run: Path):
 def test_private_is_not_published_to_a_public_repository(publish, hub, run: Path):
     repo = hub.make_repo("me/tiny")
     finished = publish(run, "--private")
-    assert finished.status == 2 and "already and public" in finished.err and repo.files() == {}
+    assert finished.status == 2 and "already exists and is public" in finished.err and repo.files() == {}
 
 
 # What goes wrong

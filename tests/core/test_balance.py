@@ -95,7 +95,7 @@ def test_the_start_is_balanced(kernel: Kernel, gathered: float, negatives: str):
     assert terms["negative"].item() == pytest.approx(1, rel=1e-6)
     found = alpha.measured(kernel)["balance_cosine"]
     again = Alpha(balance_cosine=found)
-    assert fmicl(x, y, kernel=kernel, alpha=again, negatives=negatives)["negative"].item() == pytest.approx(1, rel=1e-4)
+    assert fmicl(x, y, kernel=kernel, alpha=again, negatives=negatives)["negative"].item() == pytest.approx(1, rel=1e-3)
 
 
 @pytest.mark.parametrize("gathered", [0.0, 4.0])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import WORDS
+from run_folders import finished_run
 
 from fmicl_text.cli import main
 from fmicl_text.errors import InputError, RunFailedError
@@ -61,12 +65,13 @@ def test_a_folder_with_the_users_own_recipe_is_not_a_run(recipe_file, monkeypatc
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["marker", "manifest of version 0.1.0"])
-def test_overwriting_deletes_what_a_run_wrote_and_nothing_else(recipe_file, tmp_path, old):
+def test_overwriting_deletes_what_a_run_wrote_and_nothing_else(recipe_file, tmp_path, caplog, old):
     recipe, run = load_recipe(recipe_file), tmp_path / "run"
     train(recipe, run)
     if old:
         (run / MARKER).unlink()
-    for name in ("thesis.tex", "results/notes.txt", "checkpoints/mine.txt", ".git/HEAD", "seed-7/mine.txt"):
+    mine = {"thesis.tex", "report.html", "results/notes.txt", "checkpoints/mine.txt", ".git/HEAD", "seed-7/mine.txt"}
+    for name in mine:
         (run / name).parent.mkdir(exist_ok=True)
         (run / name).write_text("mine")
     outside = tmp_path / "outside"
@@ -77,10 +82,10 @@ def test_overwriting_deletes_what_a_run_wrote_and_nothing_else(recipe_file, tmp_
     (run / "results" / "old.json").symlink_to(outside / "precious")
     with open_run(run, recipe, resume=False, overwrite=True):
         left = set(tree(run))
-    mine = {"thesis.tex", "results/notes.txt", "checkpoints/mine.txt", ".git/HEAD", "seed-7/mine.txt"}
     folders = {"results", "checkpoints", ".git", "seed-7"}
     assert left == mine | folders | {LOCK, MARKER, "recipe.yaml"}
     assert tree(outside) == {"precious": b"mine"}
+    assert "report.html stays and describes the old run" in caplog.text
 
 
 def test_checkpoints_on_another_disk_are_emptied(recipe_file, tmp_path):
@@ -212,6 +217,38 @@ def test_a_full_disk_is_named_with_what_to_do(recipe_file, small_disk, room):
     with pytest.raises(RunFailedError, match=rf"cannot be written to {run}.*MB free there.*to continue.*--resume"):
         train(load_recipe(recipe_file), run)
     (small_disk / "other").unlink()
+
+
+@pytest.mark.parametrize("room", [0, 50_000])
+def test_every_writer_names_a_full_disk(tiny_encoder_path, small_disk, capsys, room):
+    """Those that are not of training: recipes, reports, results, and the dry run of publishing."""
+    run = finished_run(small_disk / "run", tiny_encoder_path)
+    pairs = small_disk / "pairs.csv"
+    pairs.write_text("a,b\n" + "".join(f"the {word},a {word}\n" for word in WORDS[:20]))
+    fill(small_disk, room)
+    before = tree(small_disk).keys()
+    geometry = ["eval", "geometry", str(run), "--pairs", str(pairs), "--columns", "a", "b"]
+    commands = [["publish", str(run), "me/tiny", "--license", "mit", "--dry-run"]]
+    if room == 0:
+        commands += [
+            ["recipe", "copy", "quickstart", str(small_disk)],
+            ["report", str(run)],
+            [*geometry, "--output", str(small_disk / "geometry.json")],
+        ]
+    for command in commands:
+        assert main(command) == 1, command
+        said = capsys.readouterr().err
+        assert re.search(rf"cannot be written to {small_disk}\S*: .*No space left.*MB free there", said), said
+        assert tree(small_disk).keys() == before
+
+
+def fill(disk: Path, room: int) -> None:
+    """Fill a disk, except for some bytes."""
+    (disk / "room").write_bytes(bytes(room))
+    with contextlib.suppress(OSError), (disk / "other").open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+    (disk / "room").unlink()
 
 
 def test_files_respect_the_umask(recipe_file, tmp_path):
