@@ -7,10 +7,13 @@ FLOOR := .venv-floor/bin
 FLOOR_TESTS := tests/training/test_trainer.py tests/training/test_library.py tests/data/test_stream_batches.py \
 	tests/runs tests/losses tests/hub
 
-.PHONY: quickstart test test-floor lint clean
+.PHONY: quickstart vision-quickstart test test-floor lint clean
 
 quickstart: .venv/ready  ## train on the embedded data, print before and after
 	$(BIN)/fmicl train quickstart --overwrite
+
+vision-quickstart: .venv/ready  ## train an encoder of images on handwritten digits, print it beside raw pixels
+	$(BIN)/fmicl train vision-quickstart --overwrite
 
 test: .venv/ready lint  ## what must pass before a commit
 	$(BIN)/python -m pytest

@@ -1,4 +1,4 @@
-"""The exceptions that the command line prints without a traceback: the input is wrong, or the world is."""
+"""The exceptions that the command line prints without a traceback."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class InputError(ValueError):
 
 
 class RunFailedError(RuntimeError):
-    """The run failed by no mistake of the user's input: the network, the Hub, or weights that became NaN.
+    """The run failed although the user's input is right: the network, the Hub, or weights that became NaN.
 
     The command line prints it and exits with status 1.
     """

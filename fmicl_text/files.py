@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, and where the shipped ones lie."""
+"""Files written whole or not at all, JSON documents, and the place of shipped files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def user_path(name: str) -> Path:
     """Return the path that a user wrote, with ``~`` as the home folder."""
     try:
         return Path(name).expanduser()
-    except RuntimeError:  # ~someone who is not known here: a name like any other
+    except RuntimeError:  # an unknown user's home: a name like any other
         return Path(name)
 
 
@@ -81,7 +81,7 @@ def _umask() -> int:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or what a folder lists, is on the disk."""
+    """Flush a file, or the entries of a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -95,7 +95,7 @@ def cannot_write(what: str, path: Path, error: Exception) -> OSError:
     Args:
         what: What was to be written, such as "the model".
         path: Where; the folder or file need not exist.
-        error: What the system or a library said.
+        error: What the system or a library raised.
     """
     folder = next(place for place in (path, *path.absolute().parents) if place.is_dir())
     free = shutil.disk_usage(folder).free

@@ -23,7 +23,7 @@ _PLAINER = {
     "too_short": "must not be empty",
 }
 _FEW = 40
-"""So many known keys are listed in full."""
+"""Up to this many known keys are listed in full."""
 
 
 @dataclass(frozen=True)

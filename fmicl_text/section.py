@@ -23,7 +23,7 @@ from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, Pyd
 KeyPath = tuple[str | int, ...]
 """The keys and list indices that lead to a value."""
 Conflict = tuple[tuple[str | int, ...], str]
-"""Where, from the section on, and what is impossible there."""
+"""The path from the section to a key, and what is impossible there."""
 
 
 def refused(message: str) -> PydanticCustomError:
@@ -48,7 +48,7 @@ def names_may_be_imported(info: ValidationInfo) -> bool:
 
 @dataclass(frozen=True)
 class OneOf:
-    """Annotates a text that must be one of some names, which are only known when it is read.
+    """Annotates a text that must be one of several names, known only when it is validated.
 
     Attributes:
         names: Returns them.
@@ -71,7 +71,7 @@ class OneOf:
 
 
 def check_revision(revision: str) -> str:
-    """Return the name of a revision on the Hub as it is, or refuse it."""
+    """Return the name of a revision on the Hub, or refuse it."""
     if not re.fullmatch(r"\w[\w./-]*", revision, re.ASCII) or ".." in revision:
         raise refused(f'must be a branch, a tag or a commit, got "{revision}"')
     return revision
@@ -90,7 +90,7 @@ class Section(BaseModel):
 
     @classmethod
     def written_at(cls, value: Any) -> dict[str, KeyPath]:
-        """Return where in ``value`` those keys were written that an older spelling has elsewhere."""
+        """Return where in ``value`` keys were written that an older spelling has in another place."""
         return {}
 
     @model_validator(mode="after")

@@ -22,7 +22,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def visible(text: str) -> str:
-    r"""Return text with every character that a terminal obeys written as Python does, such as ``\x1b``."""
+    r"""Return text with every character that a terminal interprets written as Python does, such as ``\x1b``."""
     return _COMMANDS.sub(lambda command: command[0].encode("unicode_escape").decode(), text)
 
 

@@ -1,4 +1,4 @@
-"""Versions that decide a number."""
+"""Versions that affect figures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fmicl_text import __version__
 
 
 def versions() -> dict[str, str]:
-    """Versions of this package, Python and the libraries that decide a number."""
+    """Return the versions of this package, Python and the libraries that affect figures."""
     libraries = (
         "torch",
         "transformers",

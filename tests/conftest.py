@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("fmicl", deadline=None)  # a slow example says that the machine is busy
+hypothesis.settings.load_profile("fmicl")
 
 WORDS = (
     "a the man woman child dog cat horse plays eats rides runs sleeps sings guitar piano flute food ball park street "

@@ -54,7 +54,17 @@ LOSS_TABLE: dict[str, Loss] = {
             (
                 {},
                 lambda *b, **k: core.fmicl(
-                    *b, kernel=GaussianKernel(0.25), alpha=core.Alpha(balance_cosine=0.1), negatives="cross", **k
+                    *b, divergence=core.JS, kernel=GaussianKernel(0.2646), shift="row", negatives="cross", **k
+                ),
+            ),
+            (
+                {"shift": "none", "divergence": "kl"},
+                lambda *b, **k: core.fmicl(
+                    *b,
+                    kernel=GaussianKernel("measured"),
+                    alpha=core.Alpha(balance_cosine="measured"),
+                    negatives="cross",
+                    **k,
                 ),
             ),
             (
@@ -83,14 +93,15 @@ LOSS_TABLE: dict[str, Loss] = {
         trained={
             "fmicl-row": {"divergence": "js", "kernel": "cosine", "temperature": 0.3, "shift": "row"} | LEARNED,
             "fmicl-anchor": {"sigma": 0.6, "alpha": 3.0, "negatives": "anchor"},
-            "fmicl": {"sigma": 0.6, "alpha": 3.0} | LEARNED,
-            "fmicl-within": {"divergence": "js", "sigma": 0.6, "negatives": "within"},
-            "fmicl-both": {"divergence": "pearson", "sigma": 0.8, "negatives": "both"} | LEARNED,
+            "fmicl": {"divergence": "kl", "sigma": 0.6, "alpha": 3.0} | LEARNED,
+            "fmicl-measured": {"shift": "none"},
+            "fmicl-within": {"divergence": "js", "sigma": 0.6, "alpha": 4.0, "negatives": "within"},
+            "fmicl-both": {"divergence": "pearson", "sigma": 0.8, "alpha": 2.0, "negatives": "both"} | LEARNED,
             "fmicl-auto": {"sigma": 0.6, "alpha": "auto"} | LEARNED,
             "fmicl-dv": {"sigma": 0.6, "shift": "dv"},
         },
-        shown={"divergence": "kl", "kernel": "gaussian", "sigma": 0.25, "mu": 1.0, "balance_cosine": 0.1}
-        | {"negatives": "cross", "learn_kernel": False, "shift": "none"},
+        shown={"divergence": "js", "kernel": "gaussian", "sigma": 0.2646, "mu": 1.0, "negatives": "cross"}
+        | {"learn_kernel": False, "shift": "row", "critic": "ratio"},
         every_setting="divergence: tsallis, order: 1.5, kernel: gaussian, sigma: 0.5, mu: 2, learn_kernel: true, "
         "alpha: 2, negatives: both",
         paper=("Yiwei Lu", "f-{MICL}"),
@@ -100,24 +111,32 @@ LOSS_TABLE: dict[str, Loss] = {
             ({"divergence": "kl", "order": 2.0}, "order belongs to divergence: tsallis, got divergence: kl"),
             ({"kernel": "laplace"}, 'kernel must be "gaussian", "cosine" or "cosine-critic", got "laplace"'),
             ({"temperature": 0.05}, "temperature belongs to kernel: cosine or cosine-critic, got kernel: gaussian"),
-            ({"sigma": 0}, "sigma must be greater than 0, got 0"),
+            ({"sigma": 0}, 'sigma must be greater than 0 or "measured", got 0'),
             ({"sigma": float("inf")}, "sigma must be a finite number"),
             ({"mu": 2.5}, "mu must be less than or equal to 2, got 2.5"),
             ({"negatives": "all"}, 'negatives must be "within", .* got "all"'),
             ({"alpha": -1}, 'alpha must be greater than or equal to 0 or "auto", got -1'),
             ({"alpha": 1.0, "balance_cosine": 0.1}, "give one of the two"),
-            ({"balance_cosine": 2}, "balance_cosine must be less than or equal to 1, got 2"),
-            ({"divergence": "sh", "sigma": 0.1}, "critic of divergence 'sh' .* take a wider kernel"),
+            ({"balance_cosine": 2}, 'balance_cosine must be less than or equal to 1 or "measured", got 2'),
+            ({"divergence": "sh", "sigma": 0.1, "alpha": 1}, "critic of divergence 'sh' .* take a wider kernel"),
             (
-                {"divergence": "pearson", "kernel": "cosine", "temperature": 0.01},
+                {"divergence": "pearson", "kernel": "cosine", "temperature": 0.01, "shift": "none"},
                 "(critic|penalty) of divergence 'pearson' .* take a wider kernel",
             ),
             ({"shift": "dv", "balance_cosine": 0.2}, "shift balances the terms by itself"),
             ({"shift": "row", "alpha": "auto"}, "shift balances the terms by itself"),
             ({"shift": "row", "alpha": 0}, "alpha must be above 0 with a shift"),
-            ({"sigma": 0.1}, r"alpha = 1\.2e\+39 \(of balance_cosine 0\.1, .* take a wider kernel than sigma = 0\.1"),
+            (
+                {"sigma": 0.1, "balance_cosine": 0.1},
+                r"alpha = 1\.2e\+39 \(of balance_cosine 0\.1, .* take a wider kernel than sigma = 0\.1",
+            ),
             ({"sigma": 0.1, "alpha": 1e31}, r"alpha = 1\.0e\+31 makes the negative term"),
-            ({"critic": "ratio"}, "critic belongs to shift: batch or row, got shift: none"),
+            (
+                {"critic": "ratio", "shift": "none"},
+                "critic belongs to shift: batch or row, got shift: none",
+            ),
+            ({"sigma": "measured", "learn_kernel": True}, "sigma must be a number where the width is learned"),
+            ({"kernel": "cosine-critic", "temperature": "measured"}, "temperature must be a number"),
             ({"shift": "js"}, 'shift must be .* got "js"'),
             ({"kernel": "cosine-critic", "learn_kernel": True}, "learn_kernel does not go with"),
         ],

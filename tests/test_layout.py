@@ -44,6 +44,9 @@ LAYERS = (
     ("__main__",),
 )
 
+# At most four underscored names of libraries, each in one module, with a test of its signature beside that module's.
+PRIVATE_NAMES = {"fmicl_text.training.library": {"_load_from_checkpoint"}}
+
 
 def modules() -> dict[str, ast.Module]:
     """Every module of the package by dotted name."""
@@ -90,6 +93,11 @@ def test_every_module_has_a_layer_and_the_root_holds_what_a_user_imports():
     assert at_the_root == {name for names in LAYERS for name in names}
 
 
+@pytest.mark.parametrize("folder", sorted({file.parent for file in PACKAGE.rglob("*.py")} - {PACKAGE}))
+def test_every_folder_says_what_it_may_import(folder: Path):
+    assert "import" in (ast.get_docstring(ast.parse((folder / "__init__.py").read_text("utf-8"))) or "")
+
+
 @pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("fmicl_text.core")])
 def test_core_imports_torch_and_the_standard_library_only(module: str):
     for name in imports(module):
@@ -115,6 +123,23 @@ def test_declarations_wait_with_torch():
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     declared = [name for name in MODULES if name.startswith("fmicl_text.losses.papers.")]
     assert finished.stdout.split() == [str(len(declared)), "False"]
+
+
+def private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_private_names_of_libraries(module: str):
+    """Every other underscored name that a module uses is defined in it, or is ``_replace``, documented of tuples."""
+    nodes = list(ast.walk(MODULES[module]))
+    attributes = [node for node in nodes if isinstance(node, ast.Attribute) and private(node.attr)]
+    named = [alias.name for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom)) for alias in node.names]
+    imported = {part for name in (*named, *imports(module)) for part in name.split(".")}
+    own = {node.attr for node in attributes if isinstance(node.ctx, ast.Store)}
+    own |= {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    used = ({node.attr for node in attributes} - own - {"_replace"}) | set(filter(private, imported))
+    assert used == PRIVATE_NAMES.get(module, set())
 
 
 def test_no_circles():

@@ -1,4 +1,8 @@
-"""The ``fmicl`` command: one short module a verb, imported only when that verb runs."""
+"""The ``fmicl`` command: one module per subcommand, imported only when it runs.
+
+A module declares its options, calls what does the work and prints the outcome. Modules here may import everything else;
+at import time nothing heavy, so that ``fmicl --help`` is instant.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +22,17 @@ VERBS = {
     "train": "train a sentence encoder from a recipe",
     "eval": "evaluate sentence encoders",
     "report": "show runs, and how they compare, on one page",
-    "publish": "put a run or an encoder on the Hugging Face Hub",
+    "publish": "publish a run or an encoder on the Hugging Face Hub",
     "recipe": "list, show, copy, write and validate recipes",
 }
-"""Verb -> one line of help. ``fmicl_text.cli.<verb>`` has ``add_arguments(parser)`` and ``run(args) -> int``."""
+"""Subcommand -> one line of help. Its module here has ``add_arguments(parser)`` and ``run(args) -> int``."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one ``fmicl`` command; nothing it prints can command the terminal.
+    """Run one ``fmicl`` command; control characters in everything it prints are made visible.
 
     Returns:
-        0 done, 1 the run failed, 2 the user's input is wrong, 128 + its number if a signal ended it.
+        0 if done, 1 if the run failed, 2 if the user's input is wrong, 128 + the signal's number if a signal ended it.
     """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when the Hub's client is imported
     if not sys.stderr.isatty():
@@ -43,7 +47,7 @@ def _run(arguments: list[str]) -> int:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
     for verb, help_line in VERBS.items():
         verb_parser = verbs.add_parser(verb, help=help_line, description=f"{help_line[:1].upper()}{help_line[1:]}.")
-        if verb in arguments[:1]:  # only the verb that runs is imported: `fmicl --help` stays instant
+        if verb in arguments[:1]:  # only the subcommand that runs is imported: `fmicl --help` stays instant
             importlib.import_module(f"fmicl_text.cli.{verb}").add_arguments(verb_parser)
     args = parser.parse_args(list(map(_with_home, arguments)))
     if args.version:
@@ -58,11 +62,11 @@ def _run(arguments: list[str]) -> int:
         status = importlib.import_module(f"fmicl_text.cli.{args.verb}").run(args)
         sys.stdout.flush()
         return status
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough; Python would complain again at its exit
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe; Python would report that again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except InputError as error:
-        if os.environ.get("RANK", "0") == "0":  # of several processes, which all read the same, one speaks
+        if os.environ.get("RANK", "0") == "0":  # all processes of a run read the same input, so only one reports
             for problem in error.problems:
                 print(f"error: {_without_secrets(problem)}", file=sys.stderr)
         return 2

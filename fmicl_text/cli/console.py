@@ -1,4 +1,4 @@
-"""The console that tables and sentences are printed on: what it is given is text, never markup or commands."""
+"""The console for tables and messages: it prints text as it is, without markup or control characters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fmicl_text.text import visible
 
 
 class Console(rich.console.Console):
-    """A rich console that shows ``[bold]`` as it stands, and makes control characters visible.
+    """A rich console that prints ``[bold]`` literally and makes control characters visible.
 
     Args:
         stderr: Print on standard error.
@@ -34,6 +34,6 @@ class Console(rich.console.Console):
         self._file = file
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Render as rich does, then clean the text; colours and moves of the cursor are no text."""
+        """Render as rich does, with control characters in the text visible; rich's own colours stay."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=visible(segment.text))

@@ -11,9 +11,11 @@ from fmicl_text.bars import silence_model_files
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
-        "source", metavar="RUN_OR_MODEL", help="a run folder (of several seeds the first), a seed's, or an encoder's"
+        "source",
+        metavar="RUN_OR_MODEL",
+        help="a run folder (of several seeds the first is published), a seed's folder, or an encoder's",
     )
-    parser.add_argument("repo", metavar="REPO", help="OWNER/NAME on the Hub; made if it is not there")
+    parser.add_argument("repo", metavar="REPO", help="OWNER/NAME on the Hub; created if it does not exist")
     parser.add_argument("--license", metavar="ID", help="such as apache-2.0; default: what the run's recipe says")
     parser.add_argument(
         "--language",
@@ -23,16 +25,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="such as en; may be repeated; default: what the run's recipe says, or the base model's card",
     )
     parser.add_argument("--private", action="store_true", help="only you can see it")
-    parser.add_argument("--revision", metavar="BRANCH", help="branch to commit to (main); made if it is not there")
+    parser.add_argument("--revision", metavar="BRANCH", help="branch to commit to (main); created if it does not exist")
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="write everything to the folder RUN_OR_MODEL-publish, and ask the Hub nothing",
+        help="write everything to the folder RUN_OR_MODEL-publish, and send the Hub no request",
     )
     parser.add_argument(
-        "--merge-adapter", action="store_true", help="add an adapter's weights into its base model's, and publish that"
+        "--merge-adapter", action="store_true", help="merge an adapter into its base model, and publish the result"
     )
-    parser.add_argument("--create-pr", action="store_true", help="open a pull request on what is there")
+    parser.add_argument("--create-pr", action="store_true", help="open a pull request instead of committing")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace what the branch, or the folder of a dry run, holds"
     )

@@ -14,20 +14,27 @@ from fmicl_text.recipe.file import find_recipe, load_recipe, shipped_recipes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what each of the actions takes."""
+    """Declare the actions and their options."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     actions.add_parser("list", help="name and first comment of each shipped recipe")
     show = actions.add_parser("show", help="print a recipe")
     show.add_argument("name", metavar="NAME", help="a shipped recipe or a file")
-    copy = actions.add_parser("copy", help="copy a shipped recipe, to change it")
+    copy = actions.add_parser("copy", help="copy a shipped recipe to edit it")
     copy.add_argument("name", metavar="NAME", help="a shipped recipe")
-    copy.add_argument("path", metavar="PATH", type=Path, nargs="?", default=Path(), help="file or folder; default here")
-    copy.add_argument("--overwrite", action="store_true", help="replace a file that is there")
-    new = actions.add_parser("new", help="write a recipe for a file of texts, after a look at it")
+    copy.add_argument(
+        "path", metavar="PATH", type=Path, nargs="?", default=Path(), help="file or folder; default the current folder"
+    )
+    copy.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    new = actions.add_parser("new", help="inspect a file of texts and write a recipe for it")
     new.add_argument("data", metavar="FILE", help="csv, tsv, jsonl, parquet or txt")
-    new.add_argument("--output", metavar="PATH", type=Path, help="the recipe; default FILE's name, here, as .yaml")
+    new.add_argument(
+        "--output",
+        metavar="PATH",
+        type=Path,
+        help="where to write; default FILE's name with .yaml, in the current folder",
+    )
     new.add_argument("--base", metavar="MODEL", help="encoder to start from: Hub id, folder or sample:minilm")
-    new.add_argument("--overwrite", action="store_true", help="replace a recipe that is there")
+    new.add_argument("--overwrite", action="store_true", help="replace an existing recipe")
     validate = actions.add_parser("validate", help="check recipes and print every problem")
     validate.add_argument("files", metavar="FILE", nargs="+", help="files or names of shipped recipes")
     actions.add_parser("schema", help="print the JSON schema of a recipe")
@@ -63,7 +70,7 @@ def _copy(name: str, target: Path, overwrite: bool) -> None:
     if target.is_dir():
         target = target / source.name
     if target.exists() and not overwrite:
-        raise InputError(f"{target} is there already; --overwrite replaces it")
+        raise InputError(f"{target} already exists; --overwrite replaces it")
     write_text(target, read_text(source))
     print(target)
 
@@ -73,7 +80,7 @@ def _new(data: str, base: str | None, target: Path | None, overwrite: bool) -> N
 
     target = target or Path(f"{Path(data).name.partition('.')[0]}.yaml")
     if target.exists() and not overwrite:
-        raise InputError(f"{target} is there already; --overwrite replaces it, --output names another file")
+        raise InputError(f"{target} already exists; --overwrite replaces it, --output names another file")
     write_text(target, new_recipe(data, base))
     print(target)
 
@@ -83,7 +90,7 @@ def _validate(files: list[str]) -> None:
     for file in files:
         try:
             recipe = load_recipe(file)
-            imports = f"; {', '.join(recipe.imports)} was not run, nor was checked what it may declare"
+            imports = f"; {', '.join(recipe.imports)} was not run, so names it may declare are not checked"
             print(f"{file}: ok" + (imports if recipe.imports else ""))
         except InputError as error:
             problems += error.problems

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME|FILE",
-        help="set published figures beside the runs: simcse, fmicl, sts-leaderboard, or a CSV file; may be repeated",
+        help="show published figures beside the runs: simcse, fmicl, sts-leaderboard, or a CSV file; may be repeated",
     )
     parser.add_argument(
         "--base",
@@ -40,10 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="MODEL",
         help="compare the runs with a base model, such as sample:minilm; it is measured as the first run was, unless a "
-        "run began with it and measured it before training; may be repeated",
+        "run started from it and measured it before training; may be repeated",
     )
     parser.add_argument("--open", action="store_true", help="show the page in the browser")
-    parser.add_argument("--overwrite", action="store_true", help="replace a report that is there")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing report")
     parser.add_argument("--json", action="store_true", help="print the comparisons as JSON and nothing else")
 
 
@@ -74,12 +74,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print(console: Console, comparison: Comparison) -> None:
-    """Print a table of differences, and what keeps them from meaning more."""
+    """Print a table of differences, and the reasons to read them with caution."""
     from rich.table import Table
 
     from fmicl_text.report.cells import difference, p_value, signed_interval
 
-    console.print(f"{comparison.suite}: {comparison.run} less {comparison.other}", soft_wrap=True)
+    console.print(f"{comparison.suite}: {comparison.run} minus {comparison.other}", soft_wrap=True)
     table = Table()
     table.add_column("score")
     for heading in ("difference", "95% interval", "p (Holm)"):

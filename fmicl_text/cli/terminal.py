@@ -1,7 +1,7 @@
-"""What is printed cannot command the terminal: control characters in names, data and answers are made visible.
+"""Output that is safe for the terminal: control characters in names, data and messages are made visible.
 
-A terminal obeys some characters instead of showing them: they clear it, colour it, hide text, or change its order. A
-file's name, a row, a recipe or a server's message may have them.
+A terminal interprets some characters instead of showing them: they clear it, colour it, hide text, or change its order.
+A file name, a row, a recipe or a server's message may contain them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class VisibleStream:
 
     Args:
         stream: Where text goes.
-        moves: Let a progress bar through, which begins its writes by going back to the start of its line, or goes up
+        moves: Let the cursor moves of a progress bar through: back to the start of its line when a write begins, or up
             in a write of its own.
 
     Attributes:
@@ -36,7 +36,7 @@ class VisibleStream:
         self._moves = moves
 
     def write(self, text: str) -> int:
-        """Write text; return how many characters were asked for."""
+        """Write text; return its length, as it was before control characters were replaced."""
         start = _MOVES.match(text) if self._moves else None
         moves = start[0] if start else ""
         self.rich_proxied_file.write(moves + visible(text.removeprefix(moves)))
@@ -53,7 +53,7 @@ class VisibleStream:
 
 @contextmanager
 def visible_output() -> Iterator[None]:
-    """Make control characters visible in all that this process prints, by whatever library."""
+    """Make control characters visible in everything this process prints, including what libraries print."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = VisibleStream(sys.stdout), VisibleStream(sys.stderr, moves=sys.stderr.isatty())
     try:

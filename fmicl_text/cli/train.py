@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
         "recipe",
-        help="a recipe's file, the name of a shipped one (see `fmicl recipe list`), a run folder, whose recipe repeats "
-        "the run or with --resume continues it, or a file of texts, for which `fmicl recipe new` writes a recipe",
+        help="a recipe file, the name of a shipped recipe (see `fmicl recipe list`), a run folder (repeats the run, or "
+        "with --resume continues it), or a file of texts (trained by the recipe that `fmicl recipe new` writes)",
     )
     parser.add_argument(
         "--set",
@@ -43,13 +43,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="the run folder; default runs/NAME")
     parser.add_argument(
-        "--dry-run", action="store_true", help="load and check everything, say what would run, write nothing"
+        "--dry-run",
+        action="store_true",
+        help="load and check everything and show what would run, without writing anything",
     )
     parser.add_argument(
-        "--time", action="store_true", help="with --dry-run: train a few steps, and estimate how long all would take"
+        "--time", action="store_true", help="with --dry-run: train a few steps and estimate the time of the whole run"
     )
-    parser.add_argument("--resume", action="store_true", help="go on with the run that is in the run folder")
-    parser.add_argument("--overwrite", action="store_true", help="delete the run that is in the folder first")
+    parser.add_argument("--resume", action="store_true", help="continue the run in the run folder")
+    parser.add_argument("--overwrite", action="store_true", help="first delete the run in the folder")
     parser.add_argument(
         "--allow-imports",
         action="store_true",
@@ -59,15 +61,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--num-processes",
         type=int,
         metavar="N",
-        help="train in N processes on this machine, one for each GPU; as `accelerate launch -m fmicl_text train`",
+        help="train in N processes on this machine, one per GPU; the same as `accelerate launch -m fmicl_text train`",
     )
     volume = parser.add_mutually_exclusive_group()
-    volume.add_argument("-v", "--verbose", action="store_true", help="show what the libraries log, too")
-    volume.add_argument("-q", "--quiet", action="store_true", help="show warnings, errors and the result alone")
+    volume.add_argument("-v", "--verbose", action="store_true", help="also show what the libraries log")
+    volume.add_argument("-q", "--quiet", action="store_true", help="show only warnings, errors and the result")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, and print what came out."""
+    """Train, and print the results."""
     if args.quiet:
         disable_bars()
     with _logging(args.verbose, args.quiet):
@@ -108,7 +110,7 @@ def _run(args: argparse.Namespace) -> int:
         return _launch(args)
     if args.time and not args.dry_run:
         raise InputError("--time goes with --dry-run")
-    console = Console(quiet=os.environ.get("RANK", "0") != "0")  # one of several processes speaks
+    console = Console(quiet=os.environ.get("RANK", "0") != "0")  # of several processes, only the first prints
     with Console(stderr=True, quiet=args.quiet).status("loading libraries"):
         from fmicl_text.training import train as training
         from fmicl_text.training.plan import plan
@@ -142,7 +144,7 @@ def _recipe_for(data: str, overrides: list[str]) -> Recipe:
 
 
 def _run_folder(source: Path) -> Path | None:
-    """Return the run folder that a recipe is the recorded one of, if any."""
+    """Return the run folder in which a file is the recorded recipe, if it is one."""
     if source.is_dir():
         return source if (source / "recipe.yaml").is_file() else None
     folder = source.parent
@@ -185,10 +187,10 @@ def _launch(args: argparse.Namespace) -> int:
         if failure.exitcode > 0:
             return failure.exitcode
         folder = args.output or (Path(args.recipe) if args.resume else None)
-        again = f"; to go on: fmicl train --resume {shlex.quote(str(folder or 'FOLDER'))}"
+        again = f"; to continue: fmicl train --resume {shlex.quote(str(folder or 'FOLDER'))}"
         name = signal.Signals(-failure.exitcode).name
         raise RunFailedError(f"process {rank} of {args.num_processes} was ended by {name}{again}") from None
-    except SignalException as error:  # which the processes were sent too, and have answered
+    except SignalException as error:  # the processes got the same signal, and have reported it
         return 128 + error.sigval
     return 0
 
@@ -197,8 +199,9 @@ def _print_plan(console: Console, name: str, plan: Plan, output: Path, seeds: li
     console.print(f"{name} would run:", style="bold")
     columns = ", ".join(plan.columns)
     stream = f"a stream of {columns}, shuffled in a buffer of {plan.buffer:,} rows" if plan.buffer else None
+    reads = f"{plan.max_seq_length} tokens" if plan.image_size is None else f"images of {plan.image_size} pixels"
     lines = {
-        "encoder": f"{plan.parameters:,} parameters, {plan.dimensions} dimensions, {plan.max_seq_length} tokens",
+        "encoder": f"{plan.parameters:,} parameters, {plan.dimensions} dimensions, {reads}",
         "data": stream or f"{plan.rows:,} rows of {columns}",
         "loss": json.dumps(plan.loss),
         "training": f"{plan.steps:,} steps of {plan.batch} rows on {plan.device}, {plan.precision}",
@@ -260,5 +263,8 @@ def _print_result(console: Console, result: TrainResult) -> None:
     console.print("\nUse it:\n")
     model = result.seeds[0].folder.model
     console.print("    from sentence_transformers import SentenceTransformer")
+    if result.of_images:
+        console.print("    from PIL import Image")
     console.print(f'    model = SentenceTransformer("{model}")', soft_wrap=True)
-    console.print('    embeddings = model.encode(["a sentence", "another one"])')
+    inputs = 'Image.open("one.png"), Image.open("another.png")' if result.of_images else '"a sentence", "another one"'
+    console.print(f"    embeddings = model.encode([{inputs}])", markup=False)

@@ -1,10 +1,10 @@
 """The mathematics of f-MICL and its relatives on unit vectors; torch only.
 
-Read in this order: :mod:`divergence` and the folder :mod:`divergences` (what a density ratio is worth), :mod:`kernels`
-(the density ratio of a pair), :mod:`pairs` and :mod:`batch` (which pairs are negatives), :mod:`reduce` (means and
-log-sum-exps over pairs), :mod:`objectives` (the equation of one paper each), :mod:`devices` (one batch over several
-processes). Names are imported when they are first used; listing :data:`DIVERGENCES`, :data:`KERNELS` or
-:data:`OBJECTIVES` does not import torch.
+Read in this order: :mod:`divergence` and the folder :mod:`divergences` (the critic and the penalty of a pair),
+:mod:`kernels` (the density ratio of a pair), :mod:`pairs` and :mod:`batch` (which pairs are negatives), :mod:`tiles`
+and :mod:`reduce` (means and log-sum-exps over pairs), :mod:`objectives` (the equation of one paper in each),
+:mod:`devices` (one batch over several processes). Modules here import torch and the standard library only. Names are
+imported when they are first used; listing :data:`DIVERGENCES`, :data:`KERNELS` or :data:`OBJECTIVES` needs no torch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fmicl_text.core.registry import modules_in
 # ruff: noqa: F401
 if TYPE_CHECKING:  # the same names, for type checkers
     from fmicl_text.core.alpha import Alpha
-    from fmicl_text.core.balance import Balance, measure_balance, pair_cosines
+    from fmicl_text.core.balance import balance_cosine_of, measured_temperature
     from fmicl_text.core.batch import NEGATIVES, Batch, as_batch
     from fmicl_text.core.devices import across_devices
     from fmicl_text.core.divergence import DIVERGENCES, Divergence, divergence_named, register_divergence
@@ -35,9 +35,9 @@ if TYPE_CHECKING:  # the same names, for type checkers
         kernel_named,
     )
     from fmicl_text.core.pairs import Rows
-    from fmicl_text.core.reduce import tile_memory
     from fmicl_text.core.regions import SCHEDULES, Adaptation, Annealing, Region
     from fmicl_text.core.registry import KERNELS, register_kernel
+    from fmicl_text.core.tiles import tile_memory
 
 OBJECTIVES = modules_in("fmicl_text.core.objectives")
 """Names of the objectives: functions of this package, each from the module of its name in ``core/objectives``."""
@@ -45,7 +45,7 @@ OBJECTIVES = modules_in("fmicl_text.core.objectives")
 _CONSTANTS = {name.upper(): name for name in modules_in("fmicl_text.core.divergences") if name != "tsallis"}
 _EXPORTS = {
     "alpha": ("Alpha",),
-    "balance": ("Balance", "measure_balance", "pair_cosines"),
+    "balance": ("balance_cosine_of", "measured_temperature"),
     "batch": ("NEGATIVES", "Batch", "as_batch"),
     "devices": ("across_devices",),
     "divergence": ("DIVERGENCES", "Divergence", "divergence_named", "register_divergence"),
@@ -63,7 +63,7 @@ _EXPORTS = {
         "kernel_named",
     ),
     "pairs": ("Rows",),
-    "reduce": ("tile_memory",),
+    "tiles": ("tile_memory",),
     "regions": ("SCHEDULES", "Adaptation", "Annealing", "Region"),
     "registry": ("KERNELS", "register_kernel"),
 }

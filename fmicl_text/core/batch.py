@@ -39,7 +39,7 @@ class Batch(NamedTuple):
         return kernel(torch.linalg.vecdot(self.x.vectors, self.y.vectors))
 
     def against(self, rows: Rows, *columns: Rows | None) -> Sequence[Block]:
-        """Return the negative pairs of ``rows`` with each of the sets of columns that is there."""
+        """Return the negative pairs of ``rows`` with each set of columns that is not None."""
         return restricted([Block(rows, of) for of in columns if of is not None], self.region)
 
     def negatives(self, which: str) -> Sequence[Block]:
@@ -71,12 +71,12 @@ class Batch(NamedTuple):
         return [self.negatives(which)]
 
     def swapped(self) -> Batch:
-        """Return the batch with anchors and positives in each other's place, without explicit negatives."""
+        """Return the batch with anchors and positives swapped, without explicit negatives."""
         return self._replace(x=self.y, y=self.x, extra=None)
 
 
 class Objective(Protocol):
-    """How every objective is called."""
+    """The signature of every objective."""
 
     def __call__(
         self,
@@ -173,7 +173,7 @@ def as_batch(
 
 
 def _unit(name: str, vectors: Tensor) -> Tensor:
-    """Return unit vectors in float32 at least, or zeros, as torch normalises them; a NaN is the trainer's to report."""
+    """Return unit vectors in float32 at least, zeros as they are; NaN passes, since the trainer reports it."""
     precise = vectors.float() if vectors.dtype in (torch.float16, torch.bfloat16) else vectors
     lengths = torch.linalg.vector_norm(precise.detach(), dim=1)  # (B,)
     lengths = lengths.masked_fill(lengths == 0, 1)

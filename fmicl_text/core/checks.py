@@ -6,7 +6,7 @@ import math
 
 
 def require_positive(**values: float) -> None:
-    """Refuse what is not a positive finite number.
+    """Refuse values that are not positive finite numbers.
 
     Raises:
         ValueError: Naming the argument and its value.

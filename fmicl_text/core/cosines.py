@@ -1,4 +1,4 @@
-"""Cosines of all pairs of a block that fits in memory, with plain autograd, to any order."""
+"""Cosines of all pairs of a block that fits in memory, differentiable to any order by plain autograd."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""One batch over several processes: means over all rows, and a ring that shows each process every other's columns.
+r"""One batch over several processes: means over all rows, and a ring in which each process sees all columns.
 
 Inside :func:`across_devices` the objectives see the ``W B`` rows of all ``W`` processes as one batch, and every
 process computes the same loss. Each keeps its own ``B`` rows and scores them against all columns, which travel around
@@ -6,7 +6,7 @@ the ring of processes: a process holds its own columns and one visitor's, never 
 columns travels with them and is back, complete, after ``W`` steps.
 
 Since all processes compute the same loss, a parameter's gradient is the *mean* of the processes' gradients of it:
-what ``DistributedDataParallel`` makes.
+which is what ``DistributedDataParallel`` computes.
 
 **Cost.** One sweep with gradient sends ``W`` messages of ``2 B D`` numbers (columns and their gradient) and ``B K``
 64-bit text identities from each process to its neighbour: ``8 W B D`` bytes in float32, as much as an all-gather and
@@ -76,6 +76,15 @@ class _Total(torch.autograd.Function):
 def row_mean(values: Tensor) -> Tensor:
     """Mean of ``values`` ``(B,)`` over the rows of all processes that share the batch: a scalar."""
     return values.mean() if world_size() == 1 else total(values.mean()) / world_size()
+
+
+def average(value: Tensor) -> Tensor:
+    """Mean of ``value`` over all processes, whether they share the batch or not, without gradient."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return value
+    value = value.clone()
+    dist.all_reduce(value)
+    return value / dist.get_world_size()
 
 
 def visit(columns: Rows, look: Callable[[Rows, Tensor | None], None], gradient: Tensor | None = None) -> Tensor | None:

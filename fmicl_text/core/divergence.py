@@ -1,4 +1,4 @@
-r"""f-divergences: what a pair's density ratio is worth to the objective.
+r"""f-divergences: the critic and the penalty of a pair, as functions of its density ratio.
 
 With the density ratio ``u`` of a pair and ``r = log u``, f-MICL (Lu et al., TMLR 2023, arXiv 2402.10150)
 needs two scalar functions of each divergence ``f`` (convex, ``f(1) = 0``):
@@ -8,7 +8,7 @@ needs two scalar functions of each divergence ``f`` (convex, ``f(1) = 0``):
 
 The second equality is Fenchel's, with ``f*`` the convex conjugate; every ``penalty`` in
 :mod:`fmicl_text.core.divergences` is derived from it. The paper prints another one for Vincze-Le Cam,
-``3 - 4/(u+1)``, which is not ``f* o f'`` (it is 1 at ``u = 1`` where the conjugate pair gives 0); this package has the
+``3 - 4/(u+1)``, which is not ``f* o f'`` (it is 1 at ``u = 1`` where the conjugate pair gives 0); this package uses the
 conjugate pair.
 
 Both are written in ``r`` so that their *slopes* are accurate in float32 from coincident to antipodal pairs: the

@@ -1,7 +1,7 @@
 r"""Kernels: the log density ratio ``r = log u`` of a pair, from the cosine ``s`` of its unit vectors.
 
 On the unit sphere ``||a - b||^2 = 2 - 2 s``, so the Gaussian kernel of the paper is a function of ``s``.
-One knob sets its width and has three names in the literature:
+One parameter sets its width and has three names in the literature:
 
     temperature tau = sigma^2        c = 1/(2 sigma^2) = 1/(2 tau)
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,8 @@ from fmicl_text.core.checks import require_positive
 from fmicl_text.core.divergence import Divergence
 from fmicl_text.core.registry import KERNELS
 
+Measured = Literal["measured"]
+"""In place of a number: to be measured from the encoder's own cosines, see :mod:`fmicl_text.core.balance`."""
 _MARGIN = 0.02
 """How far :class:`CosineCritic` stays inside an open conjugate domain, in units of the critic."""
 NARROWEST = 0.01
@@ -33,22 +35,46 @@ Float32 cosines of equal rows differ from 1 by about as much.
 
 
 class Kernel(nn.Module):
-    """A width, fixed or learned, and the map ``forward(cosine) -> r`` that a subclass gives.
+    """A width, fixed or learned, and the map ``forward(cosine) -> r`` that a subclass defines.
 
     A learned width is bounded. Where the positive is not in the denominator (f-MICL with a shift for the batch or
     ``alpha="auto"``, DCL, DHEL) a loss has the form ``-T_ii + log mean exp T_ij``. Once positives are nearer than all
     negatives it falls without end as the width shrinks, at any fixed vectors, until float32 overflows. So the
     temperature stops at 0.01, or at half of where it starts if that is less; there it gets no gradient.
 
+    A width may be left to the data: :func:`fmicl_text.core.fmicl` then sets it from the negatives of the first batch,
+    by :mod:`fmicl_text.core.balance`, and it is part of the state.
+
     Args:
-        temperature: ``tau > 0``.
+        temperature: ``tau > 0``, or ``"measured"``.
         learn: Whether ``log tau`` is a parameter, starting there.
+
+    Raises:
+        ValueError: If a width is to be learned that has no start.
     """
 
-    def __init__(self, temperature: float, learn: bool) -> None:
+    measured_temperature: Tensor
+
+    def __init__(self, temperature: float | Measured, learn: bool) -> None:
         super().__init__()
-        self.initial_temperature = temperature
-        self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature))) if learn else None
+        measured = isinstance(temperature, str)
+        if measured and learn:
+            raise ValueError("the width from which learning starts must be a number, got 'measured'")
+        self.initial_temperature = math.nan if isinstance(temperature, str) else temperature
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(self.initial_temperature))) if learn else None
+        if measured:
+            self.register_buffer("measured_temperature", torch.tensor(math.nan))
+            self.register_load_state_dict_post_hook(_take_measured)
+
+    @property
+    def has_width(self) -> bool:
+        """Whether the width is known: given, or measured."""
+        return not math.isnan(self.initial_temperature)
+
+    def set_width(self, temperature: float) -> None:
+        """Set a width that was left to the data."""
+        self.measured_temperature.fill_(temperature)
+        self.initial_temperature = self.measured_temperature.item()  # rounded as it is after a resume
 
     @property
     def temperature(self) -> float | Tensor:
@@ -74,11 +100,17 @@ class Kernel(nn.Module):
         return torch.func.functional_call(self, starts, cosine)
 
 
+def _take_measured(kernel: Kernel, incompatible: Any) -> None:
+    """Take a measured width from a state that was loaded."""
+    kernel.initial_temperature = kernel.measured_temperature.item()
+
+
 class GaussianKernel(Kernel):
     r"""The paper's kernel ``u = mu exp(-||a-b||^2 / (2 sigma^2))``, that is ``r = log mu - (1-s)/sigma^2``.
 
     Args:
         sigma: Width; the default 0.25 is ``sigma^2 = 1/16``, c = 8. The paper has 1/40 for text and 1/2 for images.
+            ``"measured"``: from the first batch.
         mu: Ratio of a coincident pair, at most 2 (beyond it Vincze-Le Cam loses its convexity); 1 in the paper.
         learn: Whether ``log sigma^2`` is a parameter.
 
@@ -88,11 +120,12 @@ class GaussianKernel(Kernel):
         ValueError: If ``sigma`` is not positive, or ``mu`` not in (0, 2].
     """
 
-    def __init__(self, sigma: float = 0.25, mu: float = 1.0, learn: bool = False) -> None:
-        require_positive(sigma=sigma)
+    def __init__(self, sigma: float | Measured = 0.25, mu: float = 1.0, learn: bool = False) -> None:
+        if not isinstance(sigma, str):
+            require_positive(sigma=sigma)
         if not 0 < mu <= 2:
             raise ValueError(f"mu must be above 0 and at most 2, got {mu!r}")
-        super().__init__(sigma**2, learn)
+        super().__init__(sigma if isinstance(sigma, str) else sigma**2, learn)
         self.mu = mu
 
     def forward(self, cosine: Tensor) -> Tensor:
@@ -105,7 +138,7 @@ class CosineKernel(Kernel):
     """``u = exp(s / tau)``, that is ``r = s / tau``: the similarity inside InfoNCE.
 
     Args:
-        temperature: ``tau``; SimCSE has 0.05.
+        temperature: ``tau``; SimCSE has 0.05. ``"measured"``: from the first batch.
         learn: Whether ``log tau`` is a parameter.
 
     Shape: cosine ``(...)`` to ``(...)``.
@@ -114,8 +147,9 @@ class CosineKernel(Kernel):
         ValueError: If ``temperature`` is not positive.
     """
 
-    def __init__(self, temperature: float = 0.05, learn: bool = False) -> None:
-        require_positive(temperature=temperature)
+    def __init__(self, temperature: float | Measured = 0.05, learn: bool = False) -> None:
+        if not isinstance(temperature, str):
+            require_positive(temperature=temperature)
         super().__init__(temperature, learn)
 
     def forward(self, cosine: Tensor) -> Tensor:

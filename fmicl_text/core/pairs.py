@@ -10,9 +10,9 @@ needs a special case.
 
 **Groups** (a label, the document that passages are from) are one more identity: rows of one group are then never each
 other's negatives. Give every set of rows, the explicit negatives and a queue's too, a further column with the group's
-identity. It must be none of a text's: hash texts and groups with different prefixes to 64 bits, or number groups from
-where texts end. A row without a group repeats one of its texts there. Rows need not all have the same number of
-columns: an explicit negative may have one text and one group where a pair has two texts and one group.
+identity. It must differ from the identity of every text: hash texts and groups with different prefixes to 64 bits, or
+number groups from where texts end. A row without a group repeats one of its texts there. Rows need not all have the
+same number of columns: an explicit negative may have one text and one group where a pair has two texts and one group.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 _FEW = 2**14
-"""So many pairs are faster compared than their identities sorted."""
+"""Up to this many pairs, comparing all of them is faster than sorting their identities."""
 
 
 class Rows(NamedTuple):
@@ -50,7 +50,7 @@ class Block(NamedTuple):
 
 
 def share_text(a: Tensor, b: Tensor) -> Tensor | None:
-    """Say which rows stand for a common text: bool ``(B, M)``, or ``None`` if no two of many do.
+    """Return which rows share a text: bool ``(B, M)``; of many pairs, ``None`` if none do.
 
     Args:
         a: Text identities ``(B, K)``.

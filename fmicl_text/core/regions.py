@@ -5,7 +5,7 @@ Wu, Zhuang, Mosse, Yamins, Goodman, "On Mutual Information in Contrastive Learni
 of Visual Representations", ICLR 2021, arXiv 2010.02037.
 
 Of a row's ``n`` candidates, ordered from the most similar down, a **ball** keeps the first ``outer n``, the hard
-ones. A **ring** drops the closest ``inner`` of those again, which are likely to be positives in truth. The papers draw
+ones. A **ring** drops the closest ``inner`` of those, which are likely to be really positives. The papers draw
 at random from the region of a memory bank; here all of the region counts.
 
 Shapes: ``B`` rows, ``M`` columns; ``(b, M)`` is a strip.
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from fmicl_text.core.devices import visit
 from fmicl_text.core.pairs import Block, Rows, share_text
-from fmicl_text.core.reduce import tile_area
+from fmicl_text.core.tiles import tile_area
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def _exponential(progress: float) -> float:
 
 
 SCHEDULES: dict[str, Callable[[float], float]] = {"linear": _linear, "step": _step, "exponential": _exponential}
-"""Name -> how much of the way from all candidates to the region is done, by the share of the annealing steps done.
+"""Name -> progress from all candidates to the region, from 0 to 1, as a function of the share of annealing steps done.
 
 As in the authors' code over its 100 epochs of annealing: ``step`` has ten levels, the last a tenth of the steps long.
 """
@@ -72,9 +72,9 @@ As in the authors' code over its 100 epochs of annealing: ``step`` has ten level
 
 @dataclass(frozen=True)
 class Annealing:
-    """A region that is all candidates at first, ``outer = 1``, and shrinks to what it is to be.
+    """A region that starts with all candidates, ``outer = 1``, and shrinks to its final size.
 
-    Training on hard negatives from the start goes wrong; the papers shrink the ball over the first half of it.
+    Training on hard negatives from the start fails; the papers shrink the ball over the first half of training.
 
     Attributes:
         region: Where it ends.
@@ -105,7 +105,7 @@ class Annealing:
 class Adaptation:
     """A region that shrinks while the loss falls and grows while it rises, as in the authors' code.
 
-    It starts as all candidates. After each training step whose loss is below the mean of the steps before, the ball
+    It starts with all candidates. After each training step whose loss is below the mean of the steps before, the ball
     loses the share ``delta`` of the candidates; after one above it, it gets that back.
 
     Attributes:
@@ -147,7 +147,7 @@ class Adaptation:
 
 
 def restricted(blocks: Sequence[Block], region: Region | None) -> Sequence[Block]:
-    """Return the blocks with each row's pairs restricted to ``region``, in each block for itself."""
+    """Return the blocks with each row's pairs restricted to ``region``, in each block separately."""
     if region is None:
         return blocks
     return [block._replace(bounds=_bounds(block, region)) for block in blocks]

@@ -56,7 +56,7 @@ class Registry(Mapping[str, Thing], Generic[Thing]):
         """Return the thing called ``name``.
 
         Raises:
-            ValueError: If there is none, with the names there are and the nearest.
+            ValueError: If there is none, listing the valid names and the nearest.
         """
         if name not in self:
             near = difflib.get_close_matches(name, self, n=1)

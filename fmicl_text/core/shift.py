@@ -16,15 +16,15 @@ loss, minus the bound, with the tightest shift is
 
     loss = -mean_i T_ii + F(T),    F(T) = min over v of  v + alpha mean_j f*(T_j - v) + alpha f(1/alpha)
 
-Setting the derivative by ``v`` to zero gives the condition on it that both functions below solve:
+Setting the derivative by ``v`` to zero gives the condition on it that both modules solve:
 
     alpha mean_j w(T_j - v) = 1                                                                             (*)
 
 and since ``v`` is a minimum, the derivative of F by ``T_j`` is what it is at a fixed ``v`` (the envelope theorem): the
 weight ``p_j = alpha/n w(T_j - v)``. No gradient goes through the search for ``v``.
 
-**One shift a row** (:func:`row_bound`). The candidates of anchor i are its own positive and its negatives, n of them,
-and ``alpha = n`` by default, so that each candidate counts as one:
+**One shift a row** (:mod:`fmicl_text.core.row_shift`). The candidates of anchor i are its own positive and its
+negatives, n of them, and ``alpha = n`` by default, so that each candidate counts as one:
 
     loss_i = min over v_i of  v_i - T_ii + sum_j f*(T_ij - v_i) + n f(1/n)
 
@@ -39,8 +39,8 @@ InfoNCE less ``log n``. Tsallis of order a gives the a-entmax of ``T/a`` (Peters
 Martins, Niculae, "Learning with Fenchel-Young Losses", JMLR 2020). With ``alpha = 1`` the divergence is ``f`` itself;
 how far apart two critics must be to matter then depends on the number of candidates, with ``alpha = n`` it does not.
 
-**One shift a batch** (:func:`batch_bound`): the same with the negative pairs of all rows, without the positives, and
-``alpha = 1``; for KL the form of Donsker and Varadhan, ``-mean_i T_ii + log mean exp T_ij``.
+**One shift a batch** (:mod:`fmicl_text.core.batch_shift`): the same with the negative pairs of all rows, without the
+positives, and ``alpha = 1``; for KL the form of Donsker and Varadhan, ``-mean_i T_ii + log mean exp T_ij``.
 
 **What minus the loss bounds.** One shift a batch: the ``f_alpha``-information of anchor and positive. One shift a row:
 which candidate is the positive is drawn uniformly, and minus the loss, in expectation, is at most the
@@ -58,34 +58,11 @@ from the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, NamedTuple
-
-import torch
 from torch import Tensor
 
-from fmicl_text.core.cosines import all_cosines
-from fmicl_text.core.devices import across_devices, total, visit, world_size
 from fmicl_text.core.divergence import Divergence
-from fmicl_text.core.kernels import Kernel
-from fmicl_text.core.pairs import Block, Rows
-from fmicl_text.core.reduce import (
-    Gradients,
-    Score,
-    fits_one_tile,
-    is_symmetric,
-    learned_by,
-    left_out,
-    log_pair_mean,
-    pairs_along,
-    refuse_second_derivative,
-    sum_and_count,
-    tile_scores,
-    tiles,
-)
 
-_MARGIN = 1e-14
+MARGIN = 1e-14
 """How far the shifted critic stays inside an open conjugate domain."""
 
 
@@ -97,309 +74,3 @@ def precise(values: Tensor) -> Tensor:
 def constant(divergence: Divergence, alpha: Tensor) -> Tensor:
     """Return ``alpha f(1/alpha)``: what the weight ``alpha`` adds to f-MICL's loss to make it minus a bound."""
     return alpha * divergence.generator(1 / alpha)
-
-
-# One shift a batch.
-
-_EXACT = 1e-6
-"""How near 0 the log of the mean weight must come; the loss is off by the square of it."""
-_STEPS, _FARTHEST = 100, 1e40
-
-
-def batch_bound(
-    blocks: Sequence[Block], kernel: Kernel, score: Score, divergence: Divergence, alpha: float = 1.0
-) -> Tensor:
-    """Return ``F`` of the pairs of all blocks, with one shift for all: a scalar, 0 when there is no pair.
-
-    Args:
-        blocks: The pairs.
-        kernel: The log density ratio ``r`` of a pair from its cosine.
-        score: The critic ``T`` by ``r``, increasing.
-        divergence: The divergence.
-        alpha: Weight of the conjugate.
-    """
-    shift = best_shift(blocks, kernel, score, divergence, alpha)
-
-    def conjugate(r: Tensor) -> Tensor:
-        return divergence.penalty(_log_weight(divergence, score(precise(r)) - shift)).to(r.dtype)
-
-    value, count = sum_and_count(blocks, kernel, conjugate)
-    bound = shift + alpha * value / count.clamp(min=1) + constant(divergence, torch.full_like(shift, alpha))
-    return bound.to(value.dtype).masked_fill(count == 0, 0)
-
-
-def _log_weight(divergence: Divergence, critic: Tensor) -> Tensor:
-    """Return ``log w``, taken just inside the ends of the critic's domain beyond them."""
-    low, high = divergence.domain
-    return divergence.inverse_critic(critic.clamp(low + _MARGIN, high - _MARGIN))
-
-
-@torch.no_grad()
-def best_shift(
-    blocks: Sequence[Block], kernel: Kernel, score: Score, divergence: Divergence, alpha: float = 1.0
-) -> Tensor:
-    """Solve ``alpha mean w = 1`` over all pairs; arguments as of :func:`batch_bound`."""
-    end = divergence.domain[1] - _MARGIN
-    device = blocks[0].rows.vectors.device
-    level = precise(torch.tensor(alpha, device=device)).log()
-
-    def excess(shift: Tensor) -> Tensor:
-        def weight(r: Tensor) -> Tensor:  # infinite beyond the end, so that no shift takes a pair there
-            critic = score(precise(r)) - shift
-            return _log_weight(divergence, critic).exp().masked_fill(critic > end, torch.inf)
-
-        return log_pair_mean(blocks, kernel, weight) + level
-
-    coincident = precise(kernel(torch.ones_like(blocks[0].rows.vectors[0, 0])))
-    high = score(coincident) - divergence.critic(-level)  # no weight is above 1/alpha there
-    at_high, step = excess(high), 1.0
-    low, at_low = high, at_high
-    while at_low < -_EXACT and step < _FARTHEST:
-        high, at_high = low, at_low
-        low = high - step
-        at_low, step = excess(low), 2 * step
-    # Regula falsi, halving the value at an end that stays (Illinois); exact at once for KL, where it is a line.
-    shift, value = low, at_low
-    for _ in range(_STEPS):
-        if abs(value) < _EXACT or not low < high:
-            return shift
-        shift = (low + high) / 2 if at_low.isinf() else (low * at_high - high * at_low) / (at_high - at_low)
-        value = excess(shift)
-        if value > 0:
-            low, at_low, at_high = shift, value, at_high / 2
-        else:
-            high, at_high, at_low = shift, value, at_low / 2
-    return high
-
-
-# One shift a row. Shapes: B rows of N candidates each.
-
-_SWEEPS = 60
-"""The most sweeps of the search; a handful is usual."""
-_TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-6}
-"""How near 1 the sum of a row's weights must come, by the precision of the vectors."""
-
-
-class _Sums(NamedTuple):
-    """Sums over each row's candidates at a shift, ``(B,)`` each, in float64."""
-
-    weight: Tensor
-    slope: Tensor  # of w, by t
-    conjugate: Tensor
-    inside: Tensor  # how many are inside the domain
-
-    def add(self, other: _Sums, rows: slice = slice(None)) -> None:
-        for mine, more in zip(self, other, strict=True):
-            mine[rows] += more
-
-
-def row_bound(
-    blocks: Sequence[Block],
-    own: Tensor,
-    kernel: Kernel,
-    score: Score,
-    divergence: Divergence,
-    alpha: float | None = None,
-) -> Tensor:
-    """Return ``F`` of each row's candidates, its positive and its pairs of all blocks, with a shift each: ``(B,)``.
-
-    Args:
-        blocks: Blocks that all have the same ``B`` rows.
-        own: ``r`` of each row's positive ``(B,)``.
-        kernel: The log density ratio ``r`` of a pair from its cosine.
-        score: The critic ``T`` by ``r``, increasing.
-        divergence: The divergence.
-        alpha: Weight of the conjugate; default the number of the row's candidates.
-    """
-    critic = partial(_critic, score=score)
-    if all(map(fits_one_tile, blocks)):
-        candidates = [critic(own).unsqueeze(1)]  # (B, 1)
-        for block in blocks:
-            cosines = all_cosines(block)  # (B, M)
-            candidates.append(tile_scores(cosines, left_out(block, cosines), kernel, critic))
-        bound = _DenseRowBound.apply(torch.cat(candidates, dim=1), divergence, alpha, _TOLERANCE[own.dtype])
-    else:
-        sides = [side for block in blocks for side in (block.rows.vectors, block.columns.vectors)]
-        bound = _RowBound.apply(blocks, kernel, critic, divergence, alpha, critic(own), *sides, *learned_by(kernel))
-    return bound.to(own.dtype)
-
-
-def _critic(r: Tensor, score: Score) -> Tensor:
-    return score(precise(r))
-
-
-def _slope(function: Score, at: Tensor) -> Tensor:
-    """Return the derivative of an elementwise function."""
-    with torch.enable_grad():
-        at = at.detach().requires_grad_()
-        return torch.autograd.grad(function(at).sum(), at)[0]
-
-
-def _weights(divergence: Divergence, critic: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return ``w(t)``, its log where it is not 0 (elsewhere any number), and where it is not 0."""
-    low, high = divergence.domain
-    inside = critic > low  # false also for a pair that does not count, at minus infinity
-    at_one = divergence.critic(torch.zeros((), dtype=critic.dtype, device=critic.device))
-    log = divergence.inverse_critic(critic.where(inside, at_one).clamp(max=high - _MARGIN))
-    return log.exp() * inside, log, inside
-
-
-def _sums(divergence: Divergence, critic: Tensor, dim: int = 1) -> _Sums:
-    """Sum over one dimension of shifted critics."""
-    weight, log, inside = _weights(divergence, critic)
-    slope = (weight / _slope(divergence.critic, log)).where(inside & (weight > 0), 0)
-    conjugate = divergence.penalty(log) * inside
-    return _Sums(weight.sum(dim), slope.sum(dim), conjugate.sum(dim), inside.sum(dim).to(weight.dtype))
-
-
-class _Found(NamedTuple):
-    """What the search found for each row, ``(B,)``: the bound, the shift, and the sum of weights at it."""
-
-    bound: Tensor
-    shift: Tensor
-    weight: Tensor
-
-
-def _search(
-    sweep: Callable[[Tensor], _Sums],
-    top: Tensor,
-    count: Tensor,
-    divergence: Divergence,
-    alpha: float | None,
-    tolerance: float,
-) -> _Found:
-    """Solve ``sum_j w(T_ij - v_i) = n/alpha`` for each row.
-
-    Args:
-        sweep: Sums over each row's candidates, given shifts ``(B,)``.
-        top: Each row's largest critic ``(B,)``.
-        count: Each row's number of candidates ``(B,)``.
-        divergence: The divergence.
-        alpha: Weight of the conjugate; ``None`` for the number of candidates.
-        tolerance: How near 0 the log of the sum less that of what it shall be must come.
-    """
-    count = count.to(top.dtype)
-    each = count if alpha is None else torch.full_like(count, alpha)  # alpha of each row
-    level = (count / each).log()
-    aim = divergence.critic(level)
-    low, high = top - aim, top - divergence.critic(-each.log())
-    shift, last = low, torch.zeros_like(low)
-    resolution = 4 * torch.finfo(top.dtype).eps * (top.abs() + aim.abs())  # of critics less shift
-    for _ in range(_SWEEPS):
-        sums = sweep(shift)
-        log = sums.weight.log()
-        excess = log - level
-        low, high = torch.where(excess > 0, shift, low), torch.where(excess > 0, high, shift)
-        step = (divergence.critic(log) - aim) / (_slope(divergence.critic, log) * sums.slope / sums.weight)
-        newton = shift + step
-        between = (low < newton) & (newton < high) & ((step * last >= 0) | (step.abs() < last.abs() / 2))
-        better = torch.where(between, newton, (low + high) / 2)
-        moving = (excess.abs() > tolerance) & (step.abs() > resolution)
-        if total(moving.sum()) == 0:
-            break
-        last = torch.where(moving, better - shift, 0)
-        shift = torch.where(moving, better, shift)
-    conjugate = sums.conjugate
-    if divergence.domain[0] > -torch.inf:  # below it, f* is -f(0)
-        conjugate = conjugate - (count - sums.inside) * divergence.generator(torch.zeros_like(count))
-    bound = shift + each / count * conjugate + constant(divergence, each)
-    return _Found(bound, shift, sums.weight)
-
-
-class _DenseRowBound(torch.autograd.Function):
-    """``F`` of each row of a matrix of critics ``(B, N)``, of which those at minus infinity do not count."""
-
-    @staticmethod
-    def forward(ctx: Any, critics: Tensor, divergence: Divergence, alpha: float | None, tolerance: float) -> Tensor:
-        def sweep(shift: Tensor) -> _Sums:
-            return _sums(divergence, critics - shift.unsqueeze(1))
-
-        count = (critics > -torch.inf).sum(dim=1)
-        bound, shift, weight = _search(sweep, critics.amax(dim=1), count, divergence, alpha, tolerance)
-        ctx.divergence = divergence
-        ctx.save_for_backward(critics, shift, weight)
-        return bound
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_second_derivative("f-MICL with a shift for each row")
-        critics, shift, total_weight = ctx.saved_tensors
-        weight, _, _ = _weights(ctx.divergence, critics - shift.unsqueeze(1))  # (B, N)
-        return weight * (gradient / total_weight).unsqueeze(1), None, None, None
-
-
-class _RowBound(torch.autograd.Function):
-    """The same of blocks of any size, tile by tile: sweeps for the shift forward, one for the gradient backward."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        blocks: Sequence[Block],
-        kernel: Kernel,
-        critic: Score,
-        divergence: Divergence,
-        alpha: float | None,
-        own: Tensor,
-        *sides_and_learned: Tensor,
-    ) -> Tensor:
-        top, count = own.clone(), torch.ones_like(own)  # (B,)
-
-        def survey(block: Block, visiting: Rows, _: Tensor | None) -> None:
-            for tile in tiles(block, visiting):
-                critics = tile_scores(tile.cosines, tile.out, kernel, critic)  # (b, m)
-                for part, dim in ((tile.i, 1), (tile.j, 0))[: 1 + is_symmetric(block)]:
-                    top[part] = torch.maximum(top[part], critics.amax(dim=dim))
-                    count[part] += pairs_along(tile.cosines, tile.out, dim=dim)
-
-        for block in blocks:
-            visit(block.columns, partial(survey, block))
-
-        def sweep(shift: Tensor) -> _Sums:
-            found = _sums(divergence, (own - shift).unsqueeze(1))
-
-            def look(block: Block, visiting: Rows, _: Tensor | None) -> None:
-                for tile in tiles(block, visiting):
-                    critics = tile_scores(tile.cosines, tile.out, kernel, critic)
-                    found.add(_sums(divergence, critics - shift[tile.i, None]), tile.i)
-                    if is_symmetric(block):
-                        found.add(_sums(divergence, critics - shift[tile.j], dim=0), tile.j)
-
-            for block in blocks:
-                visit(block.columns, partial(look, block))
-            return found
-
-        tolerance = _TOLERANCE[blocks[0].rows.vectors.dtype]
-        bound, shift, weight = _search(sweep, top, count, divergence, alpha, tolerance)
-        ctx.blocks, ctx.kernel, ctx.critic, ctx.divergence = blocks, kernel, critic, divergence
-        ctx.across = world_size() > 1
-        ctx.save_for_backward(own, shift, weight)
-        return bound
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_second_derivative("f-MICL with a shift for each row")
-        own, shift, weight = ctx.saved_tensors
-        scale = gradient / weight  # (B,)
-
-        def shares(critics: Tensor) -> Tensor:
-            return _weights(ctx.divergence, critics)[0]
-
-        def look(block: Block, gradients: Gradients, visiting: Rows, visitors: Tensor | None) -> None:
-            for tile in tiles(block, visiting):
-                with torch.enable_grad():
-                    critics = tile_scores(tile.cosines, tile.out, ctx.kernel, ctx.critic)  # (b, m)
-                share = shares(critics.detach() - shift[tile.i, None]) * scale[tile.i, None]
-                if is_symmetric(block):
-                    share += shares(critics.detach() - shift[tile.j]) * scale[tile.j]
-                assert visitors is not None  # the buffer travels with the columns
-                gradients.add(tile, visitors, critics, share)
-
-        sides: list[Tensor | None] = []
-        learned: list[Tensor] = []
-        with across_devices(ctx.across), torch.autocast(own.device.type, enabled=False):
-            for block in ctx.blocks:
-                found = Gradients(block, ctx.kernel)
-                found.columns = visit(block.columns, partial(look, block, found), found.columns)
-                sides += found.of_inputs()[:2]
-                learned = [a + b for a, b in zip(learned, found.learned, strict=True)] if learned else found.learned
-        return None, None, None, None, None, shares(own - shift) * scale, *sides, *learned

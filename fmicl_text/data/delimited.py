@@ -20,8 +20,8 @@ from fmicl_text.errors import InputError
 
 _SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
 _HEAD = 2**20
-"""Characters of a tsv that is streamed which decide whether it is quoted."""
-# A field, quoted or without any quote, and the separator after it; possessive, so that no file takes long.
+"""How many characters of a streamed tsv are read to decide whether it is quoted."""
+# A field, quoted or without any quote, and the separator after it; possessive, so that matching takes linear time.
 _FIELD = re.compile(r'(?:"((?:[^"]++|"")*+)"|[^"\t\r\n]*+)(?:\t|\r\n?|\n|\Z)')
 _CUT_OFF = re.compile(r'"(?:[^"]++|"")*+\Z')
 
@@ -38,12 +38,12 @@ def read_tsv(path: Path, wanted: Sequence[str]) -> Rows:
 
 
 def csv_columns(path: Path, wanted: Sequence[str]) -> list[str]:
-    """Return the header of a csv file, after a look at the first record."""
+    """Return the header of a csv file, once the first record is checked."""
     return _columns(path, wanted, ",", csv.QUOTE_MINIMAL)
 
 
 def tsv_columns(path: Path, wanted: Sequence[str]) -> list[str]:
-    """Return the header of a tsv file, after a look at the first record."""
+    """Return the header of a tsv file, once the first record is checked."""
     return _columns(path, wanted, "\t", tsv_quoting(path))
 
 
@@ -83,9 +83,9 @@ def require_separator(path: Path, wanted: Sequence[str], header: Sequence[str], 
 
     Args:
         path: The file.
-        wanted: Columns that there should be; none if they are not known.
+        wanted: Expected columns; none if they are not known.
         header: The header as it was read.
-        separator: By which it was read.
+        separator: The one that it was read with.
     """
     if wanted and all(column in header for column in wanted):
         return
@@ -154,7 +154,7 @@ def _records(path: Path, lines: Iterable[str], separator: str, quoting: int) -> 
 
 @contextmanager
 def _fields_of_any_length() -> Iterator[None]:
-    """Lift the csv module's limit of 131,072 characters, a global setting, for a while."""
+    """Lift the csv module's global limit of 131,072 characters a field within this context."""
     limit = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # what a C long holds everywhere
     try:
         yield

@@ -26,7 +26,7 @@ class Format:
     Attributes:
         read: Reads the columns that are asked for.
         columns: Reads the names of all columns from the beginning or the end of a file; the columns that are asked for
-            only help to say what is wrong.
+            serve error messages only.
         loader: The loader of ``datasets`` that streams it.
         options: What keeps the loader from changing values.
         options_of: Options that depend on the file.
@@ -57,7 +57,7 @@ FORMATS: dict[str, Format] = {
 def ending(path: Path | str) -> str:
     """Return the ending of a name that tells the format, in lower case: ``.csv`` for ``a.CSV`` and ``a.csv.gz``."""
     suffixes = [suffix.lower() for suffix in Path(path).suffixes]
-    compressed = suffixes[-1:] == [".gz"] and suffixes[-2:-1] != [".parquet"]  # which compresses by itself
+    compressed = suffixes[-1:] == [".gz"] and suffixes[-2:-1] != [".parquet"]  # Parquet compresses by itself
     return "".join(suffixes[-2:-1] if compressed else suffixes[-1:])
 
 
@@ -65,7 +65,7 @@ def format_of(path: Path) -> Format:
     """Return the format of a file by its name.
 
     Raises:
-        InputError: If the path is a folder, or its ending is of no known format.
+        InputError: If the path is a folder, or its ending is not that of a known format.
     """
     if os.path.isdir(path):
         raise InputError(f"{path}: is a folder; name a file in it")
@@ -91,10 +91,10 @@ def column_names(path: Path, wanted: Sequence[str] = ()) -> list[str]:
 
     Args:
         path: The file.
-        wanted: Columns that there should be, if they are known: if they are not there, the message may say why.
+        wanted: Expected columns, if they are known: if they are missing, the message may say why.
 
     Raises:
-        InputError: As :func:`read_file`; only the beginning of the file is looked at, or of Parquet its end.
+        InputError: As :func:`read_file`; only the beginning of the file is read, or the end of a Parquet file.
     """
     if path.is_file() and not path.stat().st_size:
         raise InputError(f"{path}: the file is empty")
@@ -107,7 +107,7 @@ def column_names(path: Path, wanted: Sequence[str] = ()) -> list[str]:
 
 
 def check_head(path: Path, wanted: Sequence[str]) -> None:
-    """Check that the beginning of a file is sound and that it has the columns, without reading the rest.
+    """Check that the beginning of a file is valid and that it has the columns, without reading the rest.
 
     Raises:
         InputError: As :func:`read_file`.

@@ -29,12 +29,12 @@ def identity(value: str | int) -> int:
 
 
 def is_group(value: object) -> bool:
-    """Tell the name or the number of a group from all other values."""
+    """Return whether a value can be a group: text or a whole number."""
     return not isinstance(value, bool) and (isinstance(value, int) or (isinstance(value, str) and bool(value.strip())))
 
 
 def group_complaint(value: object) -> str:
-    """Say what keeps a value from being a group."""
+    """Say why a value cannot be a group."""
     if value is None:
         return "has no value; each row needs a group"
     return "is empty" if isinstance(value, str) else f"has {value!r:.40}, which is neither text nor a whole number"
@@ -43,14 +43,14 @@ def group_complaint(value: object) -> str:
 def pair_within_groups(rows: Dataset, seed: int, source: str) -> Dataset:
     """Make pairs of labelled texts: the positive of a text is another text of its group.
 
-    The distinct texts of a group are shuffled into a circle, and each is followed by its positive. So every text is a
-    positive as often as any other, and the pairs depend on the texts, their groups and the seed alone; they are the
-    same in every epoch.
+    The distinct texts of a group are shuffled into a circle, in which the positive of a text is the next one. So every
+    text is a positive as often as any other, and the pairs depend on the texts, their groups and the seed alone; they
+    are the same in every epoch.
 
     Args:
         rows: Columns ``anchor`` and ``group``.
-        seed: Of the shuffling.
-        source: What the data is called in messages.
+        seed: Seed of the shuffling.
+        source: Name of the data in messages.
 
     Returns:
         Columns ``anchor``, ``positive`` and ``group``, without the rows whose group has no other text; a warning
@@ -93,13 +93,13 @@ def pair_within_groups(rows: Dataset, seed: int, source: str) -> Dataset:
 
 
 def pair_with_known(heldout: Dataset, known: Dataset, seed: int, source: str) -> Dataset:
-    """Pair each held-out text with a text of its group that training knows, as a new text is searched among known ones.
+    """Pair each held-out text with a training text of its group: in use, too, a new text is searched among known ones.
 
     Args:
         heldout: Columns ``anchor`` and ``group``.
         known: The rows that are trained on, with the same columns.
         seed: Decides, with a text and its group, which known text becomes its positive.
-        source: What the data is called in messages.
+        source: Name of the data in messages.
 
     Returns:
         Columns ``anchor``, ``positive`` and ``group``, without the rows of groups that training does not know; a

@@ -1,4 +1,4 @@
-"""Holding out a share of the training pairs, the same ones on every machine and whatever the order of the rows."""
+"""Holding out a share of the training pairs: the same ones on every machine and for every order of the rows."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def hold_out(rows: Dataset, share: float, by_group: bool, source: str) -> Split:
     """Hold out the rows whose key has a hash in the lowest ``share`` of all hashes.
 
     The key is the anchor's text, or the group, so that copies of an anchor or whole groups stay together; how many
-    rows are held out is only close to the share. Trained on are the other rows, but for those that have an anchor of a
-    held-out row, or its two texts in either order.
+    rows are held out is only close to the share. The other rows are trained on, except those that share the anchor, or
+    both texts in either order, with a held-out row.
 
     Args:
         rows: Columns ``anchor``, perhaps ``positive``, and ``group`` if that is the key.
         share: Between 0 and 1.
         by_group: Whether the key is the group.
-        source: What the data is called in messages.
+        source: Name of the data in messages.
 
     Raises:
         InputError: If one of the parts would have fewer than two rows.

@@ -1,4 +1,4 @@
-"""Files with one row on a line: txt, a text each, and jsonl, a JSON object each."""
+"""Files with one row per line: txt, where it is a text, and jsonl, where it is a JSON object."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _parse(line: str, where: str) -> dict[str, Any]:
 
 
 class _DuplicateKey(Exception):
-    """An object has a key twice; Python would keep the last value without a word."""
+    """An object has a key twice; Python would silently keep the last value."""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

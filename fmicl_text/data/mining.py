@@ -1,4 +1,4 @@
-"""Hard negatives for the pairs of a data set, found by sentence-transformers' ``mine_hard_negatives`` and kept."""
+"""Hard negatives for the pairs of a data set, found by sentence-transformers' ``mine_hard_negatives`` and cached."""
 
 from __future__ import annotations
 
@@ -36,12 +36,13 @@ def mined(rows: Dataset, mine: MineSection, base: ModelSection, source: str) -> 
         rows: Columns ``anchor``, ``positive`` and perhaps ``group``.
         mine: The settings.
         base: The encoder that mines, unless the settings name another.
-        source: What the data is called in messages.
+        source: Name of the data in messages.
 
     Raises:
         InputError: If the encoder cannot be loaded, or too few pairs have enough negatives.
     """
     section = base.model_copy(update={"head": "none"}) if mine.model is None else ModelSection(base=mine.model)
+    assert section.base is not None  # texts have no new encoders
     encoder = load_encoder(section)
     made_from = [
         fingerprint(rows.column_names, tuples(rows)),
@@ -56,8 +57,8 @@ def mined(rows: Dataset, mine: MineSection, base: ModelSection, source: str) -> 
 def described(mine: MineSection, base: ModelSection) -> str:
     """Say in a line how negatives are mined."""
     settings = mine.model_dump(exclude={"model", "num_negatives"}, exclude_defaults=True)
-    said = {"relative_margin": mine.relative_margin} | settings
-    listed = ", ".join(f"{name} {value}" for name, value in said.items() if value is not None)
+    shown = {"relative_margin": mine.relative_margin} | settings
+    listed = ", ".join(f"{name} {value}" for name, value in shown.items() if value is not None)
     how = f" ({listed})" if listed else ""
     return f"{mine.num_negatives} for each pair, mined by {mine.model or base.base}{how} and kept in the cache"
 
@@ -65,9 +66,9 @@ def described(mine: MineSection, base: ModelSection) -> str:
 def mine_negatives(rows: Dataset, mine: MineSection, encoder: SentenceTransformer, source: str) -> Dataset:
     """Mine hard negatives among the positives of all pairs; none is of the anchor's group, or the anchor itself.
 
-    As the library knows no groups, it is asked for as many more candidates as a group has texts, and those of the
-    anchor's group are dropped. So the ranks of ``range_min`` count them. Pairs without enough negatives are left out,
-    and a warning counts them.
+    The library knows no groups, so it is asked for as many more candidates as a group has texts, and those of the
+    anchor's group are dropped. They still count in the ranks of ``range_min``. Pairs without enough negatives are left
+    out, and a warning counts them.
 
     With groups, ``group_negative_1`` and so on are those of the negatives, which are offered to every anchor.
 
@@ -75,7 +76,7 @@ def mine_negatives(rows: Dataset, mine: MineSection, encoder: SentenceTransforme
         rows: Columns ``anchor``, ``positive`` and perhaps ``group``.
         mine: The settings.
         encoder: Finds the nearest texts, by its own similarity and its prompts for queries and documents.
-        source: What the data is called in messages.
+        source: Name of the data in messages.
 
     Raises:
         InputError: If fewer than two pairs have enough negatives.
@@ -126,14 +127,14 @@ def mine_negatives(rows: Dataset, mine: MineSection, encoder: SentenceTransforme
         table[f"negative_{number + 1}"] = [chosen[i][number] for i in complete]
     if GROUP in rows.column_names:
         table[GROUP] = [groups[i] for i in complete]
-        for number in range(1, mine.num_negatives + 1):  # a text that is in several groups is taken for one of them
+        for number in range(1, mine.num_negatives + 1):  # a text of several groups counts as one of them
             name = f"negative_{number}"
             table[group_of(name)] = [min(groups_of[negative]) for negative in table[name]]
     return type(rows).from_dict(table)
 
 
 def _choose(negatives: list[str], mine: MineSection) -> list[str]:
-    """Take the first negatives, or any of them if that is the strategy: more may have been found than are wanted."""
+    """Take the first negatives, or random ones if that is the strategy: more may have been found than are needed."""
     distinct = list(dict.fromkeys(negatives))
     if mine.sampling_strategy == "random" and len(distinct) > mine.num_negatives:
         return random.Random(repr(distinct)).sample(distinct, mine.num_negatives)
@@ -142,7 +143,7 @@ def _choose(negatives: list[str], mine: MineSection) -> list[str]:
 
 @contextmanager
 def _seeded() -> Iterator[None]:
-    """Seed Python's generator, from which the library samples, for a while."""
+    """Seed Python's random generator, from which the library samples, within this context."""
     state = random.getstate()
     random.seed(0)
     try:

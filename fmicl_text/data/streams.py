@@ -1,4 +1,4 @@
-"""Training data larger than memory: a stream, read while training goes on and checked as it is read.
+"""Training data larger than memory: a stream, read during training and checked as it is read.
 
 Files are read by ``datasets``, which is laxer than :mod:`fmicl_text.data.formats`: it skips an empty line of a jsonl
 file, and takes text that follows the closing quote of a csv field.
@@ -32,7 +32,7 @@ from fmicl_text.losses.columns import GROUP
 from fmicl_text.text import one_line
 
 CHECKED_ROWS = 10_000
-"""How many rows are looked at before training; the others when they are read."""
+"""How many rows are checked before training; the others are checked when they are read."""
 _READ_AT_ONCE = 1000
 
 
@@ -43,10 +43,10 @@ class Stream:
     Attributes:
         source: As in the recipe.
         columns: Which column plays which role.
-        split: Of a Hub id.
+        split: The split of a Hub id.
         rows: How many rows to take from the start; ``None`` is all.
         files: Local files, in their order, or the Hub's; empty for a Hub id.
-        options: With which ``datasets`` reads the files.
+        options: How ``datasets`` reads the files.
         revision: The commit on the Hub; ``None`` for local files.
     """
 
@@ -64,8 +64,8 @@ class Stream:
         Reading it raises :class:`StreamError` at a row that cannot be trained on.
 
         Args:
-            seed: Of the order; ``set_epoch`` gives another one.
-            buffer: Rows held in memory, among which the next is drawn.
+            seed: Seed of the order; ``set_epoch`` gives another order.
+            buffer: Rows held in memory, from which the next is drawn.
         """
         columns = self.columns.used
         stream = self._open(self.files)
@@ -77,13 +77,13 @@ class Stream:
         return stream.with_format(None).shuffle(seed=seed, buffer_size=buffer)
 
     def check(self, limit: int | None = None) -> None:
-        """Look at the rows in the order of the files.
+        """Check the rows in the order of the files.
 
         Args:
-            limit: How many; default all.
+            limit: How many to check; default all.
 
         Raises:
-            InputError: If one is not text, or cannot be read: with its file and number. If there are fewer than two.
+            InputError: If a row is not text or cannot be read, with its file and number; if there are fewer than two.
         """
         left = min(limit or sys.maxsize, self.rows or sys.maxsize)
         for files in [[file] for file in self.files] or [[]]:
@@ -119,13 +119,13 @@ class Stream:
                 done += len(table)
         except InputError:
             raise
-        except Exception as error:  # readers of several formats and of the network raise anything
+        except Exception as error:  # readers of several formats and of the network may raise anything
             why = f"{type(error).__name__}: {one_line(error)}"
             raise InputError(f"{name}: cannot be read after row {done:,}: {why}") from error
 
 
 def load_stream(section: DataSection) -> Stream:
-    """Find the files or the Hub's data set that a recipe streams, and look at its first :data:`CHECKED_ROWS` rows.
+    """Find the files or the Hub's data set that a recipe streams, and check its first :data:`CHECKED_ROWS` rows.
 
     Raises:
         InputError: If there are none, one of these rows is not text, or a file lacks a column.
@@ -179,13 +179,13 @@ def _options(source: str, files: Sequence[str]) -> dict[str, Any]:
     if differing:
         raise InputError(
             f"{source}: fields are quoted in some files and not in others, such as {files[0]} and {differing[0]}; "
-            "a stream takes either"
+            "all files of a stream must be alike"
         )
     return form.options | own[0]
 
 
 def _until_bad(batches: Iterator[dict[str, list[Any]]]) -> Iterator[dict[str, list[Any]]]:
-    """Stop after a batch in which something is wrong: the rest would only be counted."""
+    """Stop after the first batch with a bad value: the rest would only be counted."""
     for batch in batches:
         yield batch
         if not all(is_valid(role, value) for role, values in batch.items() for value in values):

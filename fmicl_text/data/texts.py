@@ -1,4 +1,4 @@
-"""What may be trained on: text that is not empty. All else is an error that names its row."""
+"""The check of training texts: anything but text that is not empty is an error that names its row."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def check_values(batches: Iterable[dict[str, list[Any]]], columns: dict[str, str
 
     Args:
         batches: Values of all rows by role, batch after batch.
-        columns: Role to column; ``group`` is no text.
+        columns: Role to column; ``group`` need not be text.
         read: The number of each row.
-        source: What the data is called in messages.
+        source: Name of the data in messages.
 
     Returns:
         How many rows there are.
@@ -56,14 +56,14 @@ def is_valid(role: str, value: object) -> bool:
 
 
 def complaint(role: str, value: object) -> str:
-    """Say what keeps a value from playing a role."""
+    """Say why a value cannot play a role."""
     if role == GROUP:
         return group_complaint(value)
     if value is None:
         return "has no value"
     if not isinstance(value, str):
-        return f"has {value!r:.40}, which is no text"
+        return f"has {value!r:.40}, which is not text"
     if not value.strip():
         return "is empty"
     what = "a NUL character" if "\0" in value else "half of a surrogate pair"
-    return f"has {what}, which is no text"
+    return f"has {what}, which is not text"

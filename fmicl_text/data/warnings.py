@@ -1,8 +1,9 @@
-"""Training data that can be trained on but will not train well, and texts of which an encoder sees nothing."""
+"""Warnings of training data that will not train well, and the refusal of texts that have no tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from fmicl_text.data.formats import read_file
@@ -43,6 +44,23 @@ def data_warnings(rows: Dataset, batch: int) -> list[str]:
     return found
 
 
+def image_warnings(rows: Dataset, batch: int, skipped: int) -> list[str]:
+    """Return a sentence for each reason why images will not train well.
+
+    Args:
+        rows: Columns ``anchor``, pixels, and perhaps ``group``.
+        batch: Images that are contrasted with one another in a training step.
+        skipped: How many were left out because they are broken.
+    """
+    found = [f"{skipped:,} broken images were left out (data.broken: skip)"] if skipped else []
+    if len(rows) < batch:
+        found.append(f"there are fewer images ({len(rows):,}) than a batch takes ({batch:,}): every batch is the same")
+    seen = {blake2b(pixels, digest_size=8).digest() for part in rows.iter(1000) for pixels in part["anchor"]}
+    if repeated := len(rows) - len(seen):
+        found.append(f"{repeated:,} images are copies of an earlier one; they are never its negatives")
+    return found
+
+
 def _rows(count: int) -> str:
     return "1 row has" if count == 1 else f"{count:,} rows have"
 
@@ -52,7 +70,7 @@ def require_tokens(
 ) -> None:
     """Refuse texts of which the encoder's tokeniser makes no token: their embedding would be zero.
 
-    A text of zero-width spaces is one for a static embedding. Encoders that add special tokens have none.
+    With a static embedding, a text of zero-width spaces is one. Encoders that add special tokens always have some.
 
     Args:
         rows: What to train on.

@@ -1,8 +1,9 @@
 """YAML as plain values that remember where each of them was written.
 
 YAML is read by the core schema of version 1.2, where ``3e-5`` is a number and ``no`` is text: with it
-``eval_strategy: no`` means what it says. Anchors and aliases are refused, and so is what no person would write: a file
-of more than 100,000 bytes, twenty levels, and whole numbers of more than 64 bits.
+``eval_strategy: no`` means what it says. Aliases are refused, and so are files of more than 100,000 bytes, nesting of
+more than twenty levels, and whole numbers of more than 64 bits. Lines are those that pyyaml records in the
+``start_mark`` of each node of :func:`yaml.compose`.
 """
 
 from __future__ import annotations
@@ -38,11 +39,7 @@ _TAGS = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float"
 
 
 class _Loader(yaml.SafeLoader):
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
-            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not read; write the value out", mark)
-        return super().compose_node(parent, index)
+    pass
 
 
 class _Dumper(yaml.SafeDumper):
@@ -56,7 +53,7 @@ for _end in (_Loader, _Dumper):
 
 
 def dump(value: dict[str, Any]) -> str:
-    """Return ``value`` as YAML in block style, which :func:`read_tree` reads back unchanged."""
+    """Return ``value`` as YAML in block style, which :class:`Tree` reads back unchanged."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
@@ -79,7 +76,7 @@ class Tree:
 
     Attributes:
         value: Plain dicts, lists and scalars.
-        problems: What could be read past, such as a key that appears twice.
+        problems: What is wrong but did not end the reading, such as a key that appears twice.
 
     Raises:
         InputError: If the file cannot be read, or is not a YAML mapping; with the line.
@@ -129,7 +126,7 @@ class Tree:
         return self._places[path]
 
     def rename(self, path: KeyPath, key: str | None) -> None:
-        """Give the value at ``path`` another key; drop it for ``None``, or if that key is there already."""
+        """Give the value at ``path`` another key; drop it for ``None``, or if that key already exists."""
         section = self._at(path[:-1])
         value = section.pop(path[-1])
         if key is not None and key not in section:
@@ -210,7 +207,11 @@ def _compose(text: str, locate: Locate) -> yaml.Node | None:
         InputError: With the place, if it is not YAML.
     """
     try:
-        return _Loader(text).get_single_node()
+        for token in yaml.scan(text, Loader=_Loader):
+            if isinstance(token, yaml.AliasToken):
+                line = token.start_mark.line + 1
+                raise InputError(f"{locate(line).text}: not YAML: aliases (*name) are not read; write the value out")
+        return yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1

@@ -21,7 +21,7 @@ def files_of(folder: Path) -> list[str]:
 
 
 def refuse_pickles(name: str, place: str, files: Iterable[str]) -> None:
-    """Refuse a model with a folder whose weights are in a pickle and not in safetensors, which libraries prefer.
+    """Refuse a model that has weights in a pickle and not in safetensors too, which libraries prefer.
 
     Args:
         name: What the user calls the model.

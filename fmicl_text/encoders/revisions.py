@@ -44,7 +44,7 @@ def visible_files(folder: Path) -> dict[str, Path]:
 
 
 def cached_snapshot(repo: str, revision: str | None = None) -> Path:
-    """Return the folder that loading a model from the Hub has filled; its name is the commit.
+    """Return the cache folder of a model that was loaded from the Hub; its name is the commit.
 
     Raises:
         huggingface_hub.errors.LocalEntryNotFoundError: If the model has not been loaded.
@@ -56,10 +56,10 @@ def cached_snapshot(repo: str, revision: str | None = None) -> Path:
 
 
 def model_revision(place: str, revision: str | None = None) -> str:
-    """Return what tells this state of a loaded model from every other: the Hub's commit, or a digest of its folder.
+    """Return what identifies the state of a loaded model: the Hub's commit, or a digest of its folder.
 
-    Digested are the files that decide an embedding: weights, tokeniser, prompts, maximum length; not the card. Nothing
-    is asked of the Hub.
+    The digest is of the files that decide an embedding (weights, tokeniser, prompts, maximum length), not of the card.
+    No request is sent to the Hub.
 
     Args:
         place: A folder or a Hub id, from :func:`fmicl_text.encoders.text.locate`.
@@ -73,7 +73,7 @@ def dataset_commit(source: str, repo: str, revision: str | None) -> str:
     """Ask the Hub for the commit that a revision of a data set stands for.
 
     Args:
-        source: What the data is called in messages.
+        source: Name of the data in messages.
         repo: The data set's id.
         revision: Branch, tag or commit; default the main branch.
 
@@ -86,4 +86,4 @@ def dataset_commit(source: str, repo: str, revision: str | None) -> str:
     try:
         return str(HfApi().dataset_info(repo, revision=revision).sha)
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise InputError(f"{source}: no such file, and the Hub did not give a data set of this name: {error}") from None
+        raise InputError(f"{source}: no such file, and no such data set can be loaded from the Hub: {error}") from None

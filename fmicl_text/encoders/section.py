@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, PositiveInt
+from pydantic import AfterValidator, ConfigDict, PositiveInt
 
-from fmicl_text.section import Section, check_revision
+from fmicl_text.losses.mlp import Mlp
+from fmicl_text.section import Conflict, Section, check_revision
+
+
+class ScratchSection(Section):
+    """An encoder of images with random weights: a type of transformers, and the fields of its configuration."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: Literal["resnet", "vit"]
+    """ResNetConfig or ViTConfig has the other keys, such as hidden_sizes and depths, or hidden_size."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The fields of the configuration that are given."""
+        return dict(self.model_extra or {})
 
 
 class ModelSection(Section):
     """The encoder to start from."""
 
-    base: str
+    base: str | None = None
     """Hub id, local folder, or sample:minilm."""
+    scratch: ScratchSection | None = None
+    """In place of base: an encoder of images with random weights."""
+    image_size: PositiveInt | None = None
+    """Width and height of images, in pixels; default of a base: what its files say."""
     revision: Annotated[str, AfterValidator(check_revision)] | None = None
     """Revision of the model on the Hub."""
     trust_remote_code: bool = False
@@ -24,3 +44,29 @@ class ModelSection(Section):
     """Tokens of a sentence that are read; default: what the model's files say."""
     head: Literal["none", "mlp", "mlp-train-only"] = "none"
     """Dense layer and tanh on the sentence vector: kept in the model, or dropped after training as in SimCSE."""
+    projector: Mlp | None = None
+    """Layers between encoder and loss that are dropped after training, as SimCLR and MoCo have them."""
+    predictor: Mlp | None = None
+    """Layers after these, of the encoder that trains and not of its moving average, as MoCo v3 has them."""
+    freeze: list[str] | None = None
+    """Parts of the encoder that do not train, by the names of their modules, such as embeddings.patch_embeddings."""
+
+    @property
+    def called(self) -> str:
+        """What the encoder is called in messages and results."""
+        return self.base or f"a new {self.scratch.type if self.scratch else 'encoder'}"
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """There is one encoder to start from, and one head for training."""
+        if self.base is None and self.scratch is None:
+            yield ("base",), "is missing"
+        if self.base is not None and self.scratch is not None:
+            yield ("scratch",), "takes the place of base; give one of the two"
+        if self.scratch is not None:
+            if self.image_size is None:
+                yield ("image_size",), "is needed with scratch: width and height of the images, in pixels"
+            for name in ("revision", "max_seq_length"):
+                if getattr(self, name) is not None:
+                    yield (name,), "is for a base; drop it, or scratch"
+        if self.projector is not None and self.head == "mlp-train-only":
+            yield ("projector",), "takes the place of head: mlp-train-only; give one of the two"

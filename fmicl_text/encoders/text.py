@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fmicl_text.data.samples import minilm_path
+from fmicl_text.encoders.images import image_size, new_encoder, reads_images, set_image_size, show_images_on_card
 from fmicl_text.encoders.pickles import files_of, refuse_pickles
 from fmicl_text.encoders.revisions import cached_snapshot
 from fmicl_text.encoders.section import ModelSection
 from fmicl_text.errors import InputError
+from fmicl_text.text import did_you_mean
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -31,7 +33,7 @@ def load_model(name: str, revision: str | None = None, trust_remote_code: bool =
         trust_remote_code: Run code that comes with the model.
 
     Raises:
-        InputError: There is no such model, it does not load, its weights are pickled (with the command that converts
+        InputError: There is no such model, it cannot be loaded, its weights are pickled (with the command that converts
             them), or it needs code of its own that is not trusted.
     """
     from sentence_transformers import SentenceTransformer
@@ -42,21 +44,25 @@ def load_model(name: str, revision: str | None = None, trust_remote_code: bool =
             place, revision=revision, trust_remote_code=trust_remote_code, model_kwargs=dict(_SAFE)
         )
     model.model_card_data.local_files_only = True  # otherwise each save asks the Hub for a model of this name
+    if reads_images(model):
+        show_images_on_card(model)
     return model
 
 
 def load_encoder(section: ModelSection) -> SentenceTransformer:
-    """Load the encoder of a recipe with the pooling, length and head it asks for.
+    """Load the encoder of a recipe with the pooling, length, image size and head it asks for, or make a new one.
 
     Raises:
-        InputError: As :func:`load_model`.
+        InputError: As :func:`load_model`, and if what the recipe asks for is not to be had of the encoder.
     """
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.base.modules import Dense, Transformer
     from sentence_transformers.sentence_transformer.modules import Pooling
     from torch import nn
 
-    if section.pooling is None:
+    if section.base is None:
+        model = new_encoder(section)
+    elif section.pooling is None:
         model = load_model(section.base, section.revision, section.trust_remote_code)
     else:
         place = locate(section.base)
@@ -68,10 +74,31 @@ def load_encoder(section: ModelSection) -> SentenceTransformer:
         model.model_card_data.local_files_only = True  # as above
     if section.max_seq_length is not None:
         model.max_seq_length = section.max_seq_length
+    if section.base is not None and section.image_size is not None:
+        set_image_size(model, section.image_size)
     if section.head == "mlp":
         width = model.get_embedding_dimension()
         model.append(Dense(width, width, activation_function=nn.Tanh()))
+    for name in section.freeze or []:
+        _freeze(model, name)
     return model
+
+
+def images_of(section: ModelSection) -> int:
+    """Return width and height of the images that the encoder of a recipe reads.
+
+    Raises:
+        InputError: As :func:`load_encoder`, and if it reads no images.
+    """
+    return section.image_size or image_size(load_encoder(section))
+
+
+def _freeze(model: SentenceTransformer, name: str) -> None:
+    inner = getattr(model[0], "model", model[0])
+    parts = dict(inner.named_modules())
+    if name not in parts or not name:
+        raise InputError(f'model.freeze: no part "{name}"{did_you_mean(name, parts)}; it is the name of a module')
+    parts[name].requires_grad_(False)
 
 
 def locate(name: str) -> str:
@@ -94,7 +121,7 @@ def locate(name: str) -> str:
 
 @contextmanager
 def _explained(name: str, place: str, revision: str | None) -> Iterator[None]:
-    """Refuse pickles, before they are read if the model is a folder, and turn errors of loading into input errors."""
+    """Refuse pickles (in a folder before anything is read) and turn errors of loading into input errors."""
     here = os.path.isdir(place)
     if here:
         refuse_pickles(name, place, files_of(Path(place)))

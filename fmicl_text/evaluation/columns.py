@@ -59,11 +59,11 @@ def refuse(path: Path, problems: Sequence[str]) -> None:
 
 
 def text(value: Any) -> str:
-    """A text with something in it."""
+    """A text that is not empty."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError("must be text")
     if any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError("must be text without half characters (lone surrogates)")
+        raise ValueError("must be text without lone surrogates")
     return value
 
 

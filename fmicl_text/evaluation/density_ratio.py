@@ -1,7 +1,7 @@
 r"""f-MICL's assumption, checked: is the density ratio of positive to random pairs a Gaussian of their distance?
 
 f-MICL (Lu et al., TMLR 2023, arXiv 2402.10150, assumption 2) takes the ratio ``u`` of a pair's density among positive
-pairs to that among random pairs to be ``u = mu exp(-d2 / (2 sigma^2))``, so ``log u`` to be a line in ``d2``. Then the
+pairs to that among random pairs to be ``u = mu exp(-d2 / (2 sigma^2))``, so ``log u`` to be linear in ``d2``. Then the
 best classifier of positive against random pairs is a logistic regression on ``d2`` (Sugiyama, Suzuki & Kanamori,
 "Density Ratio Estimation in Machine Learning", 2012, chapter 4): its slope is ``-1 / (2 sigma^2)``.
 """
@@ -16,7 +16,7 @@ from fmicl_text.evaluation.statistics import percentile_interval, resampled_mean
 
 EDGES = np.linspace(-1, 1, 51)
 """Of histograms of cosines."""
-_LARGEST = 1e300  # more is no number in float64 once it is summed
+_LARGEST = 1e300  # a sum of larger values overflows float64
 _SAME = 1e-9  # cosines that differ by less do so by rounding
 _ENOUGH = 5  # positive pairs in a bin whose ratio is compared with the fit
 
@@ -58,11 +58,11 @@ def binned_log_ratio(positive: np.ndarray, random: np.ndarray) -> tuple[np.ndarr
 
 
 def fit_density_ratio(positive: np.ndarray, random: np.ndarray) -> DensityRatio | None:
-    """Fit the Gaussian to the cosines of positive pairs ``(P,)`` and random pairs ``(R,)``, each sort weighing half.
+    """Fit the Gaussian to the cosines of positive pairs ``(P,)`` and random pairs ``(R,)``, each kind weighing half.
 
     Returns:
-        The fit; None if there is none, because all positive pairs are nearer than all random ones, so that the width
-        could be anything small, or because they are not nearer at all.
+        The fit; None if there is none, because all positive pairs are nearer than all random ones, so that any small
+        width fits, or because they are not nearer at all.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -90,7 +90,7 @@ def divergence_bounds(
         I_f >= E_positive[f'(u)] - E_random[(f* o f')(u)]
 
     with the fitted ``u``; equal if the fit is the true ratio. Divergences that the paper rules out are left out, and
-    those whose penalty of some pair is too large a number, as ``u^2`` is under a very narrow Gaussian.
+    those whose penalty overflows for some pair, as ``u^2`` does under a very narrow Gaussian.
 
     Args:
         ratio: The fit.

@@ -1,4 +1,4 @@
-"""Embedding the texts of an evaluation: each distinct one once, in batches of like length."""
+"""Embedding the texts of an evaluation: each distinct one once, in batches of similar length."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _longest_first(model: SentenceTransformer, texts: list[str]) -> list[str]:
     for start in range(0, len(texts), _TOKENIZED):
         chunk = texts[start : start + _TOKENIZED]
         mask = model.preprocess(chunk).get("attention_mask")
-        if mask is None or len(mask) != len(chunk):  # of a static model, or one that strings texts together
+        if mask is None or len(mask) != len(chunk):  # of a static model, or one that joins texts in one sequence
             return texts
         lengths += mask.sum(dim=1).tolist()
     return [texts[i] for i in sorted(range(len(texts)), key=lengths.__getitem__, reverse=True)]

@@ -1,4 +1,4 @@
-"""How an encoder lays sentences out on the sphere, measured without labels beyond pairs that mean the same.
+"""How an encoder lays sentences out on the sphere, measured from pairs that mean the same, without other labels.
 
 All of it is about unit vectors, whether or not the encoder normalises; ``s`` is the cosine of a pair and
 ``d2 = ||a - b||^2 = 2 - 2 s``.
@@ -40,7 +40,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Histograms:
-    """Cosines counted between ``edges`` ``(K + 1,)``: ``(K,)`` for each sort of pair.
+    """Cosines counted between ``edges`` ``(K + 1,)``: ``(K,)`` for each kind of pair.
 
     Attributes:
         edges: From -1 to 1.
@@ -57,7 +57,7 @@ class Histograms:
 
 @dataclass(frozen=True)
 class Geometry:
-    """What :func:`geometry` found.
+    """The result of :func:`geometry`.
 
     Attributes:
         sentences: ``N``.
@@ -157,7 +157,7 @@ def measure_geometry(
         pairs: From :mod:`fmicl_text.evaluation.pair_sets`.
         batch_size: Sentences encoded at a time.
         show_progress: Draw a progress bar on standard error.
-        name: What to call the model in the result; by default what ``model`` says, if it is a string.
+        name: Name of the model in the result; by default ``model`` itself, if it is a string.
 
     Raises:
         InputError: No such model, or as :func:`geometry`.
@@ -272,7 +272,7 @@ def _hubness(cosine: np.ndarray) -> float | None:
     from scipy.stats import skew
 
     n, k = len(cosine), _HUB_NEIGHBOURS
-    others = cosine - 3 * np.eye(n)  # nobody is its own neighbour
+    others = cosine - 3 * np.eye(n)  # no sentence is its own neighbour
     if n < k + 2 or np.ptp(cosine[~np.eye(n, dtype=bool)]) < 1e-9:
         return None
     nearest = np.argpartition(-others, k, axis=1)[:, :k]  # (N, k)
@@ -290,7 +290,7 @@ def _hardest(cosine: np.ndarray, positives: np.ndarray) -> np.ndarray:
 
 
 def _neighbours(sentences: list[str], cosine: np.ndarray) -> list[Neighbours]:
-    """Look up the nearest of a few sentences, which stand evenly apart in the data: the same for every model."""
+    """Look up the nearest of a few sentences, evenly spaced in the data: the same ones for every model."""
     probes = np.linspace(0, len(sentences) - 1, min(_PROBES, len(sentences))).astype(int)
     found = []
     for probe in probes:

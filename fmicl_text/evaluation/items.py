@@ -1,4 +1,4 @@
-"""What each item of a task scored: from it come the interval of a score, and the paired test of two systems.
+"""What each item of a task scored: the source of a score's interval, and of the paired test of two systems.
 
 A result NAME.json has its items in NAME.items.json beside it, so that neither an encoder nor the data is needed again.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -25,7 +25,7 @@ from fmicl_text.evaluation.statistics import (
     redrawn_spearmans,
     resampled,
 )
-from fmicl_text.files import read_json, write_json
+from fmicl_text.files import read_json, write_bytes, write_json
 
 Document = dict[str, Any]
 """The JSON document of one evaluation."""
@@ -57,7 +57,7 @@ class Items:
     source: str = ""
 
     def same(self, other: Items) -> bool:
-        """Whether another system was scored on these very items, in the same way."""
+        """Whether another system was scored on the same items, in the same way."""
         alike = (self.statistic, self.source, len(self.values)) == (other.statistic, other.source, len(other.values))
         if self.gold is None or other.gold is None:
             return alike and self.gold is other.gold
@@ -133,7 +133,7 @@ def resampled_scores(systems: Sequence[Parts], resamples: int, rng: np.random.Ge
 
 
 def digest(*columns: Iterable[str]) -> str:
-    """Return a digest of the texts of items, or of what else tells them from others."""
+    """Return a digest of the texts of items, or of whatever else identifies them."""
     texts = hashlib.sha256()
     for column in columns:
         for text in column:
@@ -150,15 +150,22 @@ def items_file(file: Path) -> Path:
 class Measured:
     """What an evaluation found: its result, and what each item scored, by :attr:`Score.key`.
 
-    Scores that are not made up of items, such as those of the geometry, have none.
+    Scores that are not made up of items, such as those of the geometry, have none. ``pictures`` are PNG files by what
+    they show.
     """
 
     result: Result
     items: Mapping[str, Parts]
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def write_result(measured: Measured, file: Path) -> None:
-    """Write what each item scored to ``NAME.items.json``, if anything, then the result to ``file``, ``NAME.json``."""
+    """Write what each item scored to ``NAME.items.json``, if anything, then the result to ``file``, ``NAME.json``.
+
+    Pictures go to ``NAME.WHAT.png``.
+    """
+    for shown, content in measured.pictures.items():
+        write_bytes(file.with_suffix(f".{shown}.png"), content)
     if measured.items:
         items = {key: [part.document() for part in parts] for key, parts in measured.items.items()}
         write_json(items_file(file), {"model": measured.result.model, "items": items}, indent=None)

@@ -1,6 +1,6 @@
-"""What every kind of evaluation says of itself: its names and options, what it needs, how it is loaded and run.
+"""What every kind of evaluation declares: its names and options, what it needs, how it is loaded and run.
 
-A recipe, ``fmicl eval`` and the choice of a checkpoint know an evaluation by this alone. It imports nothing heavy.
+A recipe, ``fmicl eval`` and the choice of a checkpoint know nothing else of an evaluation. It imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -46,15 +46,17 @@ class Effort:
 
 @dataclass(frozen=True)
 class Given:
-    """What a run has that evaluations may read.
+    """What a run provides to its evaluations.
 
     Attributes:
         data: ``evaluate.data``: a folder, ``sample:stsb``, or None for the Hub.
         heldout: Pairs held out from training: ``anchor``, ``positive`` and perhaps ``group``.
+        image_size: Width and height of the images that the encoder reads, if it reads any.
     """
 
     data: str | None = None
     heldout: Dataset | None = None
+    image_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,8 @@ class Loaded:
 
     Attributes:
         measure: Runs it on a model.
-        offers: :attr:`~fmicl_text.evaluation.results.Score.key` of each score that can be relied on -> its metric; the
-            one that stands for the whole is first.
+        offers: :attr:`~fmicl_text.evaluation.results.Score.key` of each score that is always there -> its metric; the
+            one that summarises the whole is first.
         missing: Task -> why it cannot be scored.
         pairs: Task -> the pairs of sentences that were read, for the record of what a run depends on.
     """
@@ -111,7 +113,7 @@ class Evaluation(Section):
 
     @model_serializer(mode="wrap")
     def _leave_out_unset(self, handler: SerializerFunctionWrapHandler) -> str | dict[str, Any]:  # type: ignore[override]
-        """Write the name alone where nothing else was set."""
+        """Write only the name where nothing else was set."""
         options = {key: value for key, value in handler(self).items() if value != type(self).model_fields[key].default}
         return self.name if options == {"name": self.name} else options
 
@@ -119,7 +121,7 @@ class Evaluation(Section):
 def choose_score(asked: Evaluation, loaded: Loaded) -> str:
     """Return the :attr:`Score.key` of the score that an evaluation's ``metric`` names; by default the first.
 
-    Upper and lower case are the same. A metric may be given as people write it, as the Hub calls it, or by the key.
+    Case does not matter. A metric may be given by its name, by its name on the Hub, or by the score's key.
 
     Raises:
         InputError: It has no such score, or several.

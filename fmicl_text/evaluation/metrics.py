@@ -1,4 +1,4 @@
-"""The metrics of all evaluations: what people call them, what the Hub calls them, and which end of each is good."""
+"""The metrics of all evaluations: their names, their names on the Hub, units, and whether higher is better."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Metric:
         name: As people write it, such as ``Spearman``.
         type: As sentence-transformers' evaluators and the Hub call it, such as ``spearman_cosine``.
         unit: Unit of its values.
-        higher_is_better: None if neither end is good in itself.
+        higher_is_better: None if neither high nor low values are better.
     """
 
     name: str
@@ -52,6 +52,7 @@ class Metric:
 
 SPEARMAN = Metric("Spearman", "spearman_cosine")
 ACCURACY = Metric("accuracy", "accuracy")
+SD_OVER_DRAWS = Metric("sd over draws of the labels", "accuracy_sd", "%", None)
 F1_OF_CLASS_1 = Metric("F1", "f1")
 ACCURACY_AT_1 = Metric("accuracy@1", "cosine_accuracy@1")
 MRR_AT_10 = Metric("MRR@10", "cosine_mrr@10")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _SAME = 4.0
 """STS-B's score from which a pair counts as positive, as SimCSE's plots of alignment have it."""
 _MOST_PAIRS = 2000
-"""Positive pairs looked at; the cosines of all their sentences fit in memory."""
+"""Positive pairs used at most; the cosines of all their sentences fit in memory."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def stsb_pair_set(data: str | None = None) -> PairSet:
         data: None for the Hugging Face Hub, ``sample:stsb``, or a folder of Parquet files.
 
     Raises:
-        InputError: The data cannot be had.
+        InputError: The data cannot be loaded.
     """
     pairs = stsb_pairs("dev", data)
     same = pairs.scores >= _SAME
@@ -51,14 +51,14 @@ def stsb_pair_set(data: str | None = None) -> PairSet:
 
 
 def own_pair_set(source: str, columns: Columns) -> PairSet:
-    """Load pairs whose two texts mean the same; of more than 2,000 as many are drawn, always the same ones.
+    """Load pairs whose two texts mean the same; of more than 2,000, that many are drawn, always the same ones.
 
     Args:
         source: What :func:`fmicl_text.data.sources.load_rows` takes.
         columns: Which column is ``anchor``, and which ``positive``.
 
     Raises:
-        InputError: The data cannot be had, or is not text.
+        InputError: The data cannot be loaded, or is not text.
     """
     from fmicl_text.data.sources import load_rows
 

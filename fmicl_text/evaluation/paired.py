@@ -14,7 +14,7 @@ from fmicl_text.evaluation.statistics import percentile_interval
 
 @dataclass(frozen=True)
 class PairedTest:
-    """What :func:`paired_test` found.
+    """The result of :func:`paired_test`.
 
     Attributes:
         difference: Average of ``a`` over the tasks less that of ``b``, in points (x 100), averaged over the seeds.
@@ -33,7 +33,7 @@ def paired_test(
     resamples: int = 1000,
     seed: int = 0,
 ) -> PairedTest:
-    """Test whether system ``a`` has another average over tasks than system ``b`` on the same items, over ``S`` seeds.
+    """Test whether the averages over tasks of systems ``a`` and ``b`` differ, on the same items, over ``S`` seeds.
 
     Paired bootstrap (Efron & Tibshirani 1993, chapter 13; for comparing two systems on one test set: Koehn 2004).
     A resample draws the items of each task with replacement, the same for both systems and all their seeds, and the
@@ -51,7 +51,7 @@ def paired_test(
         a: Task -> the items of one system, once for each of ``S`` seeds.
         b: The same of the other system, with as many seeds.
         resamples: How many resamples are drawn.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Raises:
         InputError: The tasks, seeds or items do not match.
@@ -88,6 +88,7 @@ def _check_match(a: Mapping[str, Sequence[Parts]], b: Mapping[str, Sequence[Part
     counts = {len(seeds) for system in (a, b) for seeds in system.values()}
     if len(counts) > 1:
         raise InputError(f"the numbers of seeds differ: {', '.join(map(str, sorted(counts)))}")
-    problems = [f"{task}: the systems were scored on other items" for task in a if not same_items([*a[task], *b[task]])]
+    differing = [task for task in a if not same_items([*a[task], *b[task]])]
+    problems = [f"{task}: the systems were scored on different items" for task in differing]
     if problems:
         raise InputError(problems)

@@ -45,8 +45,8 @@ def evaluate(
     """Measure how well the cosine of two sentences agrees with what a file says of them.
 
     Scores: Spearman's rho, Pearson's r and Kendall's tau-b. Labels: area under the ROC curve, average precision, and
-    the best F1 with the cosine from which on a pair must be taken for a 1 to reach it. The threshold is chosen on the
-    pairs that F1 is measured on, in each resample anew: on other pairs, F1 from there on is a little less.
+    the best F1 with the threshold of the cosine that reaches it. The threshold is chosen on the pairs that F1 is
+    measured on, again in each resample; on other pairs, F1 at that threshold is a little lower.
 
     Args:
         model: A loaded model, or what :func:`fmicl_text.encoders.text.load_model` takes.
@@ -56,7 +56,7 @@ def evaluate(
         sentences: Which columns have the two sentences.
         batch_size: Sentences encoded at a time.
         show_progress: Draw a progress bar on standard error.
-        name: What to call the model in the result; by default what ``model`` says, if it is a string.
+        name: Name of the model in the result; by default ``model`` itself, if it is a string.
 
     Returns:
         The scores; items of the one that is Spearman's rho or the average precision.

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from fmicl_text.evaluation.kind import Evaluation
 from fmicl_text.evaluation.kinds.geometry import GeometryOfPairs
 from fmicl_text.evaluation.kinds.heldout import Heldout
+from fmicl_text.evaluation.kinds.images import OfImages
 from fmicl_text.evaluation.kinds.mteb import Mteb, OwnSuiteFile
 from fmicl_text.evaluation.kinds.pairs import OwnPairs
 from fmicl_text.evaluation.kinds.sts import Sts
@@ -17,7 +18,7 @@ from fmicl_text.evaluation.suite_files import shipped_suites
 from fmicl_text.section import refused
 from fmicl_text.text import did_you_mean
 
-KINDS: tuple[type[Evaluation], ...] = (Sts, OwnSuiteFile, Heldout, OwnPairs, Transfer, GeometryOfPairs, Mteb)
+KINDS: tuple[type[Evaluation], ...] = (Sts, OwnSuiteFile, Heldout, OwnPairs, Transfer, GeometryOfPairs, OfImages, Mteb)
 """Names belong to the first kind that claims them."""
 
 
@@ -35,7 +36,7 @@ def evaluation(asked: Any) -> Evaluation:
     name = options["name"]
     kind = next((kind for kind in KINDS if kind.claims(name)), None)
     if kind is None:
-        known = [*shipped_suites(), "geometry", "heldout", "transfer", "mteb"]
+        known = [*shipped_suites(), "geometry", "heldout", "transfer", "mteb", "images", "knn", "linear"]
         raise refused(
             f'no suite "{name}"{did_you_mean(name, known)}; there are {", ".join(sorted(known))}, '
             "or name a YAML file of a suite, or a file of pairs"

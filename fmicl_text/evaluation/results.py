@@ -45,9 +45,9 @@ class Score(_Document):
     ci95: tuple[float, float] | None = None
     """95% bootstrap interval over the items; ``None`` if there is none."""
     no_interval: str | None = None
-    """Why there is no interval, if that needs saying."""
+    """Why there is no interval, where a reader would expect one."""
     higher_is_better: bool | None = True
-    """``None`` if neither end is good in itself."""
+    """``None`` if neither high nor low values are better."""
 
     @property
     def key(self) -> str:
@@ -69,15 +69,15 @@ class Result(_Document):
     model: str
     """Name of the model."""
     revision: str | None = None
-    """The Hub's commit or a digest of the folder, of a model that was given by name; ``None`` of a loaded one."""
+    """The Hub's commit or a digest of the folder, of a model that was given by name; ``None`` for a model in memory."""
     data: str | None = None
     """Where the data came from."""
     facts: dict[str, Any] = Field(default_factory=dict)
     """What else decides the figures: maximum length, precision, settings of the protocol."""
     versions: dict[str, str] = Field(default_factory=dict)
-    """Versions of the libraries that decide a number."""
+    """Versions of the libraries that affect the figures."""
     scores: list[Score]
-    """The figures, the one that stands for the whole first."""
+    """The figures, first the one that summarises the whole."""
     missing: dict[str, str] = Field(default_factory=dict)
     """Task -> why it could not be scored."""
     details: dict[str, Any] = Field(default_factory=dict)
@@ -100,7 +100,7 @@ class Result(_Document):
 
 
 class ForeignDocument(InputError):
-    """A JSON document that is sound, but no result of an evaluation."""
+    """A valid JSON document that is not the result of an evaluation."""
 
 
 def read_result(path: Path) -> Result:

@@ -47,7 +47,7 @@ def retrieve(
         show_progress: Draw progress bars on standard error.
         groups: ``groups[i]`` is the group of pair ``i``, such as a label or a document's id: any document of the
             group is right for its queries. None if pairs have no groups.
-        name: What to call the model in the result; by default what ``model`` says, if it is a string.
+        name: Name of the model in the result; by default ``model`` itself, if it is a string.
 
     Returns:
         In percent, with 95% intervals over the queries: ``MRR@10``, the mean of 1/rank of the first right document, 0

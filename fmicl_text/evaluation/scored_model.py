@@ -37,7 +37,7 @@ class ScoredModel(NamedTuple):
 
 
 def scored_model(model: SentenceTransformer | str, name: str | None = None) -> ScoredModel:
-    """Load an encoder given by name; one that is loaded already has no revision that could be known.
+    """Load an encoder given by name; the revision of one that is in memory is not known.
 
     Args:
         model: An encoder, or what :func:`fmicl_text.encoders.text.load_model` takes.

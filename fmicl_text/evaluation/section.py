@@ -43,7 +43,7 @@ class EvaluateSection(Section):
     """Where the data of STS and transfer tasks comes from: a folder, or sample:stsb; default the Hub."""
 
     def conflicts(self) -> Iterator[Conflict]:
-        """Everything is measured once, and only `during` chooses by a metric."""
+        """Refuse an evaluation named twice, and a metric outside of `during`."""
         names = [asked.name for asked in self.after]
         if len({asked.result_name for asked in self.after}) < len(names):
             yield ("after",), f"has something twice: {', '.join(names)}"

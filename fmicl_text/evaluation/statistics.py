@@ -1,7 +1,7 @@
-"""How sure a figure is: bootstrap intervals, and the adjustment of several tests.
+"""The uncertainty of figures: bootstrap intervals, and the adjustment of the p values of several tests.
 
 Correlations are Spearman's rho x 100 (points), with average ranks for ties. A bootstrap resample draws as many items
-as there are, with replacement; every function takes the seed of its draws, so its answer repeats.
+as there are, with replacement; every function takes the seed of its draws, so that its result is reproducible.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def bootstrap_interval(
         similarity: What the system says of the same pairs, ``(n,)``.
         resamples: How many resamples of the ``n`` pairs are drawn. Those in which one side is constant have no
             correlation and are left out.
-        seed: Of the draws.
+        seed: Seed of the draws.
     """
     redrawn = redrawn_spearmans(similarity[None], gold)
     return percentile_interval(resampled(redrawn, len(gold), resamples, np.random.default_rng(seed))[0])
@@ -70,7 +70,7 @@ def resampled_pair_means(
         values: Kinds of values; of each one for every pair of items, ``(n, n)``.
         which: Pairs to take, ``(n, n)`` booleans, none of them on the diagonal.
         resamples: How many resamples of the ``n`` items are drawn.
-        seed: Of the draws.
+        seed: Seed of the draws.
     """
     draws = _draws(len(which), resamples, np.random.default_rng(seed))
     drawn = np.concatenate(list(draws)).astype(np.float64)  # (R, n); BLAS multiplies floats only
@@ -92,7 +92,7 @@ def resampled_statistics(
         statistic: Takes the items drawn of each of ``values`` and returns ``K`` numbers, NaN where there is none.
         values: What is known of the ``n`` items, each ``(n,)``.
         resamples: How many resamples of the ``n`` items are drawn.
-        seed: Of the draws.
+        seed: Seed of the draws.
     """
     rng = np.random.default_rng(seed)
     n = len(values[0])

@@ -39,7 +39,7 @@ def evaluate(
         data: None for the Hugging Face Hub, ``sample:stsb``, or a folder of Parquet files.
         batch_size: Sentences encoded at a time.
         show_progress: Draw a progress bar on standard error.
-        name: What to call the model in the result; by default what ``model`` says, if it is a string.
+        name: Name of the model in the result; by default ``model`` itself, if it is a string.
         bf16: Multiply in bfloat16, about twice as fast where the device has it; a task's score can differ by a few
             hundredths of a point.
 
@@ -49,7 +49,7 @@ def evaluate(
 
     Raises:
         InputError: Unknown suite or model; data that is wrong or altogether missing; a model that gives every pair
-            of a task the same similarity; ``bf16`` on a CPU without.
+            of a task the same similarity; ``bf16`` on a CPU without its instructions.
     """
     if isinstance(suite, str):
         suite = load_suite(suite)
@@ -94,8 +94,8 @@ def cosines(embeddings1: np.ndarray, embeddings2: np.ndarray) -> np.ndarray:
     """Return the cosine of each row of one ``(n, D)`` array with the same row of the other: ``(n,)``.
 
     Taken in float64 as ``1 - |u - v|^2 / 2`` of the unit vectors, then rounded to the embeddings' own type, since they
-    carry no more. So pairs of sentences that are the same to the model all have cosine 1 and tie in rank; by ``<u, v>``
-    rounding errors would put them in an order. mteb's main score does the same.
+    are no more precise. So pairs of sentences that are the same to the model all have cosine 1 and tie in rank; by
+    ``<u, v>`` rounding errors would put them in an order. mteb's main score does the same.
     """
     with np.errstate(invalid="ignore"):  # a zero vector has no direction: NaN
         unit1, unit2 = (

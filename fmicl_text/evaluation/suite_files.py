@@ -1,4 +1,4 @@
-"""Which suites are shipped, and of which kind the YAML file of a user's own is."""
+"""The shipped suites, and the two kinds of suites that a user's YAML file may describe."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def shipped_suites() -> dict[str, Path]:
 
 
 def is_suite_file(name: str) -> bool:
-    """Whether this is a YAML file that is there."""
+    """Whether this is an existing YAML file."""
     return name.endswith((".yaml", ".yml")) and os.path.isfile(name)
 
 

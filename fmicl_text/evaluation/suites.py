@@ -45,7 +45,7 @@ class FileSource:
 
 @checked_dataclass(frozen=True, config=_STRICT)
 class SampleSource:
-    """A split of a sample that an installed package carries."""
+    """A split of a sample that an installed package contains."""
 
     name: Literal["stsb"]
     split: Literal["train", "dev", "test"]
@@ -81,7 +81,7 @@ class Pairs:
 
 
 class MissingTask(InputError):
-    """The source asked for does not hold a task."""
+    """The source that was asked for does not contain a task."""
 
 
 def load_suite(name: str) -> Suite:
@@ -204,7 +204,7 @@ def _from_file(task: Task, folder: Path) -> Pairs:
 
 
 def _checked(task: Task, where: str, rows: Iterable[tuple[int, Sequence[Any]]]) -> Pairs:
-    """Gather the numbered rows that have a gold score; all must be sound, and as many as the protocol has."""
+    """Gather the numbered rows that have a gold score; all must be valid, and as many as the protocol has."""
     kept: list[tuple[str, str, float]] = []
     problems: list[str] = []
     for number, (first, second, score) in rows:

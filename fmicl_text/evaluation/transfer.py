@@ -62,7 +62,7 @@ def transfer(
         data: None for the Hugging Face Hub, or a folder with ``transfer/*.parquet``.
         batch_size: Texts encoded at a time.
         show_progress: Draw progress bars on standard error.
-        name: What to call the model in the result; by default what ``model`` says, if it is a string.
+        name: Name of the model in the result; by default ``model`` itself, if it is a string.
 
     Returns:
         Accuracy x 100 of each task with its 95% interval over the test rows, which holds the classifiers fixed, and
@@ -71,7 +71,7 @@ def transfer(
 
     Raises:
         InputError: Unknown model; data that is wrong or altogether missing; a model that gives embeddings
-            that are no numbers.
+            that are not finite.
     """
     loaded, missing = load_tasks(tasks, data)
     return measure_transfer(

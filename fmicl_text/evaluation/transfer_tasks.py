@@ -42,7 +42,7 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class TransferTask:
-    """One task. What its parts are called says how it is scored, see :mod:`fmicl_text.evaluation.transfer`.
+    """One task. The names of its parts decide how it is scored, see :mod:`fmicl_text.evaluation.transfer`.
 
     Attributes:
         name: As SentEval has it; the file in a data folder is ``transfer/<name in lower case>.parquet``.

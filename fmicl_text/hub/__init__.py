@@ -1,4 +1,9 @@
-"""Publishing a run, or a lone encoder, on the Hugging Face Hub: its files, its model card, the checks, the upload."""
+"""Publishing a run, or a lone encoder, on the Hugging Face Hub: its files, its model card, the checks, the upload.
+
+:mod:`.source` reads what is published, :mod:`.stage` collects its files, :mod:`.card` writes the card, :mod:`.check`
+and :mod:`.private` keep pickles, paths and secrets out, and only :mod:`.remote` talks to the Hub. Modules here import
+``runs`` and what is below.
+"""
 
 from fmicl_text.hub.publishing import publish
 from fmicl_text.hub.remote import Published, check_access

@@ -41,6 +41,8 @@ def describe_base(section: ModelSection) -> BaseModel:
     from fmicl_text.data.samples import minilm_path
 
     base = section.base
+    if base is None:
+        return BaseModel(section.called, None)
     here = is_local(base) or Path(base).is_dir()
     hub_id = None if here else as_hub_id(_SAMPLES.get(base, base))
     name = last_part(base) if here else hub_id or base

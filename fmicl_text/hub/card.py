@@ -1,7 +1,7 @@
 """The model card.
 
 sentence-transformers writes a card too, from a trainer's state: it shows rows of the training data, asks the Hub about
-the base model, and cannot be made of a run that ended yesterday. This one is made from the run's folder alone, by the
+the base model, and cannot be made of a run that has ended. This one is made from the run's folder alone, by the
 Hub client's own classes. What comes from recipes, manifests, data and results is shown as plain text, never as markup.
 """
 
@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 from fmicl_text import __version__
 from fmicl_text.data.formats import FORMATS, ending
+from fmicl_text.data.section import AugmentSection
+from fmicl_text.encoders.images import image_size, reads_images
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.results import Result, Score
 from fmicl_text.evaluation.suites import load_suite
@@ -30,6 +32,12 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 _TAGS = ["sentence-transformers", "sentence-similarity", "feature-extraction"]
+_IMAGE_TAGS = ["sentence-transformers", "image-feature-extraction"]
+_PAIRS = {
+    "dropout": "a text encoded twice, with two dropout masks",
+    "augment": "two random changes of an image",
+}
+"""Pairs that are made of one column, by ``data.views``."""
 
 
 def model_card(source: Source, target: PublishSection, model: SentenceTransformer, adapter: bool) -> ModelCard:
@@ -59,8 +67,8 @@ def model_card(source: Source, target: PublishSection, model: SentenceTransforme
         language=language or None,
         library_name="sentence-transformers",
         license=target.license,
-        pipeline_tag="sentence-similarity",
-        tags=_TAGS + ([_tag(recipe)] if recipe else []),
+        pipeline_tag="image-feature-extraction" if reads_images(model) else "sentence-similarity",
+        tags=(_IMAGE_TAGS if reads_images(model) else _TAGS) + ([_tag(recipe)] if recipe else []),
     )
     card = ModelCard.from_template(
         data,
@@ -71,6 +79,8 @@ def model_card(source: Source, target: PublishSection, model: SentenceTransforme
         similarity=_plain(model.similarity_fn_name),
         adapter=adapter,
         prompts=any(model.prompts.values()),
+        scratch=recipe is not None and recipe.model.base is None,
+        images=image_size(model) if reads_images(model) else None,
         license=_plain(target.license),
         base_license=_plain(base.license or ""),
         limits=list(_limits(source, model, language)),
@@ -214,11 +224,12 @@ def _training(source: Source, base: BaseModel, model: SentenceTransformer) -> di
     rows = {
         "base model": base.name,
         "objective": objective,
-        **_loss_rows(loss),
+        **_loss_rows(loss.get_config_dict(), manifest.measured),
         "data": _data(recipe),
         "held out": _heldout(recipe.data.heldout),
-        "pairs": "a text encoded twice, with two dropout masks" if recipe.data.views == "dropout" else None,
-        "columns": ", ".join(f"{role}: {column}" for role, column in recipe.data.columns.roles.items()),
+        "pairs": _PAIRS.get(recipe.data.views),
+        "augmentation": _settings(recipe.data.augment),
+        "columns": ", ".join(f"{role}: {column}" for role, column in recipe.data.columns.used.items()),
         "settings": ", ".join(f"{key}: {value}" for key, value in shorten(recipe.train).items()),
         "steps": manifest.steps,
         "weights": manifest.weights(recipe.train),
@@ -245,12 +256,17 @@ def _tag(recipe: Recipe) -> str:
     return "f-micl" if recipe.loss.objective == "fmicl" else recipe.loss.objective
 
 
-def _loss_rows(loss: Any) -> dict[str, Any]:
-    """Return the settings of a loss as rows of a table."""
-    rows = {key: value for key, value in loss.get_config_dict().items() if value is not False}
+def _loss_rows(settings: dict[str, Any], measured: Mapping[str, float]) -> dict[str, Any]:
+    """Return the settings of a loss as rows of a table, those that were measured with their values."""
+    rows = {key: value for key, value in settings.items() if value is not False}
+    rows |= {key: f"{value:.4g}, measured on the first batches" for key, value in measured.items()}
     if (balance := rows.pop("balance_cosine", None)) is not None:
-        rows["alpha"] = f"1 / u({balance}): push and pull of a pair balance at cosine {balance}"
+        rows["alpha"] = f"1 / u(s), where push and pull of a pair balance at the cosine s = {balance}"
     return {key.replace("_", " "): value for key, value in rows.items()}
+
+
+def _settings(section: AugmentSection | None) -> str | None:
+    return None if section is None else ", ".join(f"{key}: {value}" for key, value in section.model_dump().items())
 
 
 def _data(recipe: Recipe) -> str:
@@ -268,6 +284,9 @@ def _limits(source: Source, model: SentenceTransformer, language: list[str]) -> 
         yield "The intervals are over test items; another seed of the same training would differ too."
     if source.recipe and source.manifest and (weights := source.manifest[1].weights(source.recipe.train)):
         yield _plain(f"The published weights are those of {weights}.")
-    if not language:
+    if reads_images(model):
+        size = image_size(model)
+        yield f"It reads the middle square of an image, scaled to {size} by {size} pixels."
+    elif not language:
         yield "The languages it is for are not stated."
     yield "It has learned from the texts of its base model and its own training data, their biases included."

@@ -49,7 +49,7 @@ def shorten(value: Any, known: Iterable[str] = ()) -> Any:
 
     Args:
         value: What :func:`json.loads` gives.
-        known: Paths that may contain blanks, and so cannot be recognised within a sentence.
+        known: Paths that may contain spaces, and so cannot be recognised within a sentence.
     """
     if isinstance(value, dict):
         return {shorten(key, known): shorten(item, known) for key, item in value.items()}
@@ -58,7 +58,7 @@ def shorten(value: Any, known: Iterable[str] = ()) -> Any:
     if not isinstance(value, str):
         return value
     if is_local(value) and len(_LOCAL_PATH.findall(value)) <= 1 and " -" not in value and "\n" not in value:
-        return last_part(value)  # a single path, perhaps with blanks; not a command or a sentence
+        return last_part(value)  # a single path, perhaps with spaces; not a command or a sentence
     for path in sorted(filter(is_local, known), key=len, reverse=True):
         value = value.replace(path, last_part(path))
     return _LOCAL_PATH.sub(lambda match: last_part(match[0]), value)

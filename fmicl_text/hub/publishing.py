@@ -48,15 +48,15 @@ def publish(
 
     The commit has the encoder in safetensors, its card, and the run's recipe, manifest and results; local paths in
     those three are reduced to file names. The commit is then downloaded and compared with the local encoder. The same
-    command can be repeated: what is there already is not uploaded again.
+    command can be repeated: what was uploaded before is not uploaded again.
 
     Args:
         source: A run folder (of several seeds the first one is published), that of one seed, or an encoder's.
-        repo: ``OWNER/NAME``; made if it is not there.
+        repo: ``OWNER/NAME``; created if it does not exist.
         license: The Hub's identifier of the licence; default what the run's recipe says.
         language: ISO 639 codes; default what the run's recipe says, or else the base model's card.
-        private: Make a new repository private. One that is there must be private already.
-        revision: Branch to commit to, default ``main``; made if it is not there.
+        private: Make a new repository private. An existing one must be private already.
+        revision: Branch to commit to, default ``main``; created if it does not exist.
         dry_run: Write everything to this folder instead, without a request to the Hub.
         merge_adapter: Publish the sum of an adapter and its base model, as one encoder.
         create_pr: Open a pull request instead of committing.
@@ -68,7 +68,7 @@ def publish(
     Raises:
         InputError: The run is not finished, there is no licence, a file is damaged, a pickle, a link to elsewhere, or
             contains a local path or a secret, or the repository holds something else. Nothing has been changed.
-        RunFailedError: The Hub refuses or does not answer, or has something else than what was sent.
+        RunFailedError: The Hub refuses or does not answer, or its files differ from what was sent.
     """
     found = find_source(source)
     target = _target(found, repo, license, language, private)
@@ -153,12 +153,12 @@ def _put(folder: Path, place: Path) -> None:
 def _check_room(folder: Path, overwrite: bool) -> None:
     """Refuse to overwrite anything but an earlier dry run; a link is replaced, never followed."""
     if (folder.exists() or folder.is_symlink()) and not overwrite:
-        raise InputError(f"{folder} is there already; --overwrite replaces it")
+        raise InputError(f"{folder} already exists; --overwrite replaces it")
     if folder.is_symlink() or not folder.exists():
         return
     if not (folder / "modules.json").is_file() or not (folder / "README.md").is_file():
-        raise InputError(f"{folder} holds something else than an earlier dry run; move it away")
+        raise InputError(f"{folder} holds something other than an earlier dry run; move it away")
     names = {file.relative_to(folder).as_posix() for file in files_under(folder)}
     known = {file.as_posix() for file in encoder_files(folder)} | {"README.md"}
     if foreign := sorted(names - known):
-        raise InputError(f"{folder} holds what no dry run writes: {', '.join(foreign[:5])}; move it away")
+        raise InputError(f"{folder} holds files that no dry run writes: {', '.join(foreign[:5])}; move it away")

@@ -34,12 +34,12 @@ class Place:
 
     Attributes:
         repo: ``OWNER/NAME``.
-        private: Whether the repository is to be made private, if it is not there.
+        private: Whether the repository is made private, if it does not exist.
         revision: The branch.
         create_pr: Open a pull request on it.
-        parent: The commit that was looked at; None if the repository is not there.
-        new_branch: Whether the branch is not there.
-        unwanted: Files there that are not part of what is published, and go.
+        parent: The commit that was checked; None if the repository does not exist.
+        new_branch: Whether the branch does not exist.
+        unwanted: Files there that are not part of what is published, and are deleted.
     """
 
     repo: str
@@ -83,7 +83,7 @@ def check_place(folder: Path, repo: str, private: bool, revision: str, create_pr
     """Check what the branch holds; nothing is changed.
 
     Raises:
-        InputError: If it holds something else than an earlier publication of the same weights, and ``overwrite`` is
+        InputError: If it holds something other than an earlier publication of the same weights, and ``overwrite`` is
             not set; if it is public and should be private; if a pull request has nothing to be opened on.
         RunFailedError: If the Hub does not answer, or does not show the repository to the token's owner.
     """
@@ -91,10 +91,10 @@ def check_place(folder: Path, repo: str, private: bool, revision: str, create_pr
     info, new_branch = _look(repo, revision)
     if info is None:
         if create_pr:
-            raise InputError(f"{repo} is not there, or not shown to you; a pull request needs it")
+            raise InputError(f"{repo} does not exist, or you cannot see it; a pull request needs it")
         return Place(repo, private, revision, create_pr, parent=None, new_branch=new_branch)
     if private and not info.private:
-        raise InputError(f"{repo} is there already and public; make it private on the Hub, or leave --private out")
+        raise InputError(f"{repo} already exists and is public; make it private on the Hub, or leave --private out")
     siblings = {file.rfilename: file for file in info.siblings or [] if file.rfilename not in _OF_THE_HUB}
     ours = _files(folder)
     theirs = {name: file.lfs.sha256 if file.lfs else None for name, file in siblings.items() if _is_weight(name)}
@@ -193,7 +193,7 @@ def check_download(folder: Path, copy: Path, published: Published) -> None:
     """
     _, different, missing = filecmp.cmpfiles(folder, copy, list(_files(folder)), shallow=False)
     if different or missing:
-        raise RunFailedError(f"{published.url} has something else than what was sent: {', '.join(different + missing)}")
+        raise RunFailedError(f"{published.url} differs from what was sent: {', '.join(different + missing)}")
 
 
 def _look(repo: str, revision: str) -> tuple[ModelInfo | None, bool]:
@@ -264,7 +264,7 @@ def _reason(repo: str, error: BaseException) -> str:
         while error.__cause__ is not None:
             error = error.__cause__
         invalid = isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError)
-        what = "the Hub does not accept it" if invalid else "the Hub could not be reached, or broke off"
+        what = "the Hub does not accept it" if invalid else "the Hub could not be reached, or the connection broke off"
         return f"{what}: {type(error).__name__}: {error}"
     message = f": {answer.server_message}" if answer.server_message else ""
     return f"{_meaning(repo, answer)} (status {answer.response.status_code}{message})"
@@ -289,5 +289,5 @@ def _meaning(repo: str, answer: HfHubHTTPError) -> str:
         409: f"{repo} is being changed by someone else",
         412: f"{repo} was changed by someone else in the meantime",
         413: "the files are too large for the Hub",
-        429: "the Hub has had too many requests from you" + (f": wait {wait} seconds" if wait.isdigit() else ""),
+        429: "you have sent the Hub too many requests" + (f": wait {wait} seconds" if wait.isdigit() else ""),
     }.get(status, "the Hub failed" if status >= 500 else "the Hub refused")

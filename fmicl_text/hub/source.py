@@ -17,7 +17,7 @@ from fmicl_text.runs.folder import RunFolder
 from fmicl_text.runs.manifest import Manifest, read_manifest
 
 _ITEMS = ".items"
-"""End of the names of files with a value for each item; they have megabytes and are not published."""
+"""End of the names of files with a value for each item; they may have megabytes and are not published."""
 _BEFORE = "before-"
 """Start of the names of results from before training."""
 

@@ -15,7 +15,7 @@ from fmicl_text.hub.source import Source
 from fmicl_text.recipe.schema import Recipe
 
 _MACHINE_KEYS = ("_name_or_path", "name_or_path", "is_local", "local_files_only")
-"""Keys of transformers' configurations that say something of the machine it ran on."""
+"""Keys of transformers' configurations that say something about the machine it ran on."""
 _TEXTS_OF_DATA = ("neighbours",)
 """Parts of a result that show texts of the data, which may be private."""
 _MOST_VALUES = 1000

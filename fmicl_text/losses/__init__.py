@@ -15,6 +15,7 @@ _ELSEWHERE = {
     "ContrastiveLoss": "fmicl_text.losses.contrastive",
     "NonFiniteEmbeddings": "fmicl_text.losses.contrastive",
     "SentenceLoss": "fmicl_text.losses.sentences",
+    "Mlp": "fmicl_text.losses.mlp",
     "Objective": "fmicl_text.losses.objective",
     "Paper": "fmicl_text.losses.objective",
 }

@@ -1,8 +1,9 @@
 """A contrastive loss on vectors: an objective, and what it needs beyond the encoder.
 
-What a loss owns (a train-only head, a learned kernel width, a running average, a queue) is optimised with the encoder,
-averaged over processes here, and kept in checkpoints by :class:`fmicl_text.ContrastiveTrainer`; it is never part of the
-saved model. :mod:`fmicl_text.losses.sentences` makes a loss of sentence-transformers from it.
+What a loss owns (a head, a projector and a predictor of training, a learned kernel width, a running average, a queue)
+is optimised with the encoder, averaged over processes here, and kept in checkpoints by
+:class:`fmicl_text.ContrastiveTrainer`; it is never part of the saved model. :mod:`fmicl_text.losses.sentences` makes a
+loss of sentence-transformers from it.
 
 Shapes: ``B`` rows of a batch, ``D`` dimensions, ``Q`` rows of a queue.
 """
@@ -10,6 +11,7 @@ Shapes: ``B`` rows of a batch, ``D`` dimensions, ``Q`` rows of a queue.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -48,19 +50,20 @@ class ContrastiveLoss(nn.Module):
     every anchor. Rows with the same identity are never each other's negatives.
 
     A *training step* is a step of an optimiser, however many calls of the loss there are between two of them
-    (gradient accumulation, ``MatryoshkaLoss``): the moving average and a moving region move on once a step.
+    (gradient accumulation, ``MatryoshkaLoss``): the moving average and a moving region are updated once per step.
 
     Args:
         objective: The objective and its settings, such as ``InfoNCE(temperature=0.1)``.
-        encoder: What encodes a batch, for a queue: a copy of it becomes the moving average. Default none.
-        dimensions: ``D``, for a head or a queue.
+        encoder: What encodes a batch, for a moving average, which begins as a copy of it. Default none.
+        dimensions: ``D``, for a head, a projector, a predictor or a moving average.
 
     Attributes:
+        progress: The share of all training steps that is done, for a momentum with a schedule; a trainer sets it.
         zero_vectors: Embeddings of length 0 so far on this process. They have no direction, so no gradient.
 
     Raises:
-        ValueError: If a head or a queue lacks ``dimensions``, a queue lacks ``encoder``, or settings of the objective
-            overflow together.
+        ValueError: If a head or a moving average lacks ``dimensions``, a moving average lacks ``encoder``, a predictor
+            gives other dimensions than it takes, or settings of the objective overflow together.
 
     Example::
 
@@ -75,21 +78,23 @@ class ContrastiveLoss(nn.Module):
         super().__init__()
         self.objective = objective
         self.gather_across_devices = objective.gather_across_devices
+        if objective.needs_dimensions and dimensions is None:
+            raise ValueError("dimensions must be given for a head, a projector, a predictor or a queue, got None")
         self.head: nn.Sequential | None = None
-        if objective.head is not None:
-            if dimensions is None:
-                raise ValueError("dimensions must be given for a head, got None")
-            self.head = nn.Sequential(nn.Linear(dimensions, dimensions), nn.Tanh())
+        self.predictor: nn.Sequential | None = None
+        if dimensions is not None:
+            self.head, self.predictor = _layers(objective, dimensions)
         parts = objective.parts()
         for name, part in parts.items():
             self.add_module(name, part)
         self._parts = list(parts)
         self.queue: MomentumQueue | None = None
-        if objective.queue is not None:
-            if encoder is None or dimensions is None:
-                raise ValueError(f"encoder and dimensions must be given for a queue, got {encoder} and {dimensions}")
-            assert objective.momentum is not None  # a default of the queue
-            self.queue = MomentumQueue(encoder, self.head, objective.queue, objective.momentum, dimensions)
+        if objective.momentum is not None:
+            if encoder is None:
+                raise ValueError("encoder must be given for a moving average of it, as a queue has, got None")
+            width = _width(self.head, dimensions)
+            self.queue = MomentumQueue(encoder, self.head, objective.queue or 0, objective.momentum, width)
+        self.progress: float | None = None
         course = objective.course()
         self.region = course
         self.moving_region = MovingRegion(course) if isinstance(course, Annealing | Adaptation) else None
@@ -112,14 +117,22 @@ class ContrastiveLoss(nn.Module):
             batch: ``extra``, ``texts``, ``extra_texts`` and ``region``, as in
                 :class:`fmicl_text.core.batch.Objective`.
         """
-        return self.objective.terms(x, y, **{name: getattr(self, name) for name in self._parts}, **batch)
+        return self.objective.terms(x, y, **self._own_parts(), **batch)
+
+    def measured(self) -> dict[str, float]:
+        """Return the settings that were left to the data, as they were measured so far."""
+        return self.objective.measured(**self._own_parts())
 
     def get_config_dict(self) -> dict[str, Any]:
         """Return the settings in force, for the model card."""
-        return self.objective.model_dump(mode="json", exclude={"objective"}, exclude_none=True)
+        settings = self.objective.model_dump(mode="json", exclude={"objective"}, exclude_none=True)
+        return settings | self.measured()
+
+    def _own_parts(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self._parts}
 
     def keys(self, encoder: nn.Module, batches: Sequence[Any]) -> list[Tensor]:
-        """Encode the anchors and positives of a batch with the moving average, which first follows the encoder.
+        """Encode the anchors and positives of a batch with the moving average, which is first updated from the encoder.
 
         Args:
             encoder: The encoder that trains, as it is now.
@@ -146,36 +159,56 @@ class ContrastiveLoss(nn.Module):
             identities: Of each column's rows, int64 ``(B,)``, or ``(B, K)`` if a row has several, such as its text and
                 its group: rows that share one are never each other's negatives. One column for dropout
                 views, whose anchors are the positives. Default all differ.
-            keys: What :meth:`keys` gave, for a loss with a queue.
+            keys: What :meth:`keys` gave, for a loss with a moving average.
 
         Raises:
-            ValueError: If there are fewer than two columns; if columns differ in shape; if a loss with a queue lacks
-                identities or keys; if the processes that share a batch have different numbers of rows.
+            ValueError: If there are fewer than two columns; if columns differ in shape; if a loss with a moving average
+                lacks keys, or one with a queue identities; if the processes that share a batch have different numbers
+                of rows.
             NonFiniteEmbeddings: If an embedding is not finite, on this process or one it shares a batch with.
         """
         self.begin(None)
-        return self._of_vectors(embeddings, identities, keys)
+        return self.of_vectors(embeddings, identities, keys)
 
     def begin(self, encoder: nn.Module | None) -> None:
-        """Get ready for a call: move on what moves once a training step.
+        """Prepare a call: update what is updated once per training step.
 
         Args:
-            encoder: The encoder that trains, which a moving average follows; a loss with a queue needs it.
+            encoder: The encoder that trains, which a moving average follows.
+
+        Raises:
+            ValueError: If the momentum has a schedule, and nothing says how much of the training is done.
         """
         if not self._synchronised:
             self._synchronise()
         if self.training and self._step_begins():
             if self.queue is not None and encoder is not None:
-                self.queue.follow(encoder, self.head)
+                self.queue.follow(encoder, self.head, self.momentum())
             if self.moving_region is not None:
                 self.moving_region.begin_step()
+
+    def momentum(self) -> float | None:
+        """Return the share that the training step in progress keeps of the moving average; ``None`` without one.
+
+        Raises:
+            ValueError: As :meth:`begin`.
+        """
+        start = self.objective.momentum
+        if start is None or self.objective.momentum_schedule != "cosine":
+            return start
+        if self.progress is None:
+            raise ValueError(
+                "momentum_schedule: cosine needs to know how much of the training is done: train with "
+                "fmicl_text.ContrastiveTrainer, or set the loss's progress before each step"
+            )
+        return 1 - (1 - start) * (1 + math.cos(math.pi * self.progress)) / 2
 
     def _step_begins(self) -> bool:
         """Return whether an optimiser has stepped since the last call in training."""
         last, self._steps_seen = self._steps_seen, optimiser_steps()
         return self._steps_seen != last
 
-    def _of_vectors(
+    def of_vectors(
         self, embeddings: Sequence[Tensor], identities: Sequence[Tensor] | None, keys: Sequence[Tensor] | None
     ) -> Terms:
         """Apply head, objective and queue."""
@@ -183,12 +216,13 @@ class ContrastiveLoss(nn.Module):
             raise ValueError(f"expected an anchor and a positive column at least, got {len(embeddings)} column(s)")
         if len(shapes := {tuple(e.shape) for e in embeddings}) > 1:
             raise ValueError(f"embeddings must have the same shape (B, D) in every column, got {sorted(shapes)}")
-        if self.queue is not None and (identities is None or keys is None):
+        if self.queue is not None and (keys is None or (self.objective.queue and identities is None)):
             raise ValueError("a loss with a queue needs the batch's identities, and its keys by the moving average")
         self._check_finite(embeddings)
         texts, extra_texts = _texts(identities)
         with torch.autocast(embeddings[0].device.type, enabled=False), across_devices(self.gather_across_devices):
-            x, y, *extra = (unit_vectors(e, self.head) for e in embeddings)  # (B, D) each
+            x, y = (unit_vectors(e, _joined(self.head, self.predictor)) for e in embeddings[:2])  # (B, D) each
+            extra = [unit_vectors(e, self.head) for e in embeddings[2:]]  # (B, D) each
             self._count_zeros([x, y, *extra])
             pairs = [(x, y)]
             if self.queue is not None and keys is not None:
@@ -196,7 +230,8 @@ class ContrastiveLoss(nn.Module):
                 pairs = [(x, of_y), (y, of_x)]
                 waiting, waiting_texts = self.queue.rows(like=x)  # (Q, D), (Q, 2)
                 extra.append(waiting)
-                extra_texts = _of_one_width([*extra_texts, waiting_texts])
+                if texts is not None:
+                    extra_texts = _of_one_width([*extra_texts, waiting_texts])
             if len(x) == 1 and not any(map(len, extra)) and (not self.gather_across_devices or _processes() == 1):
                 self._warn_of_a_lone_row()
             batch = {
@@ -206,10 +241,10 @@ class ContrastiveLoss(nn.Module):
                 "region": self.region if self.moving_region is None else self.moving_region.now(),
             }
             directions = [self.terms(anchors, positives, **batch) for anchors, positives in pairs]
-        if self.queue is not None and self.training:  # only now, or a view would meet its own key
-            assert texts is not None  # checked above
+        if self.queue is not None and self.training and texts is not None:
             self.queue.push([of_x, of_y], texts)
-        terms = Terms({name: torch.stack([of[name] for of in directions]).mean() for name in directions[0]})
+        factor = self.objective.factor or 1.0
+        terms = Terms({name: torch.stack([of[name] for of in directions]).mean() * factor for name in directions[0]})
         if self.moving_region is not None and self.training:
             self.moving_region.record(torch.stack(list(terms.values())).sum())
         return terms
@@ -218,18 +253,18 @@ class ContrastiveLoss(nn.Module):
         """Refuse NaN and infinity, on all processes that share the batch: none is left waiting for the others."""
         finite = torch.stack([e.detach().isfinite().all(dim=1) for e in embeddings]).all(dim=0)  # (B,)
         broken = ~finite
-        said = torch.stack([torch.tensor(len(finite), device=broken.device), broken.sum()])  # (2,)
+        counts = torch.stack([torch.tensor(len(finite), device=broken.device), broken.sum()])  # (2,)
         if self.gather_across_devices and _processes() > 1:
-            everyone = [torch.empty_like(said) for _ in range(_processes())]
-            dist.all_gather(everyone, said)
+            everyone = [torch.empty_like(counts) for _ in range(_processes())]
+            dist.all_gather(everyone, counts)
             sizes = [int(size) for size, _ in everyone]
             if len(set(sizes)) > 1:
                 raise ValueError(
                     f"the processes have {sizes} rows, which must be as many on each: "
                     "train with dataloader_drop_last=True, or set gather_across_devices=False"
                 )
-            said = torch.stack(everyone).sum(dim=0)
-        if said[1]:
+            counts = torch.stack(everyone).sum(dim=0)
+        if counts[1]:
             raise NonFiniteEmbeddings(broken.nonzero().squeeze(1).tolist(), len(finite))
 
     def _count_zeros(self, columns: Sequence[Tensor]) -> None:
@@ -286,6 +321,39 @@ class ContrastiveLoss(nn.Module):
                 "head, kernel, alpha, queue or region were configured differently"
             )
         self.load_state_dict(state, strict=False)
+
+
+def _layers(objective: Objective, dimensions: int) -> tuple[nn.Sequential | None, nn.Sequential | None]:
+    """Return new layers of training alone: head or projector, and predictor.
+
+    Raises:
+        ValueError: If what the predictor gives cannot be compared with what it takes.
+    """
+    head = None
+    if objective.projector is not None:
+        head = objective.projector.build(dimensions)
+    elif objective.head is not None:
+        head = nn.Sequential(nn.Linear(dimensions, dimensions), nn.Tanh())
+    if objective.predictor is None:
+        return head, None
+    width = _width(head, dimensions)
+    if (given := objective.predictor.widths[-1]) != width:
+        raise ValueError(
+            f"the predictor must end in {width} dimensions, as many as the keys it is compared with, got {given}"
+        )
+    return head, objective.predictor.build(width)
+
+
+def _width(head: nn.Sequential | None, dimensions: int | None) -> int:
+    """Return how many dimensions vectors have after the head."""
+    widths = [layer.out_features for layer in head or () if isinstance(layer, nn.Linear)]
+    assert widths or dimensions is not None  # checked above
+    return widths[-1] if widths else int(dimensions or 0)
+
+
+def _joined(*parts: nn.Sequential | None) -> nn.Sequential | None:
+    layers = [layer for part in parts if part is not None for layer in part]
+    return nn.Sequential(*layers) if layers else None
 
 
 def _processes() -> int:

@@ -2,8 +2,8 @@
 
 They are best taken from the data themselves, a text or the bytes of an image, before a prompt is put in front and a
 tokenizer cuts the text off: :class:`IdentityCollator` does that, and :class:`fmicl_text.ContrastiveTrainer` uses it. A
-plain ``SentenceTransformerTrainer`` hands a loss the encoder's inputs alone, and :func:`identities_of_features` makes
-the best of those.
+plain ``SentenceTransformerTrainer`` hands a loss the encoder's inputs alone, from which
+:func:`identities_of_features` derives identities as well as they allow.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _put(digest: Any, kind: bytes, content: bytes) -> None:
 
 
 class IdentityCollator:
-    """Makes a batch as another collator does, with the identities of each column's data beside its features.
+    """Collates rows as another collator does, and adds the identities of each column's data to its features.
 
     A column ``group`` is not given to the other collator: the group of a row, a text or a number, is a further
     identity of its first two columns, and a column ``group_NAME`` one of the column ``NAME``.
@@ -105,12 +105,12 @@ class IdentityCollator:
 
 
 def identities_of_features(features: Features, special: Collection[int] = ()) -> Tensor | None:
-    """Hash each row of a column by what the encoder reads: int64 ``(B,)``, or ``None`` if that cannot be told apart.
+    """Hash each row of a column by what the encoder reads: int64 ``(B,)``, or ``None`` if rows cannot be told apart.
 
     Of padded tokens, of the flat tokens of a static embedding, or of pixels. Two texts that differ only beyond the
     model's maximum length are the same to the encoder, and here. A prompt and what the tokenizer puts at the start do
     not count where ``prompt_length`` tells how long they are; a tokenizer that joins the prompt's last word to the
-    text's first makes another text of it all the same.
+    text's first still makes a different text of it.
 
     Args:
         features: One column as the encoder reads it.

@@ -10,14 +10,14 @@ from fmicl_text.core import Adaptation, Annealing, Region
 
 
 class MovingRegion(nn.Module):
-    """Where an annealing stands after so many steps, or an adaptation after so many losses; the same on all processes.
+    """The current region of an annealing or an adaptation; the same on all processes.
 
     Args:
         course: How the region moves.
     """
 
     place: Tensor
-    """What the course goes by, a count: training steps begun before this one, or the level of an adaptation."""
+    """The number that decides the region: training steps begun before this one, or the level of an adaptation."""
     begun: Tensor
     """Training steps begun."""
     losses: Tensor
@@ -40,7 +40,7 @@ class MovingRegion(nn.Module):
 
     @torch.no_grad()
     def begin_step(self) -> None:
-        """Move on, once a training step and on all processes."""
+        """Update the region; called once per training step, on all processes."""
         if isinstance(self.course, Adaptation):
             self._adapt(self.course)
         else:
@@ -49,12 +49,12 @@ class MovingRegion(nn.Module):
 
     @torch.no_grad()
     def record(self, loss: Tensor) -> None:
-        """Take notice of a loss of the step in progress; a step may have several, of micro-batches."""
+        """Record a loss of the step in progress; with micro-batches, a step has several."""
         if isinstance(self.course, Adaptation):
             self.summed += torch.stack([loss.detach(), torch.ones_like(loss)])
 
     def _adapt(self, course: Adaptation) -> None:
-        """Go by the step that is over."""
+        """Change the level by the losses of the step that has ended."""
         if self.begun == 0:
             return
         if dist.is_available() and dist.is_initialized():

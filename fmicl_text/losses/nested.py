@@ -2,6 +2,7 @@
 
 kernel: {name: gaussian, sigma: 0.158}         kernel: gaussian, sigma: 0.158
 queue: {size: 4096, momentum: 0.999}           queue: 4096, momentum: 0.999
+momentum: {start: 0.99, schedule: cosine}      momentum: 0.99, momentum_schedule: cosine
 negatives: ring                                region: ring
 negatives: {pairs: within, region: ball, outer: 0.2, anneal: {schedule: linear, steps: 50}}
 negatives: within, region: ball, region_outer: 0.2, region_schedule: linear, region_steps: 50
@@ -17,6 +18,7 @@ from fmicl_text.section import KeyPath
 _SECTIONS = {
     "kernel": {"name": "kernel"},
     "queue": {"size": "queue"},
+    "momentum": {"start": "momentum", "schedule": "momentum_schedule"},
     "negatives": {"pairs": "negatives", "outer": "region_outer", "inner": "region_inner"},
     "anneal": {"schedule": "region_schedule", "steps": "region_steps"},
 }
@@ -28,9 +30,9 @@ class Flat(NamedTuple):
     """Settings in the one spelling.
 
     Attributes:
-        settings: By name; what is no mapping stays as it is.
-        written: Where those were written that are in a section.
-        twice: Where those were written that are there in the flat spelling, too, which counts.
+        settings: By name; a value that is not a mapping stays as it is.
+        written: Where the settings in sections were written.
+        twice: Where settings were written that are given in the flat spelling too, which takes precedence.
     """
 
     settings: Any

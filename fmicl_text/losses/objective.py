@@ -1,6 +1,6 @@
 """The declaration of an objective: its paper, its settings and what it computes, importable without torch.
 
-Each file of a paper in this folder declares one :class:`Objective`. Everything that names objectives or their settings
+Each module in ``papers`` declares one :class:`Objective`. Everything that names objectives or their settings
 is made from the declarations: the ``loss:`` section of a recipe and its JSON schema, the loss classes and their
 signatures, the settings on a model card, the table in ``README.md`` and the tests of all losses.
 """
@@ -8,15 +8,17 @@ signatures, the settings on a model card, the table in ``README.md`` and the tes
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
 
 from fmicl_text.errors import InputError
 from fmicl_text.findings import explain
+from fmicl_text.losses.mlp import Mlp
 from fmicl_text.losses.nested import flattened
 from fmicl_text.section import Conflict, KeyPath, Section, refused
 
@@ -25,8 +27,9 @@ if TYPE_CHECKING:
 
     from fmicl_text.core import Adaptation, Annealing, Region
 
+_OF_A_QUEUE = 0.999  # MoCo's momentum
 ANY = "any"
-"""A choice, in :class:`Of`: whatever is chosen, if anything is."""
+"""A choice, in :class:`Of`: any value of the other setting but None."""
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
 OpenShare = Annotated[float, Field(ge=0, lt=1)]
@@ -96,11 +99,11 @@ class Variant:
     source: str
 
 
-class Objective(Section):
+class Objective(Section, ABC):
     """An objective and its settings.
 
-    A subclass gives the class variables, its settings as fields, and :meth:`parts` and :meth:`terms`. The field
-    ``objective`` is its name in recipes. A setting that is left out has its default; ``None`` counts as left out.
+    A subclass gives the class variables, its settings as fields, :meth:`terms`, and :meth:`parts` if it needs any. The
+    field ``objective`` is its name in recipes. A setting that is left out has its default; ``None`` counts as left out.
     """
 
     loss_name: ClassVar[str]
@@ -123,15 +126,23 @@ class Objective(Section):
     objective: str
     """Which objective."""
     mini_batch_size: PositiveInt | None = None
-    """Encode so many rows at a time, twice: the same loss and gradients in less memory (GradCache, 2101.06983)."""
+    """Encode this many rows at a time, twice: the same loss and gradients in less memory (GradCache, 2101.06983)."""
     gather_across_devices: bool = True
     """Whether the rows of all processes are one batch; otherwise each process has its own."""
     head: Literal["mlp"] | None = None
     """A dense layer and tanh on the embeddings in training only, as unsupervised SimCSE has."""
+    projector: Mlp | None = None
+    """Layers between encoder and loss in training only (SimCLR, 2002.05709)."""
+    predictor: Mlp | None = None
+    """Layers after these in training only, not of the moving average (MoCo v3, 2104.02057); needs momentum."""
     queue: PositiveInt | None = None
     """Rows of a queue of earlier embeddings on each process, which are further negatives (MoCo, 1911.05722)."""
-    momentum: Annotated[Share | None, Of("queue", {ANY: 0.999})] = None
-    """Share that each training step keeps of the moving average of the encoder, which fills the queue."""
+    momentum: Share | None = None
+    """Share that a training step keeps of a moving average of the encoder, which makes the positives; queue: 0.999."""
+    momentum_schedule: Annotated[Literal["constant", "cosine"] | None, Of("momentum", {ANY: "constant"})] = None
+    """cosine: from this share to 1, by half a cosine over all steps of training (MoCo v3)."""
+    factor: Annotated[PositiveFloat | None, Of("momentum", {ANY: 1.0})] = None
+    """The loss times this; MoCo v3 has 4 * temperature over the mean of its two directions."""
     region: Literal["ball", "ring"] | None = None
     """Take the negatives of each row from a region of similarity: the hardest, or those without the very hardest."""
     region_outer: Annotated[PositiveShare | None, Of("region", {ANY: 0.1})] = None
@@ -155,6 +166,15 @@ class Objective(Section):
         """
         return {}
 
+    def measured(self, **parts: Any) -> dict[str, float]:
+        """Return the settings that were left to the data, as they were measured so far.
+
+        Args:
+            parts: The modules of :meth:`parts` by name, in use.
+        """
+        return {}
+
+    @abstractmethod
     def terms(self, x: Tensor, y: Tensor, **parts_and_batch: Any) -> dict[str, Tensor]:
         """Return the scalar terms of the objective on one batch; their sum is the loss.
 
@@ -164,7 +184,6 @@ class Objective(Section):
             parts_and_batch: The modules of :meth:`parts` by name, and ``extra``, ``texts``, ``extra_texts`` and
                 ``region`` as in :class:`fmicl_text.core.batch.Objective`.
         """
-        raise NotImplementedError
 
     @property
     def is_mean(self) -> bool:
@@ -175,6 +194,11 @@ class Objective(Section):
         explicit.
         """
         return False
+
+    @property
+    def needs_dimensions(self) -> bool:
+        """Whether the loss has parts whose size depends on the encoder's."""
+        return any(part is not None for part in (self.head, self.projector, self.predictor, self.momentum))
 
     def course(self) -> Region | Annealing | Adaptation | None:
         """Return the region of the negatives, as :mod:`fmicl_text.core.regions` has it."""
@@ -197,10 +221,14 @@ class Objective(Section):
         for name, of in self.dependent():
             chosen = getattr(self, of.choice)
             if of.registered and chosen not in known:
-                continue  # what was registered says itself which settings it takes
+                continue  # what users have registered refuses settings itself
             if getattr(self, name) is not None and not of.admits(chosen):
                 choices = of.choice if ANY in of.defaults else f"{of.choice}: {' or '.join(map(str, of.defaults))}"
                 yield (name,), f"belongs to {choices}" + ("" if chosen is None else f", got {of.choice}: {chosen}")
+        if self.projector is not None and self.head is not None:
+            yield ("projector",), "takes the place of head; give one of the two"
+        if self.predictor is not None and self.momentum is None:
+            yield ("predictor",), "is for a loss whose positives a moving average makes; set momentum"
         if self.region_schedule not in (None, "adaptive") and self.region_steps is None:
             yield ("region_steps",), f"is required with region_schedule: {self.region_schedule}"
 
@@ -268,15 +296,15 @@ class Objective(Section):
     @classmethod
     def instead_of_scale(cls, scale: Any) -> str:
         """Return which setting takes the place of the ``scale`` of ``MultipleNegativesRankingLoss``, and its value."""
-        said = "scale is MultipleNegativesRankingLoss's name for the inverse of the temperature"
+        meaning = "scale is MultipleNegativesRankingLoss's name for the inverse of the temperature"
         if not isinstance(scale, int | float) or not 0 < scale < math.inf:
-            return f"{said}; this loss has no scale"
+            return f"{meaning}; this loss has no scale"
         usual = cls.model_validate({})
         widths = {"sigma": scale**-0.5, "temperature": 1 / scale, "t": scale / 2}
         for name, value in widths.items():
             if getattr(usual, name, None) is not None:
-                return f"{said}; scale={scale:g} is {name}={value:.4g} here"
-        return f"{said}; this loss has none"
+                return f"{meaning}; scale={scale:g} is {name}={value:.4g} here"
+        return f"{meaning}; this loss has none"
 
     @model_validator(mode="before")
     @classmethod
@@ -291,12 +319,13 @@ class Objective(Section):
             ]
             raise ValidationError.from_exception_data(cls.__name__, problems)
         if isinstance(flat.settings, dict):
-            return {name: setting for name, setting in flat.settings.items() if setting is not None}
+            given = {name: setting for name, setting in flat.settings.items() if setting is not None}
+            return ({"momentum": _OF_A_QUEUE} if "queue" in given else {}) | given
         return flat.settings
 
     @model_validator(mode="after")
     def _fill_in(self) -> Self:
-        """Put the defaults that depend on other settings in force, so that a resolved recipe shows them."""
+        """Fill in the defaults that depend on other settings, so that a resolved recipe shows them."""
         for name, value in self.defaults().items():
             if getattr(self, name) is None:
                 self.__dict__[name] = value  # the model is frozen from here on

@@ -1,8 +1,9 @@
-"""MoCo's queue: earlier keys of a slowly moving copy of the encoder, as further negatives.
+"""MoCo's moving average of the encoder, whose keys are the positives, and its queue of earlier keys as negatives.
 
 He, Fan, Wu, Xie, Girshick, "Momentum Contrast for Unsupervised Visual Representation Learning", CVPR 2020,
 arXiv 1911.05722; for sentences: Cao et al., "Exploring the Impact of Negative Samples of Contrastive Learning: A Case
-Study of Sentence Embedding" (MoCoSE), Findings of ACL 2022, arXiv 2202.13093.
+Study of Sentence Embedding" (MoCoSE), Findings of ACL 2022, arXiv 2202.13093; without a queue: Chen, Xie, He, "An
+Empirical Study of Training Self-Supervised Vision Transformers" (MoCo v3), ICCV 2021, arXiv 2104.02057.
 
 Shapes: ``B`` rows of a batch, ``D`` dimensions, ``Q`` rows of the queue.
 """
@@ -20,13 +21,13 @@ from fmicl_text.losses.vectors import embeddings_of, unit_vectors
 
 
 class MomentumQueue(nn.Module):
-    """A moving average of an encoder and its train-only head, and the keys it made last.
+    """A moving average of an encoder and its train-only head, and its latest keys.
 
     Args:
         encoder: Encodes a batch to ``(B, D)``, or to features with a ``sentence_embedding``.
         head: Its train-only head, if it has one.
-        size: ``Q``, rows of the queue; at first it is empty.
-        momentum: Share of the moving average that each training step keeps, in [0, 1].
+        size: ``Q``, rows of the queue; at first it is empty. 0 for the moving average alone.
+        momentum: Share of the moving average that a training step keeps, in [0, 1].
         dimensions: ``D``.
     """
 
@@ -50,17 +51,19 @@ class MomentumQueue(nn.Module):
         self.register_buffer("pushed", torch.zeros((), dtype=torch.long), **own)  # rows pushed since the beginning
 
     @torch.no_grad()
-    def follow(self, encoder: nn.Module, head: nn.Sequential | None) -> None:
-        """Move the average on: ``average = momentum * average + (1 - momentum) * now``.
+    def follow(self, encoder: nn.Module, head: nn.Sequential | None, momentum: float | None = None) -> None:
+        """Update the average: ``average = momentum * average + (1 - momentum) * now``.
 
         Args:
             encoder: The encoder as it is now, possibly wrapped for several processes.
             head: Its head.
+            momentum: Of this step; default as the queue was made.
         """
+        share = self.momentum if momentum is None else momentum
         now = [*encoder.parameters(), *(head.parameters() if head is not None else ())]
         average = [*self.encoder.parameters(), *(self.head.parameters() if self.head is not None else ())]
         for mean, parameter in zip(average, now, strict=True):
-            mean.lerp_(parameter.to(mean.dtype), 1 - self.momentum)
+            mean.lerp_(parameter.to(mean.dtype), 1 - share)
 
     @torch.no_grad()
     def keys(self, batches: Sequence[Any]) -> list[Tensor]:
@@ -94,12 +97,14 @@ class MomentumQueue(nn.Module):
 
     @torch.no_grad()
     def push(self, keys: list[Tensor], texts: Tensor) -> None:
-        """Put keys in the place of the oldest.
+        """Add keys, which replace the oldest.
 
         Args:
             keys: Unit vectors ``(B, D)`` of anchors and positives.
             texts: Identities ``(B, K)`` of their pairs: of both texts, and of groups where there are any.
         """
+        if not len(self.vectors):
+            return
         vectors = torch.cat(keys)[-len(self.vectors) :]  # (2B, D)
         width = max(texts.shape[1], self.texts.shape[1])
         self.texts, texts = widened(self.texts, width), widened(texts, width)

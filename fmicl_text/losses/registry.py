@@ -12,7 +12,7 @@ from pydantic_core import InitErrorDetails
 
 from fmicl_text.losses import papers
 from fmicl_text.losses.objective import Objective
-from fmicl_text.section import names_may_be_imported, one_of, refused
+from fmicl_text.section import Section, names_may_be_imported, one_of, refused
 
 _Declared = TypeVar("_Declared", bound=type[Objective])
 _FIRST = ("fmicl", "infonce")
@@ -40,8 +40,10 @@ def register(objective: _Declared) -> _Declared:
     Registering a class again, as when its file is read twice, replaces it.
 
     Raises:
-        ValueError: If the class has no name, or one that an objective of the package has.
+        ValueError: If the class has no ``terms``, no name, or a name that an objective of the package has.
     """
+    if inspect.isabstract(objective):
+        raise ValueError(f"{objective.__name__} needs a method terms(x, y, ...), which returns the terms of the loss")
     name = objective.name()
     if not name:
         raise ValueError(f'{objective.__name__} needs a name for recipes: objective: Literal["my-name"] = "my-name"')
@@ -54,27 +56,28 @@ def register(objective: _Declared) -> _Declared:
     return objective
 
 
-class Undeclared(Objective):
+class Undeclared(Section):
     """An objective of a recipe's imports, which were not run: its name and its settings as they were written."""
 
     model_config = ConfigDict(extra="allow")
 
-    loss_name = "Undeclared"
+    objective: str
+    """Its name."""
 
 
-def declared(value: Any, info: ValidationInfo) -> Objective:
+def declared(value: Any, info: ValidationInfo) -> Objective | Undeclared:
     """Return the objective that a ``loss:`` section describes.
 
     Raises:
         ValidationError: If there is no such objective, or a setting is wrong.
     """
-    if isinstance(value, Objective):
+    if isinstance(value, Objective | Undeclared):
         return value
     objective: type[Objective] | None = chosen(value)
     if objective is None and isinstance(value, dict):
         if not names_may_be_imported(info) or not isinstance(value.get("objective"), str):
             raise ValidationError.from_exception_data("loss", [_unknown(value)])
-        objective = Undeclared
+        return Undeclared.model_validate({key: setting for key, setting in value.items() if setting is not None})
     return (objective or Objective).model_validate(value, context=info.context)
 
 
@@ -86,12 +89,27 @@ def chosen(value: Any) -> type[Objective] | None:
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON schema of a ``loss:`` section in the one spelling: one alternative for each objective."""
-    alternatives = [objective.model_json_schema() for objective in objectives().values()]
+    alternatives = [_self_contained(objective.model_json_schema()) for objective in objectives().values()]
     return {"oneOf": [{**alternative, "required": ["objective"]} for alternative in alternatives]}
 
 
+def _self_contained(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema with the sections in it written out where they are referred to: it becomes part of another."""
+    sections = schema.pop("$defs", {})
+
+    def written_out(part: Any) -> Any:
+        if isinstance(part, dict):
+            if (name := str(part.get("$ref", "")).removeprefix("#/$defs/")) in sections:
+                return written_out(sections[name]) | {key: value for key, value in part.items() if key != "$ref"}
+            return {key: written_out(value) for key, value in part.items()}
+        return [written_out(one) for one in part] if isinstance(part, list) else part
+
+    written: dict[str, Any] = written_out(schema)
+    return written
+
+
 def _unknown(section: dict[Any, Any]) -> InitErrorDetails:
-    """Return what is wrong with a section that names no objective there is."""
+    """Return what is wrong with a section that names no known objective."""
     if "objective" not in section:
         problem = refused(f"is missing; it is one of {', '.join(objectives())}")
         return InitErrorDetails(type=problem, loc=("objective",), input=section)

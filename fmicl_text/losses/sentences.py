@@ -1,4 +1,4 @@
-"""The losses as sentence-transformers has them: columns of features in, among them the gradient cache.
+"""The losses as modules of sentence-transformers: columns of features in, named terms out, gradient cache included.
 
 Any of them takes the place of ``MultipleNegativesRankingLoss(model)`` in a ``SentenceTransformerTrainer``.
 
@@ -29,8 +29,11 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
 class _Passed(NamedTuple):
-    """What goes through the gradient cache with the embeddings of a batch, a tensor a column."""
+    """What goes through the gradient cache with the embeddings of a batch, one tensor per column."""
 
     identities: list[Tensor] | None  # (B,) or (B, K) each; one for dropout views
     keys: list[Tensor] | None  # of anchors and positives by the moving average, (B, D) each
@@ -55,15 +58,20 @@ class SentenceLoss(CachedLossMixin, ContrastiveLoss):
 
     Raises:
         ValueError: If settings overflow together, if a head or a queue is wanted and the encoder does not know how
-            many dimensions it has, or if ``mini_batch_size`` is given for an encoder with a static embedding.
+            many dimensions it has, or if ``mini_batch_size`` is given and there is a static embedding or a BatchNorm.
     """
 
     def __init__(self, model: SentenceTransformer, objective: Objective) -> None:
-        dimensions = _dimensions(model) if objective.head or objective.queue else None
+        dimensions = _dimensions(model) if objective.needs_dimensions else None
         super().__init__(objective, encoder=model, dimensions=dimensions)
         self.model = model
         self.mini_batch_size = objective.mini_batch_size  # the mixin reads it only if it is a number
         self.uses_gradient_cache = objective.mini_batch_size is not None
+        if self.uses_gradient_cache and any(isinstance(part, _BATCH_NORMS) for part in self.modules()):
+            raise ValueError(
+                "mini_batch_size must be None with BatchNorm, in the encoder or in projector and predictor: its "
+                "statistics are of the rows that are encoded together, so mini-batches would give another loss"
+            )
         self._calculated: list[tuple[Terms, list[Tensor]]] = []
         self._known: list[tuple[Features, Tensor | None, Features | None]] = []
 
@@ -86,13 +94,13 @@ class SentenceLoss(CachedLossMixin, ContrastiveLoss):
             labels: Must be ``None``; the objective has none.
 
         Raises:
-            ValueError: If there are labels; if the encoder reads a column as one run of tokens, and there is but one,
-                or a ``mini_batch_size``; if the processes that share a batch have different numbers of rows.
+            ValueError: If there are labels; if the encoder reads a column as one run of tokens and there is only one
+                column, or a ``mini_batch_size``; if the processes that share a batch have different numbers of rows.
             NonFiniteEmbeddings: If the encoder gives NaN or infinity, on this process or one it shares a batch with.
         """
         _refuse_labels(labels)
         columns = list(sentence_features)
-        if self.training != self.model.training:  # trainers switch the encoder alone
+        if self.training != self.model.training:  # trainers switch only the encoder to training or evaluation
             self.train(self.model.training)
         self.begin(self.model)
         if any("offsets" in column for column in columns):
@@ -104,7 +112,7 @@ class SentenceLoss(CachedLossMixin, ContrastiveLoss):
                     "texts are one run of tokens, and need little memory"
                 )
         identities = self._identities(columns)
-        if self.queue is not None and identities is None:
+        if self.objective.queue and identities is None:
             raise ValueError(
                 "a queue needs to know which of its rows are in the batch, which the inputs of this encoder do not "
                 "tell: train with fmicl_text.ContrastiveTrainer, which knows it from the data"
@@ -114,8 +122,8 @@ class SentenceLoss(CachedLossMixin, ContrastiveLoss):
             return self._forward_cached(columns * 2 if len(columns) == 1 else columns, passed)
         if len(columns) == 1:
             both = embeddings_of(self.model(self._doubled(columns[0])))  # (2B, D)
-            return self._of_vectors(list(both.chunk(2)), *passed)
-        return self._of_vectors([embeddings_of(self.model(column)) for column in columns], *passed)
+            return self.of_vectors(list(both.chunk(2)), *passed)
+        return self.of_vectors([embeddings_of(self.model(column)) for column in columns], *passed)
 
     def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor | None = None) -> Terms:
         """Return the objective's terms from the columns' embeddings, each ``(B, D)``.
@@ -134,7 +142,7 @@ class SentenceLoss(CachedLossMixin, ContrastiveLoss):
         if self.training != self.model.training:
             self.train(self.model.training)
         self.begin(self.model)
-        return self._of_vectors(embeddings, None, None)
+        return self.of_vectors(embeddings, None, None)
 
     def calculate_loss(self, reps: list[list[Tensor]], labels: Any = None, *, with_backward: bool = False) -> Tensor:
         """Return the loss of a batch encoded in mini-batches, for sentence-transformers' gradient cache.
@@ -144,7 +152,7 @@ class SentenceLoss(CachedLossMixin, ContrastiveLoss):
             labels: Not labels but what :meth:`forward` found beside the embeddings: the cache passes it through.
             with_backward: Whether to compute the gradients.
         """
-        terms = self._of_vectors([torch.cat(column) for column in reps], *(labels or _Passed(None, None)))
+        terms = self.of_vectors([torch.cat(column) for column in reps], *(labels or _Passed(None, None)))
         loss = torch.stack(list(terms.values())).sum()
         own = list(self.own_parameters()) if with_backward else []
         slopes: Sequence[Tensor | None] = []
@@ -195,10 +203,10 @@ class SentenceLoss(CachedLossMixin, ContrastiveLoss):
         """Return the identities of each column, int64 ``(B,)`` or ``(B, K)``, or ``None`` if one has none.
 
         A wrapper such as ``AdaptiveLayerLoss`` calls the loss several times with the very same features, in which the
-        encoder has left its outputs, and masks that leave out the prompt: what is known of them is kept for it.
+        encoder has left its outputs, and masks without the prompt; so the identities of the first call are kept.
         """
         if [id(column) for column in columns] != [id(known) for known, *_ in self._known]:
-            given = [column.pop(IDENTITY, None) for column in columns]  # the encoder is not to see it
+            given = [column.pop(IDENTITY, None) for column in columns]  # the encoder must not see it
             if not all(isinstance(identity, Tensor) for identity in given):
                 special = _special_tokens(self.model)
                 given = [identities_of_features(column, special) for column in columns]

@@ -1,4 +1,4 @@
-"""What tells a training step from a call of the loss: between two calls, an optimiser may have stepped or not."""
+"""The count of optimiser steps, by which a loss tells a new training step from another call in the same one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of the losses in ``README.md``, made of the declarations: ``python -m fmicl_text.losses.table``."""
+"""The table of the losses in ``README.md``, made from the declarations: ``python -m fmicl_text.losses.table``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def table() -> str:
 
 
 def main() -> None:
-    """Write the table into the file anew."""
+    """Replace the table in the file."""
     before, _, rest = README.read_text(encoding="utf-8").partition(_BEGIN)
     _, _, after = rest.partition(_END)
     write_text(README, f"{before}{_BEGIN}\n\n{table()}\n{_END}{after}")

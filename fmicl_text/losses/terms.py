@@ -12,7 +12,7 @@ class Terms(dict[str, Tensor]):
     """Scalar terms by name, which scale and add like the loss they sum to.
 
     The sentence-transformers trainer sums and logs a dict of terms; its wrapper losses, such as ``MatryoshkaLoss``,
-    weigh and add up what the loss inside returns, and with this keep the names.
+    weigh and add up what the loss inside returns; with this class the names are kept.
     """
 
     def __mul__(self, weight: float | Tensor) -> Terms:

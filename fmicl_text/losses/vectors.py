@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 _FARTHEST = 100
-"""Power of two by which a row is scaled at most; its squares then neither overflow nor vanish."""
+"""Largest power of two by which a row is scaled; its squares then neither overflow nor vanish."""
 
 
 def embeddings_of(output: Any) -> Tensor:
@@ -20,7 +20,7 @@ def embeddings_of(output: Any) -> Tensor:
 
 
 def unit_vectors(embeddings: Tensor, head: nn.Sequential | None) -> Tensor:
-    """Apply the train-only head, if there is one, and scale each row to length 1, in float32 whatever autocast says.
+    """Apply the train-only head, if there is one, and scale each row to length 1, in float32, also under autocast.
 
     Args:
         embeddings: ``(B, D)``, of any floating type; float64 stays.
@@ -47,7 +47,7 @@ def unit_vectors(embeddings: Tensor, head: nn.Sequential | None) -> Tensor:
 
 
 def _moderate(vectors: Tensor) -> Tensor:
-    """Scale rows by powers of two to a largest number near 1: exact, and their lengths are then finite and not 0."""
+    """Scale rows by powers of two so that their largest number is near 1: exact, and lengths are finite and not 0."""
     largest = vectors.detach().abs().amax(dim=1, keepdim=True)  # (B, 1)
     _, exponent = torch.frexp(largest)
     scale = torch.ldexp(torch.ones_like(largest), -exponent.clamp(-_FARTHEST, _FARTHEST))

@@ -25,8 +25,10 @@ def build_loss(recipe: Recipe, model: SentenceTransformer) -> SentenceLoss:
             f'loss.objective: "{objective.objective}" is declared by {", ".join(recipe.imports)}, which was not run; '
             "`fmicl train --allow-imports` runs it"
         )
-    if recipe.model.head == "mlp-train-only":
-        objective = objective.model_copy(update={"head": "mlp"})
+    head = "mlp" if recipe.model.head == "mlp-train-only" else None
+    parts = {"head": head, "projector": recipe.model.projector, "predictor": recipe.model.predictor}
+    if given := {name: part for name, part in parts.items() if part is not None}:
+        objective = type(objective).of("loss", objective.model_dump() | given)
     try:
         return SentenceLoss(model, objective)
     except ValueError as error:

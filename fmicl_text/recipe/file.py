@@ -31,7 +31,7 @@ def find_recipe(source: str | Path) -> Path:
     """Return the file of a recipe.
 
     Args:
-        source: A path, or the name of a shipped recipe; its last part will do where that is unique.
+        source: A path, or the name of a shipped recipe; its last part is enough where that is unique.
 
     Raises:
         InputError: If there is no such recipe, or several.
@@ -94,7 +94,7 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = (), *, imports: b
 
 
 def imported_files(value: Mapping[str, Any]) -> list[str]:
-    """Return what a recipe that is not checked yet has under ``imports:``, as far as that is Python files."""
+    """Return the Python files under ``imports:`` in a recipe that is not checked yet."""
     files = value.get("imports")
     return [file for file in files if isinstance(file, str) and file.endswith(".py")] if isinstance(files, list) else []
 
@@ -105,13 +105,14 @@ def dump_recipe(recipe: Recipe) -> str:
 
 
 def _findings(tree: Tree, seen: set[KeyPath], context: dict[str, bool]) -> list[Finding]:
-    """Return what is wrong now and was not before."""
+    """Return what is wrong and has not been reported yet."""
     try:
         Recipe.model_validate(tree.value, context=context)
     except ValidationError as error:
         findings = explain(error, tree.value, Recipe)
+        # so that `positive` is not reported as missing where `positiv` was written
         meant = {(*finding.path[:-1], finding.meant) for finding in findings if finding.unknown}
-        return [finding for finding in findings if finding.path not in seen | meant]  # `positiv` is not "missing" too
+        return [finding for finding in findings if finding.path not in seen | meant]
     return []
 
 

@@ -1,4 +1,4 @@
-"""Which roles the columns of a user's file play, by their names and what is in them."""
+"""Which roles the columns of a user's file play, by their names and contents."""
 
 from __future__ import annotations
 
@@ -79,9 +79,9 @@ class Roles:
 
 
 def guess_roles(columns: Mapping[str, Sequence[Any]], source: str) -> Roles:
-    """Tell which column plays which role.
+    """Return which column plays which role.
 
-    Names that are in general use decide; else what is in the columns does.
+    Column names in general use decide; without them, the contents of the columns do.
 
     Args:
         columns: All columns of a file.

@@ -1,4 +1,4 @@
-"""The recipe: everything one training run depends on, as a checked and frozen value.
+"""The recipe: everything one training run depends on, as a checked and immutable value.
 
 :func:`fmicl_text.recipe.file.load_recipe` makes one from YAML and explains what is wrong with it line by line.
 Nothing heavy is imported here, unless a recipe has a ``train:`` section to check.
@@ -20,8 +20,8 @@ from fmicl_text.evaluation.kinds.heldout import Heldout
 from fmicl_text.evaluation.section import EvaluateSection
 from fmicl_text.findings import SectionOf
 from fmicl_text.losses.objective import Objective
-from fmicl_text.losses.registry import chosen, declared, json_schema
-from fmicl_text.recipe.training_arguments import check_training_arguments, training_arguments_model
+from fmicl_text.losses.registry import Undeclared, chosen, declared, json_schema
+from fmicl_text.recipe.training_arguments import LARS, check_training_arguments, training_arguments_model
 from fmicl_text.section import Conflict, Section, refused
 from fmicl_text.text import did_you_mean
 
@@ -35,7 +35,7 @@ def _at(section: _OfTheHub, revision: str | None) -> _OfTheHub:
 
 
 LANGUAGE = "[a-z]{2,3}|multilingual|code"
-"""What the Hub takes for a language: ISO 639 codes, and two words of its own."""
+"""What the Hub accepts as a language: ISO 639 codes, and two words of its own."""
 
 
 def _check_repo(repo: str) -> str:
@@ -46,7 +46,7 @@ def _check_repo(repo: str) -> str:
     try:
         validate_repo_id(repo)
     except HFValidationError as error:
-        raise refused(f"is no name that the Hub takes: {error}") from None
+        raise refused(f"is not a name that the Hub accepts: {error}") from None
     return repo
 
 
@@ -75,7 +75,7 @@ class PublishSection(Section):
     """ISO 639 codes of the languages it is for, such as en; default: what the base model's card says."""
 
     def conflicts(self) -> Iterator[Conflict]:
-        """Nothing is published without a licence."""
+        """Refuse to publish without a licence."""
         if self.repo is not None and self.license is None:
             yield ("license",), "is needed to publish; name one that the base model and the data allow"
 
@@ -96,13 +96,16 @@ class Recipe(Section):
     """One training run, repeated for each seed."""
 
     name: Annotated[str, AfterValidator(_check_name)]
-    """Becomes the name of the run's folder."""
+    """Name of the run, and of its folder."""
     model: ModelSection
     """The encoder to start from."""
     data: DataSection
     """What to train on."""
     loss: Annotated[
-        SerializeAsAny[Objective], PlainValidator(declared), SectionOf(chosen), WithJsonSchema(json_schema())
+        SerializeAsAny[Objective | Undeclared],
+        PlainValidator(declared),
+        SectionOf(chosen),
+        WithJsonSchema(json_schema()),
     ]
     """The objective and its settings."""
     train: Annotated[
@@ -114,9 +117,9 @@ class Recipe(Section):
     evaluate: EvaluateSection = EvaluateSection()
     """What to measure, and when."""
     imports: list[Annotated[str, AfterValidator(_check_import)]] = []
-    """Python files that register objectives, divergences or kernels of one's own; run by `fmicl train`."""
+    """Python files that register your own objectives, divergences or kernels; run by `fmicl train`."""
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)] = [42]
-    """One run for each; the results are summarised by mean and standard deviation."""
+    """One run per seed; the results are summarised by mean and standard deviation."""
     publish: PublishSection = PublishSection()
     """Where the trained encoder goes."""
 
@@ -128,17 +131,24 @@ class Recipe(Section):
         """Return the recipe with another ``evaluate.during``."""
         return self.model_copy(update={"evaluate": self.evaluate.model_copy(update={"during": during})})
 
+    @property
+    def uses_lars(self) -> bool:
+        """Whether the optimiser is LARS, which the trainer's library does not have."""
+        return self.train.get("optim") == LARS
+
     def training_arguments(self) -> dict[str, JsonValue]:
         """Return the ``train`` section with columns called by their roles, as the data that trains has them."""
         roles = {column: role for role, column in self.data.columns.roles.items()}
         arguments = dict(self.train)
+        if self.uses_lars:
+            arguments["optim"] = "sgd"  # whose arguments it takes
         for key in _BY_COLUMN:
             if isinstance(mapping := arguments.get(key), dict):
                 arguments[key] = {roles.get(name, name): value for name, value in mapping.items()}
         return arguments
 
     def conflicts(self) -> Iterator[Conflict]:
-        """Seeds differ, and what is asked of the evaluation is there to be evaluated."""
+        """Refuse equal seeds, and evaluations of what the recipe does not have."""
         if len(set(self.seeds)) < len(self.seeds):
             yield ("seeds",), f"must differ, got {self.seeds}"
         if self.data.heldout is None:
@@ -149,23 +159,25 @@ class Recipe(Section):
             yield ("train", "load_best_model_at_end"), "needs evaluate.during, the score that says which is best"
         if self.data.streaming:
             yield from _not_of_a_stream(self.train)
+        if self.model.scratch is not None and self.data.views != "augment":
+            yield ("model", "scratch"), "is an encoder of images: set data.views: augment"
         for key in _BY_COLUMN:
             yield from _wrong_columns(key, self.train.get(key), self.data.columns.roles)
 
 
 _BY_COLUMN = ("prompts", "router_mapping")
-"""Training arguments that say something of each column."""
+"""Training arguments with a value for each column."""
 
 
 def _wrong_columns(key: str, mapping: JsonValue, roles: dict[str, str]) -> Iterator[Conflict]:
-    """Yield the keys of a mapping that are no columns, and those that could mean two of them."""
+    """Yield the keys of a mapping that are not columns, and those that could mean two columns."""
     known = [*dict.fromkeys([*roles.values(), *roles])]
     if not isinstance(mapping, dict):
         return
     for name in mapping:
         path = ("train", key, name)
         if name not in known:
-            yield path, f"is no column{did_you_mean(name, known)}; there are {', '.join(known)}"
+            yield path, f"is not a column{did_you_mean(name, known)}; there are {', '.join(known)}"
         elif isinstance(mapping[name], dict):
             yield path, f"must be text, got {json.dumps(mapping[name])}: a recipe has one data set"
         elif name in roles and name in roles.values() and roles[name] != name:
@@ -175,7 +187,7 @@ def _wrong_columns(key: str, mapping: JsonValue, roles: dict[str, str]) -> Itera
 
 
 def _not_of_a_stream(train: dict[str, JsonValue]) -> Iterator[Conflict]:
-    """Yield what a stream, which has no length and no end, needs or has no use for among training arguments."""
+    """Yield the training arguments that a stream, which has no length and no end, needs or cannot use."""
     steps = train.get("max_steps")
     if not isinstance(steps, int) or steps < 1:
         yield ("data", "streaming"), "needs train.max_steps: a stream has no length, and begins again at its end"

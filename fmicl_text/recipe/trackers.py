@@ -17,7 +17,7 @@ _PACKAGES = {"azure_ml": "azureml-mlflow", "flyte": "flytekit"}
 
 
 def unknown_tracker(report_to: str | list[str] | None) -> str | None:
-    """Return what is wrong with the first name that is no tracker's, or None."""
+    """Return what is wrong with the first unknown name, or None."""
     from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
     known = ["none", "all", *sorted(INTEGRATION_TO_CALLBACK)]

@@ -16,12 +16,14 @@ from pydantic_core import PydanticCustomError
 from fmicl_text.recipe.trackers import unknown_tracker
 
 _ELSEWHERE = {
-    "output_dir": "is not a recipe's to say; give `fmicl train --output FOLDER`",
+    "output_dir": "cannot be set in a recipe; give `fmicl train --output FOLDER`",
     "seed": "belongs at the top of the recipe, as `seeds: [42]`",
     "push_to_hub": "is not how this publishes; set publish.repo and publish.license",
     "hub_model_id": "is not how this publishes; set publish.repo and publish.license",
     "hub_token": "is a secret, which no recipe should hold: log in by `hf auth login`, or set HF_TOKEN",
 }
+LARS = "lars"
+"""An optimiser beyond the library's: You, Gitman, Ginsburg, arXiv 1708.03888; momentum and so on go to optim_args."""
 _PLAIN = {str, int, float, bool, dict, list, types.NoneType}
 
 
@@ -51,6 +53,7 @@ def training_arguments_model() -> type[BaseModel]:
         for field in dataclasses.fields(SentenceTransformerTrainingArguments)
     }
     fields["report_to"] = (Annotated[_yaml_type(hints["report_to"]), AfterValidator(_check_trackers)], None)
+    fields["optim"] = (fields["optim"][0] | Literal[LARS], None)
     return create_model("TrainSection", __config__=ConfigDict(extra="forbid", strict=True), **fields)
 
 

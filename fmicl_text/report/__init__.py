@@ -2,7 +2,7 @@
 
 Scores, intervals and pictures of the geometry come from the runs' ``results/*.json`` alone; what was run and how the
 training went, from ``recipe.yaml``, ``manifest.json`` and ``metrics.jsonl``. No encoder is loaded, but for a base model
-that was not measured yet.
+that was not measured yet. Modules here import ``runs`` and what is below, not ``training``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from fmicl_text.files import write_text
 from fmicl_text.report.base import read_base
 from fmicl_text.report.compare import Comparison, compare
 from fmicl_text.report.geometry import layout
+from fmicl_text.report.images import photos
 from fmicl_text.report.page import Page, render
 from fmicl_text.report.pictures import comparison_pictures, geometry_pictures, training_pictures
 from fmicl_text.report.published import Figure, load_published
@@ -29,7 +30,7 @@ class Report:
 
     Attributes:
         runs: Base models that were asked for, then the runs.
-        comparisons: Each less the first of them, then each run less the model it began with.
+        comparisons: Each with the first of them, then each run with the model it started from.
         published: Published figures.
     """
 
@@ -45,7 +46,7 @@ def read_report(
     output: Path | None = None,
     show_progress: bool = False,
 ) -> Report:
-    """Read runs, and compare each with the first and with the model it began with, if that was measured.
+    """Read runs, and compare each with the first and with the model it started from, if that was measured.
 
     Args:
         folders: Run folders, of one seed or several.
@@ -74,7 +75,7 @@ def check_place(folder: Path, overwrite: bool) -> None:
     """Raise an InputError if a report may not be written to a folder; links there are replaced, never followed."""
     path = folder / "report.html"
     if (path.exists() or path.is_symlink()) and not overwrite:
-        raise InputError(f"{path} is there already; --overwrite replaces it, --output FOLDER puts it elsewhere")
+        raise InputError(f"{path} already exists; --overwrite replaces it, --output FOLDER puts it elsewhere")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; the report needs a folder")
 
@@ -86,7 +87,7 @@ def write_report(report: Report, folder: Path, overwrite: bool = False) -> Path:
         The page.
 
     Raises:
-        InputError: A report is there already and ``overwrite`` is not set.
+        InputError: A report already exists and ``overwrite`` is not set.
     """
     check_place(folder, overwrite)
     path = folder / "report.html"
@@ -97,6 +98,7 @@ def write_report(report: Report, folder: Path, overwrite: bool = False) -> Path:
         training=list(training_pictures(report.runs)),
         differences=list(comparison_pictures(report.comparisons)),
         geometry=list(geometry_pictures(report.runs)),
+        photos=list(photos(report.runs)),
     )
     if path.exists() or path.is_symlink():
         for file in folder.glob("report-*.png"):  # of the report that is replaced

@@ -22,9 +22,9 @@ from fmicl_text.runs.folder import RunFolder
 def read_base(name: str, runs: Sequence[Run], folder: Path, show_progress: bool = False) -> Run:
     """Return a model with the scores of everything that the first run measured after training.
 
-    They are those from before training of the first of ``runs`` that began with this model, if it has all of them.
+    They are those from before training of the first of ``runs`` that started from this model, if it has all of them.
     Otherwise the evaluations of the first run's recipe are run on the model, and their results are kept in
-    ``folder/bases``; what is there already is not measured again.
+    ``folder/bases``; what already exists is not measured again.
 
     Args:
         name: A Hub id, a folder, or ``sample:minilm``.

@@ -1,4 +1,4 @@
-"""How figures are written in the page's cells."""
+"""The format of figures in the page's cells."""
 
 from __future__ import annotations
 

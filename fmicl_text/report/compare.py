@@ -18,7 +18,7 @@ _AVERAGE = "average"
 _FEW = 5  # seeds, of whose variance a bootstrap sees less than 4/5
 
 Seeds = tuple[int | None, int | None]
-"""A seed of a run, and one of the run it is compared with; None of a model that was not trained."""
+"""A seed of a run, and one of the run it is compared with; None for a model that was not trained."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Difference:
         other: The same of the run it is compared with.
         difference: Of the means, over the seeds that are compared.
         unit: Of the figures: ``%`` for points, empty for a plain number.
-        higher_is_better: None if neither end is good in itself.
+        higher_is_better: None if neither high nor low values are better.
         ci95: 95% interval of the difference; None if no paired test could be made.
         p_value: Two-sided, adjusted for all scores of the suite (Holm); None likewise.
     """
@@ -77,7 +77,7 @@ class Comparison:
         suite: Title of the result.
         seeds: Pairs of seeds, the run's and the other's, that are compared with each other.
         rows: A difference for each score.
-        warnings: What keeps the differences from meaning more.
+        warnings: Reasons to read the differences with caution.
     """
 
     run: str
@@ -178,7 +178,7 @@ def _tests(
             tests[average] = paired_test(ours, theirs)
     why = {
         "what each item scored is not among the results": [key for key in tasks if key not in known],
-        "the runs were scored on other items": [key for key in known if key not in paired],
+        "the runs were scored on different items": [key for key in known if key not in paired],
     }
     return tests, {reason: keys for reason, keys in why.items() if keys}
 

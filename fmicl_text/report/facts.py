@@ -18,10 +18,14 @@ def facts(run: Run) -> dict[str, str]:
     manifests = [seed.manifest for seed in run.seeds.values() if seed.manifest is not None]
     facts = {
         "state": _joined(dict.fromkeys(manifest.state for manifest in manifests)) or "as it was before training",
-        "encoder": model.get("base"),
+        "encoder": model.get("base") or _plain(model.get("scratch", "")),
+        "image size": model.get("image_size"),
         "pooling": model.get("pooling"),
         "tokens": model.get("max_seq_length"),
         "head": model.get("head"),
+        "projector": _plain(model.get("projector", "")),
+        "predictor": _plain(model.get("predictor", "")),
+        "augmentation": _plain(data.get("augment", "")),
         "data": data.get("train"),
         "rows": data.get("rows"),
         "views": data.get("views"),
@@ -33,6 +37,7 @@ def facts(run: Run) -> dict[str, str]:
             "steps": manifests[0].steps,
             "seeds": _joined(run.seeds),
             "best on the development set": _joined(m.best.written for m in manifests if m.best is not None),
+            "measured": "; ".join(dict.fromkeys(_plain(m.measured) for m in manifests)),
             "weights": "; ".join(dict.fromkeys(filter(None, (m.weights(train) for m in manifests)))),
             "device": _joined([manifests[0].device, manifests[0].precision]),
             "minutes": _joined(f"{m.minutes:.1f}" for m in manifests if m.minutes is not None),

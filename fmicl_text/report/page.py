@@ -11,6 +11,7 @@ from fmicl_text.report import geometry
 from fmicl_text.report.cells import difference, mean_sd, number, p_value, signed_interval
 from fmicl_text.report.compare import Comparison
 from fmicl_text.report.facts import Rows, facts, machine, side_by_side
+from fmicl_text.report.images import Photo
 from fmicl_text.report.pictures import Picture
 from fmicl_text.report.published import SUITE, TASKS, Figure
 from fmicl_text.report.runs import Run, spread
@@ -28,6 +29,7 @@ class Page:
     training: list[Picture]
     differences: list[Picture]
     geometry: list[Picture]
+    photos: list[Photo]
 
     @property
     def title(self) -> str:
@@ -156,7 +158,7 @@ def _command(run: Run, kind: str, name: str) -> str:
     command = (
         f"fmicl eval {kind} {shlex.quote(str(folder))} --output {shlex.quote(str(folder / 'results'))}/{name}.json"
     )
-    return command + (" (and so for each seed)" if len(run.seeds) > 1 else "")
+    return command + (" (and the same for each seed)" if len(run.seeds) > 1 else "")
 
 
 def _gaps(run: Run) -> list[str]:

@@ -55,7 +55,7 @@ def comparison_pictures(comparisons: list[Comparison]) -> Iterator[Picture]:
     drawn = [comparison for comparison in comparisons if any(row.unit == "%" for row in comparison.rows)]
     for number, comparison in enumerate(drawn, 1):
         rows = {row.score: (row.difference, row.ci95, row.verdict) for row in comparison.rows if row.unit == "%"}
-        title = f"{comparison.suite}: {comparison.run} less {comparison.other}"
+        title = f"{comparison.suite}: {comparison.run} minus {comparison.other}"
         yield Picture(
             f"difference-{number}", f"differences, {title}", partial(plots.draw_differences, title=title, rows=rows)
         )

@@ -29,7 +29,7 @@ class Figure:
         average: Of the seven tasks.
         sd: Standard deviation over seeds, if it was published.
         source: Paper or repository.
-        caveat: What to know before comparing.
+        caveat: What to know before comparing it.
     """
 
     method: str

@@ -54,7 +54,7 @@ def read_results(folder: Path, before: bool) -> Results:
     """Read the results of a run that were measured before training, or after it.
 
     Raises:
-        InputError: A file is damaged, or two are results of the same.
+        InputError: A file is damaged, or two are results of the same evaluation.
     """
     results = Results()
     paths = [path for path in sorted((folder / "results").rglob("*.json")) if path.name.startswith(_BEFORE) == before]

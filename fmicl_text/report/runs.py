@@ -69,7 +69,7 @@ class Run:
 
     @property
     def base(self) -> str:
-        """The model that training began with, as the recipe names it."""
+        """The model that training started from, as the recipe names it."""
         return str(self.section("model").get("base", ""))
 
     @property
@@ -88,7 +88,7 @@ class Run:
         return {title: [s[title] for s in seeds] for title in seeds[0] if all(title in seed for seed in seeds)}
 
     def begun(self) -> Run | None:
-        """Return the model that training began with, if anything was measured of it."""
+        """Return the model that training started from, if anything was measured of it."""
         if not self.before.by_title:
             return None
         return untrained(f"{self.name}, before", self.base, self.path, self.before)

@@ -1,1 +1,4 @@
-"""What a run leaves: its folder, its manifest, and its pictures."""
+"""What a run leaves on disk: :mod:`.folder` has its layout, :mod:`.manifest` its record, :mod:`.plots` its pictures.
+
+Modules here import ``recipe`` and what is below it. ``training`` writes run folders; ``report`` and ``hub`` read them.
+"""

@@ -1,4 +1,4 @@
-"""The run folder: what lies where, and the manifest that says how it came about."""
+"""The run folder: where each file is, the lock, and the manifest that records how the run was made."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ logger = logging.getLogger(__name__)
 
 LOCK = ".lock"
 MARKER = ".fmicl-run"
-"""A file that is written before all others: only what is in a folder that has it, or a manifest, may be overwritten."""
+"""A file that is written before all others: only a folder with it, or with a manifest, may be overwritten."""
 _MARKER_TEXT = "This folder is a run of fmicl-text: `fmicl train --overwrite` may delete what the run wrote here.\n"
-_TEMPORARY = "." + "[A-Za-z0-9_]" * 8  # how the names of files end that were being written; see files.write_text
+_TEMPORARY = "." + "[A-Za-z0-9_]" * 8  # end of the names of files that are being written; see files.write_text
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,11 @@ class RunFolder:
         """Loss terms and development score over the steps."""
         return self.path / "training.png"
 
+    @property
+    def views(self) -> Path:
+        """Images and two views of each, of a run on images."""
+        return self.path / "views.png"
+
     def result(self, name: str) -> Path:
         """The JSON document of one evaluation."""
         return self.path / "results" / f"{name}.json"
@@ -118,7 +123,7 @@ class RunFolder:
 
 @contextmanager
 def open_run(path: Path, recipe: Recipe, resume: bool, overwrite: bool) -> Iterator[None]:
-    """Make the run folder, or check that the one there may be used; no other process may have it meanwhile.
+    """Make the run folder, or check that an existing one may be used, and lock it against other processes.
 
     Args:
         path: The folder.
@@ -128,15 +133,15 @@ def open_run(path: Path, recipe: Recipe, resume: bool, overwrite: bool) -> Itera
 
     Raises:
         InputError: If a run is there and neither is set; if there is none to resume, or it had another
-            recipe; if the folder holds something else than a run; if another process works in it.
+            recipe; if the folder holds something other than a run; if another process uses it.
     """
     _check(path, recipe, resume, overwrite)
     path.mkdir(parents=True, exist_ok=True)
     try:
-        lock = FileLock(path / LOCK, timeout=0).acquire()  # given back by the system if the process is killed
+        lock = FileLock(path / LOCK, timeout=0).acquire()  # released by the system if the process is killed
     except Timeout:
         raise InputError(
-            f"another process is at work in {path}: wait for it, or give another folder with --output"
+            f"another process is using {path}: wait for it, or give another folder with --output"
         ) from None
     with lock:
         _check(path, recipe, resume, overwrite)  # it may have been made in between
@@ -176,13 +181,13 @@ def _check(path: Path, recipe: Recipe, resume: bool, overwrite: bool) -> None:
         raise InputError(f"{path} was started from another recipe, see {file}; repeat its settings to resume it")
     if begun and not (resume or overwrite):
         raise InputError(
-            f"{path} holds a run already: --resume goes on with it, --overwrite deletes it, "
+            f"{path} holds a run already: --resume continues it, --overwrite deletes it, "
             "--output FOLDER puts the new one elsewhere"
         )
 
 
 def _contents(path: Path) -> list[Path]:
-    """Return what is in a folder, beside the lock, the marker, and a marker that was being written."""
+    """Return what is in a folder except the lock, the marker, and a marker that was being written."""
     entries = path.iterdir() if path.is_dir() else ()
     ours = (LOCK, MARKER, f".{MARKER}{_TEMPORARY}")
     return [entry for entry in entries if not any(entry.match(pattern) for pattern in ours)]
@@ -205,15 +210,16 @@ def _delete_run(path: Path) -> None:
             _remove_if_empty(seed)
     run = RunFolder(path)
     if (report := path / "report.html").exists():
-        logger.warning("%s stays, and is of the run that was there; `fmicl report --overwrite` makes it anew", report)
-    _delete([run.recipe, run.manifest, run.metrics, run.picture, path / "summary.json"])
+        logger.warning("%s stays and describes the old run; `fmicl report --overwrite` makes it anew", report)
+    _delete([run.recipe, run.manifest, run.metrics, run.picture, run.views, path / "summary.json"])
     _delete([run.model, run.unfinished_model, run.tensorboard])
-    # A link from here to a larger disk is as good as a folder.
+    # A link to a folder, perhaps on a larger disk, is treated as a folder.
     written = ("checkpoint-*", "damaged-checkpoint-*", ".unfinished", "eval")
     _delete(entry for pattern in written for entry in run.checkpoints.glob(pattern))
     results = path / "results"
     if not results.is_symlink():
         _delete(results.glob("*.json"))
+        _delete(file for what in ("neighbours", "map") for file in results.glob(f"*.{what}.png"))
     for folder in (run.checkpoints, results):
         _remove_if_empty(folder)
 

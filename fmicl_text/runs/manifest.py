@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictInt, ValidationError, field_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    StrictInt,
+    ValidationError,
+    field_validator,
+)
 
 from fmicl_text.errors import InputError
 from fmicl_text.files import read_json
@@ -65,6 +74,8 @@ class Manifest(BaseModel):
     """``None`` if nothing was measured during training."""
     criterion: str = STSB_DEV
     """What the trainer's log calls the score that is measured during training, after ``eval_``."""
+    measured: dict[str, FiniteFloat] = {}
+    """Settings of the loss that were left to the data, as they were measured."""
     started: AwareDatetime | None = None
     ended: AwareDatetime | None = None
     device: str | None = None

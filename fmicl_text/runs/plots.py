@@ -170,7 +170,7 @@ def draw_plane(
 
 
 def draw_histograms(axes: Axes, geometry: Geometry, name: str = "") -> None:
-    """Draw the cosines of positive, hard and random pairs, in shares of each sort; ``name`` is the encoder's."""
+    """Draw the cosines of positive, hard and random pairs, in shares of each kind; ``name`` is the encoder's."""
     histograms = geometry.histograms
     for sort, colour in (("positive", _POSITIVE), ("hard", _HARD), ("random", _RANDOM)):
         counts = np.array(getattr(histograms, sort))
@@ -179,7 +179,7 @@ def draw_histograms(axes: Axes, geometry: Geometry, name: str = "") -> None:
         axes.stairs(shares, histograms.edges, color=colour, label=f"{sort} ({counts.sum():,})")
     occupied = np.flatnonzero(np.sum([histograms.positive, histograms.hard, histograms.random], axis=0))
     axes.set_xlim(histograms.edges[max(occupied[0] - 1, 0)], 1)
-    axes.set(title=_titled("cosine of pairs", name), xlabel="cosine", ylabel="percent of the sort")
+    axes.set(title=_titled("cosine of pairs", name), xlabel="cosine", ylabel="percent of its kind")
     axes.legend()
 
 

@@ -1,4 +1,4 @@
-"""What the libraries would refuse of a recipe's ``train`` section, or silently ignore, told by key before training."""
+"""Values of a recipe's ``train`` section that the libraries refuse or silently ignore, found before training."""
 
 from __future__ import annotations
 
@@ -81,21 +81,23 @@ def refusals(train: dict[str, Any]) -> Iterator[None]:
     except InputError:
         raise
     except (ValueError, TypeError, LookupError, ImportError, AttributeError, NotImplementedError, OSError) as error:
-        said = " ".join(str(error).split())
+        message = " ".join(str(error).split())
         if isinstance(error, KeyError):  # which has nothing but the key
-            said = f"no value {said} is known"
+            message = f"no value {message} is known"
         elif isinstance(error, OSError) and error.filename:
-            said = f"{error.filename}: {error.strerror}"
-        key = _mentioned(train, said)
-        raise InputError(f"train{f'.{key}' if key else ''}: {said}") from error
+            message = f"{error.filename}: {error.strerror}"
+        key = _mentioned(train, message)
+        raise InputError(f"train{f'.{key}' if key else ''}: {message}") from error
 
 
-def _mentioned(train: dict[str, Any], said: str) -> str | None:
+def _mentioned(train: dict[str, Any], message: str) -> str | None:
     """Return the key that a message is about: it has its name, part of its name, or its value."""
     signs = (
-        lambda key, value: key in said,
-        lambda key, value: key.replace("_", " ") in said or "_".join(key.split("_")[-2:]) in said,
-        lambda key, value: any(f"'{name}'" in said for name in value) if isinstance(value, dict) else value in said,
+        lambda key, value: key in message,
+        lambda key, value: key.replace("_", " ") in message or "_".join(key.split("_")[-2:]) in message,
+        lambda key, value: (
+            any(f"'{name}'" in message for name in value) if isinstance(value, dict) else value in message
+        ),
     )
     written = {key: value if isinstance(value, str | dict) else json.dumps(value) for key, value in train.items()}
     found = (key for sign in signs for key, value in written.items() if sign(key, value))

@@ -14,26 +14,31 @@ from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from fmicl_text.bars import bars_are_shown
+from fmicl_text.data.section import AugmentSection
 from fmicl_text.data.streams import Stream
-from fmicl_text.data.warnings import data_warnings, require_tokens
+from fmicl_text.data.warnings import data_warnings, image_warnings, require_tokens
+from fmicl_text.encoders.images import reads_images
 from fmicl_text.encoders.text import load_encoder
 from fmicl_text.encoders.tokens import token_counts
+from fmicl_text.errors import InputError
 from fmicl_text.evaluation.embeddings import cpu_has_bfloat16
 from fmicl_text.recipe.build import build_loss
 from fmicl_text.recipe.schema import Recipe
 from fmicl_text.recipe.trackers import place_tensorboard, require_trackers
 from fmicl_text.runs.folder import RunFolder
 from fmicl_text.training.arguments import check_train_section, refusals
+from fmicl_text.training.batch_norms import share_batch_norms
 from fmicl_text.training.callbacks import LastStep, MetricsFile, Progress, ProgressLines
 from fmicl_text.training.criterion import EvaluationInTraining
 from fmicl_text.training.inputs import Inputs
 from fmicl_text.training.trainer import ContrastiveTrainer
+from fmicl_text.training.views import AugmentedViews, PixelCollator
 
 logger = logging.getLogger(__name__)
 
 
 def check_build(recipe: Recipe, inputs: Inputs) -> ContrastiveTrainer:
-    """Find out, before anything is written, what encoder, loss and trainer would refuse, and what data to warn of.
+    """Build encoder, loss and trainer before anything is written, to find out what they refuse, and warn of bad data.
 
     Returns:
         The trainer of the first seed; its output folder is gone.
@@ -61,6 +66,8 @@ def check_rows(
     """
     if isinstance(inputs.train, Stream):
         return []
+    if recipe.data.views == "augment":
+        return image_warnings(inputs.train, arguments.train_batch_size * arguments.world_size, inputs.skipped)
     require_tokens(inputs.train, partial(token_counts, model), recipe.data)
     return data_warnings(inputs.train, arguments.train_batch_size * arguments.world_size)
 
@@ -69,16 +76,26 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
     """Put encoder, loss, data and evaluation of one seed together; nothing is written before it trains.
 
     Raises:
-        InputError: If the model cannot be had, or the loss or the training arguments refuse a value.
+        InputError: If the model cannot be loaded, or the loss or the training arguments refuse a value.
     """
     set_seed(seed)  # a head's initial weights
     model = load_encoder(recipe.model)
     rows = inputs.train
+    views = None
+    if recipe.data.views == "augment":
+        views = AugmentedViews(recipe.data.augment or AugmentSection(), model)
+        model.to(memory_format=torch.channels_last)
+    elif reads_images(model):
+        raise InputError("model: the encoder reads images; to train it, set data.views: augment")
     arguments, loss = training_arguments(recipe, inputs, seed, folder), build_loss(recipe, model)
+    share_batch_norms(loss, arguments)
     with refusals(recipe.train):
         trainer = ContrastiveTrainer(
             model=model,
             args=arguments,
+            views=views,
+            lars=recipe.uses_lars,
+            data_collator=None if views is None else PixelCollator(views.size),
             train_dataset=rows.shuffled(seed, recipe.data.shuffle_buffer) if isinstance(rows, Stream) else rows,
             loss=loss,
             evaluator=None if inputs.during is None else EvaluationInTraining(inputs.during),
@@ -137,12 +154,12 @@ def training_arguments(
 
 
 def precision(arguments: SentenceTransformerTrainingArguments) -> str:
-    """Return the type that products of matrices have in training."""
+    """Return the type of matrix products in training."""
     return "bfloat16 autocast" if arguments.bf16 else "float16 autocast" if arguments.fp16 else "float32"
 
 
 def _ends_in_a_lone_row(recipe: Recipe, inputs: Inputs) -> bool:
-    """Whether the last batch of an epoch would be one pair, with nothing to be told apart from."""
+    """Whether the last batch of an epoch would be one pair, which has no negatives."""
     if isinstance(inputs.train, Stream):
         return False
     default = SentenceTransformerTrainingArguments.per_device_train_batch_size

@@ -1,4 +1,4 @@
-"""What happens beside training: the metrics file and the progress bar."""
+"""Callbacks of training: the metrics file, the last step's checkpoint, checkpoints of epochs, and progress."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 class MetricsFile(TrainerCallback):
     """Appends every log of the trainer to ``metrics.jsonl``, one JSON object a line.
 
-    What the clock measured is left out: two runs that are the same have the same file.
+    Times are left out, so that identical runs have identical files.
 
     Args:
         path: The file. A resumed run first cuts off what was logged after its checkpoint.
@@ -52,12 +52,12 @@ def _line(entry: dict[str, Any]) -> str:
 
 
 class LastStep(TrainerCallback):
-    """Has the last step evaluated and saved too: it is a candidate for the best checkpoint like any other."""
+    """Evaluates and saves after the last step, which is a candidate for the best checkpoint like any other."""
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        """Ask for both at the end."""
+        """Request both at the end of training."""
         if state.global_step >= state.max_steps:
             control.should_evaluate = args.eval_strategy != "no"
             control.should_save = args.save_strategy != "no"
@@ -65,9 +65,9 @@ class LastStep(TrainerCallback):
 
 
 class SaveAfterEpoch(TrainerCallback):
-    """Has a checkpoint of an epoch's last step written after what else an epoch's end brings.
+    """Writes a checkpoint of an epoch's last step after the log and the evaluation at the epoch's end.
 
-    A log or an evaluation at each epoch's end would be missing from it, and so from a run that goes on from it.
+    Otherwise they would be missing from the checkpoint, and from a run that is resumed from it.
     """
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class SaveAfterEpoch(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        """Put it off."""
+        """Put off a checkpoint of an epoch's last step."""
         if control.should_save and (state.epoch.is_integer() or state.global_step >= state.max_steps):
             self._due, control.should_save = True, False
         return control
@@ -84,7 +84,7 @@ class SaveAfterEpoch(TrainerCallback):
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        """Ask for it."""
+        """Request the checkpoint that was put off."""
         control.should_save |= self._due
         self._due = False
         return control

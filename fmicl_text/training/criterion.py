@@ -27,10 +27,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Criterion:
-    """One score of an evaluation, which is taken during training.
+    """One score of an evaluation, measured during training.
 
     Attributes:
-        name: Of the evaluation, as in its results.
+        name: Name of the evaluation, as in its results.
         loaded: The evaluation with its data.
         key: :attr:`Score.key` of the score.
     """
@@ -62,7 +62,7 @@ class Criterion:
 
 @dataclass(frozen=True)
 class Choice:
-    """What chooses the checkpoint, None for nothing, and in words why that."""
+    """What chooses the checkpoint, None for nothing, and the reason in words."""
 
     criterion: Criterion | None
     why: str
@@ -72,7 +72,8 @@ def choose(section: EvaluateSection, given: Given) -> Choice:
     """Load what ``evaluate.during`` names. If it is not given: held-out pairs, else STS-B dev where it is at hand.
 
     Raises:
-        InputError: What it names has no data or no such metric, or a metric of which neither end is good.
+        InputError: What it names has no data or no such metric, or a metric of which neither high nor low values are
+            better.
     """
     if section.during is None:
         return Choice(None, "evaluate.during is none")
@@ -108,8 +109,8 @@ def _criterion(asked: Evaluation, given: Given) -> Criterion:
 class EvaluationInTraining(SentenceEvaluator):
     """Runs an evaluation on the model in training, and gives its scores to sentence-transformers' trainer.
 
-    Percentages are logged as sentence-transformers logs them, from 0 to 1. The state of all random generators is what
-    it was before, so that a run does not depend on what is measured meanwhile.
+    Percentages are logged as sentence-transformers logs them, from 0 to 1. The state of all random generators is
+    restored, so that training does not depend on what is measured during it.
 
     Args:
         criterion: The evaluation, and the score that chooses the checkpoint.
@@ -124,7 +125,7 @@ class EvaluationInTraining(SentenceEvaluator):
     def __call__(
         self, model: SentenceTransformer, output_path: str | None = None, epoch: int = -1, steps: int = -1
     ) -> dict[str, float]:
-        """Return the scores by name; of a model that cannot be scored, the worst value that there is."""
+        """Return the scores by name; for a model that cannot be scored, the worst possible value."""
         criterion = self.criterion
         scored = ScoredModel(model, "the model in training", None)
         try:

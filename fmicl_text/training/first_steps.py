@@ -17,8 +17,7 @@ _EDGE = 5  # of these at either end are compared
 class FirstSteps:
     """Watches the terms of the first training steps, and warns once.
 
-    A positive term that rises means that anchors and positives move apart: the push outweighs the pull. This is the
-    place for further looks at the first steps, such as the balance of the two.
+    A positive term that rises means that anchors and positives move apart: the push outweighs the pull.
     """
 
     def __init__(self) -> None:

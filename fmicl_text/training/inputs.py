@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from fmicl_text.data.images import Images, load_train_images
 from fmicl_text.data.mining import mined
 from fmicl_text.data.sources import load_heldout, load_train
 from fmicl_text.data.streams import Stream, load_stream
+from fmicl_text.encoders.text import images_of
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.kind import Evaluation, Given, Loaded
 from fmicl_text.recipe.schema import Recipe
@@ -26,8 +28,9 @@ class Inputs:
 
     Attributes:
         train: What is trained on.
+        skipped: How many rows were left out because their images are broken.
         heldout: Pairs held out from training.
-        choice: What chooses the checkpoint, and why that.
+        choice: What chooses the checkpoint, and why.
         after: Name of a result -> the evaluation, of ``evaluate.after``.
     """
 
@@ -35,6 +38,7 @@ class Inputs:
     heldout: Dataset | None
     choice: Choice
     after: Mapping[str, Loaded]
+    skipped: int = 0
 
     @property
     def during(self) -> Criterion | None:
@@ -50,7 +54,7 @@ def load_inputs(recipe: Recipe, mine: bool = True) -> Inputs:
         mine: Whether to mine the hard negatives that it asks for, which takes a while.
 
     Raises:
-        InputError: All that is missing or broken, at once; of evaluations, when the held-out rows are sound.
+        InputError: Everything that is missing or broken, at once; of evaluations, if the held-out rows can be loaded.
     """
     section = recipe.evaluate
     problems: list[str] = []
@@ -61,16 +65,29 @@ def load_inputs(recipe: Recipe, mine: bool = True) -> Inputs:
         except InputError as error:
             problems.extend(error.problems)
 
-    train = attempt(lambda: load_stream(recipe.data) if recipe.data.streaming else _train_rows(recipe, mine))
+    skipped = 0
+    if recipe.data.views == "augment":
+        train, skipped = attempt(lambda: _train_images(recipe)) or (None, 0)
+    else:
+        train = attempt(lambda: load_stream(recipe.data) if recipe.data.streaming else _train_rows(recipe, mine))
     heldout = attempt(lambda: load_heldout(recipe.data, recipe.seeds[0]))
     if heldout is None and recipe.data.heldout is not None:
         raise InputError(list(dict.fromkeys(problems)))
-    given = Given(section.data, heldout)
+    size = images_of(recipe.model) if recipe.data.views == "augment" else None
+    given = Given(section.data, heldout, size)
     choice = attempt(lambda: choose(section, given))
     after = {asked.result_name: attempt(partial(_complete, asked, given)) for asked in section.after}
     if problems:
         raise InputError(list(dict.fromkeys(problems)))
-    return Inputs(train, heldout, choice, after)
+    return Inputs(train, heldout, choice, after, skipped)
+
+
+def _train_images(recipe: Recipe) -> Images:
+    """Load the images to train on; of several processes the first decodes, and the others find them in the cache."""
+    size = images_of(recipe.model)
+    load = partial(load_train_images, recipe.data, size)
+    in_first_process(load)
+    return load()
 
 
 def _train_rows(recipe: Recipe, mine: bool) -> Dataset:
@@ -84,7 +101,7 @@ def _train_rows(recipe: Recipe, mine: bool) -> Dataset:
 
 
 def _complete(asked: Evaluation, given: Given) -> Loaded:
-    """Load an evaluation; one that would end without its figures is caught before training starts."""
+    """Load an evaluation, and refuse one that would end without some of its figures, before training starts."""
     loaded = asked.load(given)
     if loaded.missing:
         raise InputError(

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: training finishes its step, writes a checkpoint and leaves."""
+"""SIGINT and SIGTERM: training finishes its step, writes a checkpoint and stops."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from fmicl_text.errors import RunInterrupted
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_PROMISE = "{}: this step is finished and a checkpoint written; Ctrl-C, once more, leaves at once\n"
+_PROMISE = "{}: finishing this step and writing a checkpoint; press Ctrl-C again to stop at once\n"
 
 
 class Interruption(TrainerCallback):
-    """Watches for signals as a context manager, and has a training leave as its callback.
+    """Handles signals as a context manager, and stops training as a callback of the trainer.
 
-    The first signal during training is answered when the step is done: all processes write a checkpoint, and
-    :class:`RunInterrupted` is raised. A second SIGINT raises it at once, as does a first one outside training,
-    where there is nothing to save. Outside the main thread, signals are left alone.
+    After a first signal during training the step is finished, all processes write a checkpoint, and
+    :class:`RunInterrupted` is raised. A second SIGINT raises it at once, as does a first signal outside training,
+    where there is nothing to save. Outside the main thread, signals are not handled.
 
     Args:
-        folder: The run folder, to say how to go on.
+        folder: The run folder, for the command that continues the run.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -45,7 +45,7 @@ class Interruption(TrainerCallback):
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Put back who watched before."""
+        """Restore the handlers that were there before."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -61,10 +61,10 @@ class Interruption(TrainerCallback):
 
     def _error(self, number: int, what: str) -> RunInterrupted:
         name, again = signal.Signals(number).name, f"fmicl train --resume {shlex.quote(str(self.folder))}"
-        return RunInterrupted(number, f"{name}: {what}; to go on: {again}")
+        return RunInterrupted(number, f"{name}: {what}; to continue: {again}")
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
-        """From here on there is something to save."""
+        """Note that there is something to save from here on."""
         self._training = True
 
     def on_step_end(
@@ -82,16 +82,16 @@ class Interruption(TrainerCallback):
         return control
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Leave.
+        """Stop training, once the checkpoint is written.
 
         Raises:
-            RunInterrupted: If that is what the checkpoint was for.
+            RunInterrupted: If a signal is the reason for the checkpoint.
         """
         if self._leaving and self._received is not None:
             raise self._error(self._received, f"the checkpoint of step {state.global_step} is written")
 
     def on_train_end(self, *args: Any, **kwargs: Any) -> None:
-        """Leave now if a signal came too late for a checkpoint: the last one has been written.
+        """Stop at the end if a signal came after the last checkpoint was written.
 
         Raises:
             RunInterrupted: If a signal came.

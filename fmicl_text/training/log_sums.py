@@ -16,7 +16,8 @@ _TERM, _COUNT = "term ", "count "
 class LogSums:
     """Sums of one process, from which a log's averages over steps, calls and processes are made.
 
-    A training that is stopped and resumed logs the same figures as one that is not, since its checkpoints have them.
+    A training that is stopped and resumed logs the same figures as one that is not, since its checkpoints contain the
+    sums.
 
     Args:
         step: The training step of the newest log; 0 at the start.

@@ -1,4 +1,4 @@
-"""What the losses of a training own beyond the encoder, in and out of a checkpoint."""
+"""Saving and loading what the losses of a training own beyond the encoder."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def save_losses(losses: dict[str, ContrastiveLoss], folder: Path) -> None:
 
 
 def save_queues(losses: dict[str, ContrastiveLoss], folder: Path, process: int) -> None:
-    """Write the rows that wait in the queues of a process to a checkpoint, if there are queues."""
+    """Write the rows in the queues of a process to a checkpoint, if there are queues."""
     rows = {
         prefix + key: value
         for prefix, loss in losses.items()

@@ -1,10 +1,12 @@
-"""What a run measures of its models, before and after training."""
+"""The evaluation of a run's models, before and after training."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
 from pathlib import Path
+
+from transformers import set_seed
 
 from fmicl_text.bars import bars_are_shown
 from fmicl_text.encoders.text import load_encoder, load_model
@@ -26,13 +28,14 @@ def measure_before(recipe: Recipe, inputs: Inputs, folder: RunFolder) -> dict[st
     """Measure the base model by ``evaluate.after``."""
 
     def load() -> ScoredModel:
-        return ScoredModel(load_encoder(recipe.model), recipe.model.base or "untrained", None)
+        set_seed(recipe.seeds[0])  # the weights of a new encoder, as training has them
+        return ScoredModel(load_encoder(recipe.model), recipe.model.called, None)
 
     return _results(inputs, folder, "before-", load)
 
 
 def measure_after(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) -> SeedResult:
-    """Measure the model of a seed by ``evaluate.after``; what is there already is not measured again."""
+    """Measure the model of a seed by ``evaluate.after``; what already exists is not measured again."""
     name = str(folder.model)
 
     def load() -> ScoredModel:

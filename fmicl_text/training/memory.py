@@ -1,4 +1,4 @@
-"""Keep freed memory in the process: glibc gives it back after every training step and pays to get it again."""
+"""Keep freed memory in the process: glibc returns it to the system after every step, and requests it again."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _LARGEST_INT = 2**31 - 1
 
 
 def keep_memory() -> bool:
-    """Tell glibc's allocator to keep what is freed, for the rest of the process.
+    """Tell glibc's allocator to keep freed memory, for the rest of the process.
 
-    Freed buffers of a training or encoding step then serve the next one, instead of being unmapped and faulted
-    in again page by page. It matters where tensors live in main memory, that is without a GPU. Does nothing off
-    Linux or with another C library, nor if the environment has ``FMICL_KEEP_MEMORY=0``.
+    The next training or encoding step then reuses the buffers of the last one, instead of mapping them again page by
+    page. It matters without a GPU, where tensors are in main memory. Nothing is changed on systems other than Linux,
+    with another C library, or if the environment has ``FMICL_KEEP_MEMORY=0``.
 
     Returns:
-        Whether the allocator was told.
+        Whether the setting was changed.
     """
     if os.environ.get("FMICL_KEEP_MEMORY") == "0" or platform.libc_ver()[0] != "glibc":
         return False

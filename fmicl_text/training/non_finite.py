@@ -1,4 +1,4 @@
-"""What is said when NaN or infinity stops training: where, which rows, and which checkpoint is still good."""
+"""The error of a training that NaN or infinity stops: the step, the rows, and the last good checkpoint."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _SHOWN_TEXTS, _SHOWN_ROWS, _WIDTH = 5, 100, 80
 
 
 class NonFiniteError(RunFailedError):
-    """NaN or infinity came up in training, which stopped before any weight was changed by it.
+    """NaN or infinity occurred in training, which stopped before any weight was changed by it.
 
     Args:
         reason: What was not finite.
         step: See the attribute.
         rows: See the attribute.
-        texts: The offending rows by what they are called, and the texts of each.
+        texts: Name of each offending row -> its texts.
         checkpoint: See the attribute.
 
     Attributes:
@@ -50,7 +50,7 @@ class NonFiniteError(RunFailedError):
 
 
 def texts_of(columns: list[Features], tokenizer: Any) -> list[list[str]]:
-    """Return what the encoder read in each row of a batch, a text a column; no rows if it does not read padded tokens.
+    """Return the texts that the encoder read, one list per row of a batch; none if it does not read padded tokens.
 
     Args:
         columns: Tokenised columns of ``B`` rows.

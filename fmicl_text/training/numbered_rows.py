@@ -1,4 +1,4 @@
-"""Batches that know which rows of the data set they are made of."""
+"""Batches with the numbers of their rows in the data set."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ class Plan:
     """What a run would do; ``rows`` is None for a stream, ``buffer`` for all else.
 
     ``during`` says which score chooses the checkpoint and why, ``after`` names what is measured at the end, ``mining``
-    says how negatives are mined, and ``warnings`` why the data will not train well.
+    says how negatives are mined, and ``warnings`` why the data will not train well. ``image_size`` is None for texts.
     """
 
     rows: int | None
@@ -25,7 +25,8 @@ class Plan:
     columns: list[str]
     parameters: int
     dimensions: int
-    max_seq_length: int
+    max_seq_length: int | None
+    image_size: int | None
     loss: dict[str, Any]
     batch: int
     steps: int
@@ -57,6 +58,7 @@ def plan(recipe: Recipe) -> Plan:
         parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
         dimensions=trainer.model.get_embedding_dimension(),
         max_seq_length=trainer.model.max_seq_length,
+        image_size=trainer.views.size if trainer.views is not None else None,
         loss=trainer.loss.get_config_dict(),
         batch=trainer.get_total_train_batch_size(arguments),
         steps=steps,

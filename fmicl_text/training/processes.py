@@ -1,4 +1,4 @@
-"""The processes of one run, as accelerate knows them."""
+"""The processes of one run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def processes() -> PartialState:
 
 
 def in_first_process(action: Callable[[], object]) -> None:
-    """Do something once, while the other processes wait."""
+    """Call ``action`` in the first process, while the others wait."""
     if processes().is_main_process:
         action()
     processes().wait_for_everyone()

@@ -1,4 +1,4 @@
-"""Where a run comes from: its command, its code, and fingerprints of its data and of the model it starts from."""
+"""The origin of a run: its command, its code, and fingerprints of its data and of its base model."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ _SECRET_OPTION = re.compile(r"(--?[\w-]*(?:token|key|secret|password)[\w-]*)(=.*
 
 
 def provenance(recipe: Recipe, inputs: Inputs) -> dict[str, Any]:
-    """Return what a manifest says of a run's origin, JSON-ready.
+    """Return the record of a run's origin in its manifest, JSON-ready.
 
     Args:
         recipe: The recipe.
-        inputs: What it names, loaded.
+        inputs: Its inputs, loaded.
     """
     return {
         "command": command_line(),
         "git_commit": _git_commit(),
         "data": _stream(inputs) | {name: fingerprint(*table) for name, table in _tables(inputs).items()},
         "base_model": model_fingerprint(recipe.model),
+        **({"broken_images_left_out": inputs.skipped} if recipe.data.views == "augment" else {}),
     }
 
 
@@ -52,10 +53,10 @@ def command_line() -> str:
 
 
 def stream_fingerprint(stream: Stream) -> dict[str, Any]:
-    """Return what a stream is known by without reading its rows: the Hub's commit, or the content of its files.
+    """Return the fingerprint of a stream, without parsing its rows: the Hub's commit, or the content of its files.
 
-    ``sha256`` is that of a line for each file, in order: the SHA-256 of its content, as ``sha256sum`` writes it. Every
-    file is read for it.
+    ``sha256`` is the hash of a list with one line per file, in order: the SHA-256 of its content in hexadecimal digits.
+    Every file is read for it.
     """
     known: dict[str, Any] = {"rows": None, "columns": list(stream.columns.used)}
     if stream.revision is not None:
@@ -67,7 +68,12 @@ def stream_fingerprint(stream: Stream) -> dict[str, Any]:
 
 
 def model_fingerprint(section: ModelSection) -> dict[str, Any]:
-    """Return the SHA-256 of each file of a base model's folder, or the Hub's commit that a name stands for."""
+    """Return the SHA-256 of each file of a base model's folder, or the Hub's commit that a name stands for.
+
+    An encoder that begins with random weights has neither: its recipe and the seed say all there is.
+    """
+    if section.base is None:
+        return {}
     place = locate(section.base)
     if not Path(place).is_dir():
         return {"revision": cached_snapshot(place, section.revision).name}
@@ -75,7 +81,7 @@ def model_fingerprint(section: ModelSection) -> dict[str, Any]:
 
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Return a sentence for each input that is not what an earlier manifest says; what it does not say is not missed.
+    """Return a sentence for each input that differs from an earlier manifest; what that lacks is not compared.
 
     Args:
         before: The earlier manifest, as :func:`fmicl_text.runs.manifest.read_manifest` accepts it.
@@ -86,13 +92,13 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         then = before.get("data", {}).get(name, table)
         if then != table:
             size = f"{_size(then)} then, {_size(table)} now"
-            found.append(f"the {name} data has changed since ({size}): the results will be others")
+            found.append(f"the {name} data has changed since ({size}): the results will differ")
     then, base = before.get("base_model") or now["base_model"], now["base_model"]
     if then != base:
         files = {**then.get("sha256", {}), **base.get("sha256", {})}
         differing = [f for f in sorted(files) if then.get("sha256", {}).get(f) != base.get("sha256", {}).get(f)]
         what = ", ".join(differing) or f"revision {then.get('revision')} then, {base.get('revision')} now"
-        found.append(f"the base model has changed since ({what}): the results will be others")
+        found.append(f"the base model has changed since ({what}): the results will differ")
     return found
 
 

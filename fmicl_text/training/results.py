@@ -1,4 +1,4 @@
-"""What a run ended in: results of evaluations, their scores, mean and deviation over seeds."""
+"""The outcome of a run: results of evaluations, their scores, mean and deviation over seeds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SeedResult:
-    """What one seed's run ended in: its folder, and the results of its evaluations by name."""
+    """The outcome of one seed's run: its folder, and the results of its evaluations by name."""
 
     seed: int
     folder: RunFolder
@@ -26,12 +26,16 @@ class SeedResult:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run ended in: the results before training, each seed's result, and where it was published."""
+    """The outcome of a run: the results before training, each seed's result, and where it was published.
+
+    ``of_images`` says that the encoder reads images, not texts.
+    """
 
     folder: Path
     before: dict[str, Result]
     seeds: list[SeedResult]
     published: Published | None = None
+    of_images: bool = False
 
     def summary(self) -> dict[str, dict[str, Any]]:
         """Return mean and standard deviation (n - 1) over the seeds, by score; the deviation of one seed is null.

@@ -16,7 +16,7 @@ from fmicl_text.training.build import build_trainer
 from fmicl_text.training.inputs import load_inputs
 
 STEPS = 6
-"""How many steps are made; the first one, which sets things up, does not count."""
+"""How many steps are run; the first one, which includes setting up, does not count."""
 _NOTHING_ELSE = {
     "max_steps": STEPS,
     "save_strategy": "no",

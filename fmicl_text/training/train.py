@@ -37,10 +37,11 @@ from fmicl_text.training.processes import in_first_process, lost_contact, proces
 from fmicl_text.training.provenance import changes, provenance
 from fmicl_text.training.results import TrainResult
 from fmicl_text.training.trainer import ContrastiveTrainer
+from fmicl_text.training.view_picture import draw_views
 
 logger = logging.getLogger(__name__)
 
-_ANEW = "starts from the beginning, as there is no whole checkpoint"
+_ANEW = "starts from the beginning, as there is no complete checkpoint"
 
 
 def train(
@@ -52,22 +53,22 @@ def train(
 ) -> TrainResult:
     """Run a recipe.
 
-    What is there already of a run is not done again. One that was stopped, by whatever means, and is resumed ends with
-    the same weights and ``metrics.jsonl``, bit by bit, as if it had not been: on one CPU process, with the same
-    versions and number of threads.
+    Completed parts of a run are not repeated. On one CPU process, with the same versions and number of threads, a run
+    that was stopped by whatever means and resumed ends with the weights and the ``metrics.jsonl`` of one that was not,
+    bit for bit.
 
     Args:
         recipe: What to run; from :func:`fmicl_text.recipe.file.load_recipe`.
         output: The run folder; default ``runs/NAME``.
-        resume: Go on with the run that is in the folder, from its newest checkpoint that is whole.
-        overwrite: Delete the run that is in the folder.
-        repeats: The folder of an earlier run of this recipe; a warning says if its data or base model was another.
+        resume: Continue the run in the folder, from its newest complete checkpoint.
+        overwrite: Delete the run in the folder first.
+        repeats: The folder of an earlier run of this recipe; a warning says if its data or base model was different.
 
     Returns:
         The run's results; the folder has the models, the results and the metrics.
 
     Raises:
-        InputError: If the model, the data or the evaluation's data cannot be had, or the folder is taken; during
+        InputError: If the model, the data or the evaluation's data cannot be loaded, or the folder is in use; during
             training, if a stream has a row that is not text or cannot be read.
         RunFailedError: If the recipe says to publish and the Hub cannot be reached; before training, or at the end,
             when all else is done and ``resume`` tries again. If the disk is full.
@@ -97,7 +98,7 @@ def train(
         try:
             result = _run(recipe, inputs, folder, origin, folder if resume else repeats, interruption)
         except OSError as error:
-            raise RunFailedError(f"{error}; to go on, when that is mended: {_resume_command(folder)}") from error
+            raise RunFailedError(f"{error}; to continue once that is fixed: {_resume_command(folder)}") from error
         except RuntimeError as error:
             if not processes().use_distributed or not lost_contact(error):
                 raise
@@ -105,7 +106,7 @@ def train(
             raise SystemExit(1) from error
         except StreamError as error:
             raise InputError(
-                [*_found(inputs, error), f"to go on, when that is mended: {_resume_command(folder)}"]
+                [*_found(inputs, error), f"to continue once that is fixed: {_resume_command(folder)}"]
             ) from error
     return _publish(recipe.publish, result)
 
@@ -118,7 +119,7 @@ def _run(
     earlier: Path | None,
     interruption: Interruption,
 ) -> TrainResult:
-    """Do all that is not there yet of a run."""
+    """Do everything of a run that is not done yet."""
     several = len(recipe.seeds) > 1
     folders = {seed: folder / f"seed-{seed}" if several else folder for seed in recipe.seeds}
     if earlier is not None and processes().is_main_process:
@@ -131,7 +132,7 @@ def _run(
                 logger.info("training with seed %d in %s", seed, place)
             _fit(recipe, inputs, seed, RunFolder(place), origin, interruption)
         results.append(measure_after(recipe, inputs, seed, RunFolder(place)))
-    result = TrainResult(folder, before, results)
+    result = TrainResult(folder, before, results, of_images=recipe.data.views == "augment")
     if several:
         in_first_process(lambda: write_json(folder / "summary.json", result.summary()))
     return result
@@ -148,13 +149,13 @@ def _say_changes(earlier: Path, origin: dict[str, Any]) -> None:
 def _found(inputs: Inputs, error: StreamError) -> list[str]:
     """Return what is wrong with a stream: its first bad rows, for which it is read again in the order of its files."""
     assert isinstance(inputs.train, Stream)  # nothing else raises the error
-    said = str(error).rpartition("StreamError: ")[2].strip()  # a worker that loads data puts its traceback before
-    logger.warning("%s: %s; looking for it in the order of the files", inputs.train.source, said)
+    why = str(error).rpartition("StreamError: ")[2].strip()  # a worker that loads data puts its traceback before
+    logger.warning("%s: %s; looking for it in the order of the files", inputs.train.source, why)
     try:
         inputs.train.check()
     except InputError as problem:
         return problem.problems
-    return [f"{inputs.train.source}: {said}"]
+    return [f"{inputs.train.source}: {why}"]
 
 
 def _is_finished(folder: RunFolder) -> bool:
@@ -198,18 +199,18 @@ def _fit(
     origin: dict[str, Any],
     interruption: Interruption,
 ) -> None:
-    """Train one seed, from its newest whole checkpoint if it has any, and put the finished encoder in its folder."""
+    """Train one seed, from its newest complete checkpoint if it has any, and save the finished encoder."""
     again = folder.manifest.is_file() or folder.checkpoints.is_dir()
     if again:
         in_first_process(lambda: newest_whole(folder.checkpoints))  # clears away those that cannot be resumed from
     checkpoint = newest_sealed(folder.checkpoints)
     trainer = build_trainer(recipe, inputs, seed, folder)
-    for callback in (interruption, SaveAfterEpoch()):  # which wants the last word
+    for callback in (interruption, SaveAfterEpoch()):  # the callback that must come last
         trainer.add_callback(callback)
     first = trainer.is_world_process_zero()
     if first:
         if again:
-            logger.warning("%s: %s", folder.path, f"goes on from {checkpoint.name}" if checkpoint else _ANEW)
+            logger.warning("%s: %s", folder.path, f"continues from {checkpoint.name}" if checkpoint else _ANEW)
         folder.write_manifest(
             "running",
             seed=seed,
@@ -219,10 +220,13 @@ def _fit(
             criterion=trainer.args.metric_for_best_model,
             **origin,
         )
+        if trainer.views is not None:
+            draw_views(trainer, folder.views)
     try:
         output = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         if first:
             files = _save(trainer.model, folder)
+            logger.info("%.1f%% of the time went to waiting for data", 100 * trainer.waited_for_data())
             criterion = trainer.args.metric_for_best_model
             plot_training(trainer.state.log_history, folder.picture, recipe.name, criterion)
             seconds = round(output.metrics["train_runtime"], 1)
@@ -231,7 +235,9 @@ def _fit(
                 steps=trainer.state.global_step,
                 weights_step=_weights_step(trainer),
                 seconds=seconds,
+                waited_for_data=round(trainer.waited_for_data(), 4),
                 best=_best(trainer, inputs.during),
+                measured=trainer.loss.measured(),
                 model_files=files,
             )
     except BaseException as error:
@@ -257,7 +263,7 @@ def _weights_step(trainer: ContrastiveTrainer) -> int | None:
 
 
 def _save(model: SentenceTransformer, folder: RunFolder) -> dict[str, Any]:
-    """Write the encoder beside its place, then move it there complete, and return the fingerprints of its files."""
+    """Write the encoder to a temporary folder, move it to its place, and return the fingerprints of its files."""
     unfinished = folder.unfinished_model
     shutil.rmtree(unfinished, ignore_errors=True)
     try:

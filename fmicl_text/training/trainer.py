@@ -6,6 +6,7 @@ It overrides and calls what the libraries document; :mod:`fmicl_text.training.li
 from __future__ import annotations
 
 import pickle
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import TrainOutput
 
 from fmicl_text.data.stream_batches import StreamBatches, stream_loader
+from fmicl_text.encoders.images import EXTRA
 from fmicl_text.errors import RunFailedError
 from fmicl_text.files import cannot_write
 from fmicl_text.losses import NonFiniteEmbeddings
@@ -31,6 +33,7 @@ from fmicl_text.training.loss_state import contrastive_losses, load_losses, save
 from fmicl_text.training.non_finite import NonFiniteError, last_good_checkpoint, texts_of
 from fmicl_text.training.numbered_rows import ROWS, numbered_loader
 from fmicl_text.training.optimizer_state import foreign_state
+from fmicl_text.training.views import AugmentedViews
 
 SUMS_FILE = "sums-{}.safetensors"
 """What one process has added up since the last log, by the number of the process."""
@@ -55,6 +58,15 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
     their order are the same for any number of processes and workers, and a resumed training continues with the very
     next row (:mod:`fmicl_text.data.stream_batches`).
 
+    One-dimensional parameters, which are biases and the scales of normalisations, have no weight decay.
+
+    Args:
+        args: As the parent has them.
+        views: Makes two views of each image of a batch; the data then has one column, of pixels.
+        lars: Train by LARS, with the arguments of ``optim="sgd"``; one-dimensional parameters by plain SGD.
+        callbacks: As the parent has them.
+        kwargs: As the parent has them.
+
     Raises:
         ValueError: On resuming, if there is no checkpoint, or if its losses have other parts than these.
         NonFiniteError: At NaN or infinity, naming the step, the rows and the last good checkpoint.
@@ -64,7 +76,17 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         StreamError: If a stream cannot be read further.
     """
 
-    def __init__(self, *args: Any, callbacks: list[TrainerCallback] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        views: AugmentedViews | None = None,
+        lars: bool = False,
+        callbacks: list[TrainerCallback] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.views, self._lars = views, lars
+        self._micro_batches = 0  # of the training step in progress
+        self._waited = self._trained = 0.0  # seconds for data, and in all
         self._resumed: Path | None = None  # the checkpoint resumed from
         self._steps_done = 0  # of that checkpoint
         self._best: tuple[int | None, float | None] = (None, None)  # step of the best checkpoint, and its score
@@ -91,6 +113,7 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
             self._best = checkpoints.best_of(self._resumed), state.best_metric
         # The parent would count checkpoints before they are sealed.
         self._limit, self.args.save_total_limit = self.args.save_total_limit, None
+        begun = time.perf_counter()
         try:
             output = super().train(None if self._resumed is None else str(self._resumed), *args, **kwargs)
         except (OSError, RuntimeError, SafetensorError) as error:
@@ -99,6 +122,7 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
             raise self._unreadable(error) from error
         finally:
             self.args.save_total_limit = self._limit
+            self._trained = time.perf_counter() - begun
         return TrainOutput(output.global_step, output.metrics["train_loss"], output.metrics)
 
     def _checkpoint_to_resume(self, asked: str | bool | None) -> Path | None:
@@ -128,6 +152,26 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         why = " ".join(str(error).split(". ")[0].split())
         return RunFailedError(f"the checkpoint {self._resumed} cannot be loaded: {why}")
 
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """Return the names of the parameters that decay: those of the parent with two dimensions or more."""
+        matrices = {name for name, parameter in model.named_parameters() if parameter.ndim > 1}
+        return [name for name in super().get_decay_parameter_names(model) if name in matrices]
+
+    def get_optimizer_cls_and_kwargs(self, args: Any, model: Any = None) -> tuple[Any, Any]:
+        """Return class and settings of the optimizer as the parent does; for LARS those of SGD, with its class.
+
+        Raises:
+            ImportError: If LARS is asked for, and its package is not installed.
+        """
+        optimizer, settings = super().get_optimizer_cls_and_kwargs(args, model)
+        if not self._lars:
+            return optimizer, settings
+        try:
+            from pytorch_optimizer import LARS
+        except ImportError:
+            raise ImportError(f"optim: lars needs pytorch_optimizer: {EXTRA}") from None
+        return LARS, settings
+
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         """Make the optimizer as the parent does, over losses that are restored by then."""
         if self._resumed is not None:
@@ -147,7 +191,7 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
             )
 
     def restore_sums(self) -> None:
-        """Begin the sums of the log: at zero, or where the checkpoint was."""
+        """Begin the sums of the log at zero, or at those of the checkpoint."""
         self._epoch = int(self.state.epoch or 0)
         file = self._resumed and self._resumed / SUMS_FILE.format(self.args.process_index)
         step = self.state.global_step
@@ -157,7 +201,14 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         """Return the batches of a step as the parent does; none if all steps were done when the run was stopped."""
         if self.state.global_step >= self.state.max_steps:
             return [], None
-        return super().get_batch_samples(epoch_iterator, num_batches, device)
+        begun = time.perf_counter()
+        samples = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._waited += time.perf_counter() - begun
+        return samples
+
+    def waited_for_data(self) -> float:
+        """Return the share of the training's time in which it waited for data to be loaded."""
+        return self._waited / self._trained if self._trained else 0.0
 
     def was_finished(self) -> bool:
         """Return whether all steps were done when the run was resumed."""
@@ -214,7 +265,7 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
                 raise RunFailedError(f"the best checkpoint, {checkpoint}, {wrong}: no model can be made of it")
             load_weights(self, checkpoint)
             self.model.model_card_data.set_best_model_step(best)
-        if self.args.should_save and self._limit == 1:  # as the parent: of one, the best is kept
+        if self.args.should_save and self._limit == 1:  # as the parent: if only one may stay, it is the best
             for other in checkpoints.in_order(folder):
                 if other != checkpoint:
                     checkpoints.delete(other)
@@ -222,7 +273,7 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
     # Batches --------------------------------------------------------------------------------------------------------
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Return the batches of training, with the numbers of their rows; those of a stream go on for all steps."""
+        """Return the batches of training, with the numbers of their rows; those of a stream last for all steps."""
         if isinstance(self.train_dataset, IterableDataset):
             return self._stream_loader(self.train_dataset)
         if not isinstance(self.train_dataset, Dataset):  # several data sets in one have no row numbers
@@ -292,13 +343,15 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         """
         loss = super().training_step(model, inputs, *args, **kwargs)
         self._sums.add_loss(loss)
+        self._micro_batches += 1
         if self.accelerator.sync_gradients:  # all micro-batches of the step are in; no optimizer has stepped yet
             rows, self._batch_rows = self._batch_rows, []
+            self._micro_batches = 0
             self._check_gradient(rows)
         return loss
 
     def _check_gradient(self, rows: list[Tensor]) -> None:
-        # A float16 gradient overflows now and then: its scaler leaves the step out and goes on with a smaller scale.
+        # A float16 gradient overflows now and then: its scaler skips the step and continues with a smaller scale.
         if self.accelerator.scaler is not None:
             return
         own = [p for loss in contrastive_losses(self.loss).values() for p in loss.own_parameters()]
@@ -314,16 +367,21 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
             NonFiniteError: If the embeddings or the loss are not finite.
         """
         rows = [inputs.pop(ROWS)] if ROWS in inputs else []  # (B,)
+        step = self.state.global_step
+        if self.views is not None:
+            inputs = self.views(inputs, self.args.seed, step, self._micro_batches, self.args.process_index)
+        for loss in contrastive_losses(self.loss).values():
+            loss.progress = min(step / self.state.max_steps, 1.0) if self.state.max_steps > 0 else None
         if model.training:
             self._batch_rows += rows
         try:
             computed = super().compute_loss(model, inputs, *args, **kwargs)
         except NonFiniteEmbeddings as error:
             raise self._stop(str(error), rows, inputs, error.rows) from error
-        loss = computed[0] if isinstance(computed, tuple) else computed
-        if not loss.isfinite():
+        value = computed[0] if isinstance(computed, tuple) else computed
+        if not value.isfinite():
             terms = "".join(f", {name} {term.item():g}" for name, term in self._terms.items())
-            raise self._stop(f"the loss is {loss.item():g}{terms}", rows, inputs)
+            raise self._stop(f"the loss is {value.item():g}{terms}", rows, inputs)
         return computed
 
     def track_loss_components(self, loss: dict[str, Tensor]) -> None:
@@ -373,7 +431,7 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
 
 
 class _Events(TrainerCallback):
-    """Calls the trainer at the events that the library announces."""
+    """Calls the trainer at events of the library."""
 
     def __init__(self, trainer: ContrastiveTrainer) -> None:
         self._trainer = trainer

@@ -146,7 +146,7 @@ def test_no_result_is_overwritten_unasked(run, tiny_encoder_path, small, tmp_pat
     path.write_text("precious")
     code, out, err = run(tiny_encoder_path, *small, "--output", path)
     assert (code, out) == (2, "")
-    assert f"{path} is there already; --overwrite" in err
+    assert f"{path} already exists; --overwrite" in err
     assert path.read_text() == "precious"
     assert run(tiny_encoder_path, *small, "--output", path, "--overwrite")[0] == 0
     assert json.loads(path.read_text())["name"] == "small"

@@ -72,7 +72,7 @@ def test_missing_tasks_are_named_and_json_is_all_there_is(run, tiny_encoder_path
         (["--tasks", "SST,MR"], 'no transfer task "SST" (did you mean "SST2"?)'),
         (["--data", "nowhere"], "no such data folder: nowhere"),
         (["--tasks", "MR"], "no transfer task has data"),
-        (["--output", "there.json"], "there.json is there already; --overwrite"),
+        (["--output", "there.json"], "there.json already exists; --overwrite"),
     ],
 )
 def test_wrong_input_ends_in_two_and_a_sentence(run, tiny_encoder_path, small, tmp_path, monkeypatch, change, message):

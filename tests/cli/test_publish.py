@@ -255,7 +255,7 @@ def test_options_that_cannot_be(publish, hub, run: Path, options: list[str], mes
 @pytest.mark.parametrize("repo", ["me/x.git", "me/x--y", f"me/{'x' * 120}"])
 def test_a_name_that_the_hub_does_not_take_is_found_out_in_the_dry_run(command: Fmicl, hub, run: Path, repo: str):
     finished = command("publish", run, repo, "--license", "mit", "--dry-run", HF_TOKEN="")
-    assert finished.status == 2 and "error: repo: is no name that the Hub takes" in finished.err, finished.err
+    assert finished.status == 2 and "error: repo: is not a name that the Hub accepts" in finished.err, finished.err
     assert "Traceback" not in finished.err and not (run.parent / "tiny-run-publish").exists()
 
 
@@ -276,7 +276,7 @@ def test_a_dry_run_replaces_a_link_and_what_an_earlier_one_wrote_alone(publish, 
     (folder / ".git").mkdir()
     (folder / ".git" / "config").write_text("mine")
     finished = publish(run, "--dry-run", "--overwrite")
-    assert finished.status == 2 and "holds what no dry run writes: .git/config" in finished.err
+    assert finished.status == 2 and "holds files that no dry run writes: .git/config" in finished.err
     assert (folder / ".git" / "config").read_text() == "mine"
 
 
@@ -328,7 +328,7 @@ def test_a_new_branch_has_the_encoder_only_and_main_stays(publish, hub, run: Pat
     assert publish(run, "--revision", "js/v2").status == 0
     assert repo.files() == {"old.txt": b"old"}
     assert "old.txt" not in repo.files("js/v2") and "model.safetensors" in repo.files("js/v2")
-    assert publish(run, "--revision", "js/v2").status == 0, "a branch with the same weights is gone on with"
+    assert publish(run, "--revision", "js/v2").status == 0, "a branch with the same weights is updated"
 
 
 def test_a_branch_that_was_made_before_the_commit_failed_is_no_hindrance(publish, hub, run: Path):
@@ -355,7 +355,7 @@ def test_a_pull_request_needs_a_repository(publish, hub, run: Path):
 def test_private_is_not_published_to_a_public_repository(publish, hub, run: Path):
     repo = hub.make_repo("me/tiny")
     finished = publish(run, "--private")
-    assert finished.status == 2 and "already and public" in finished.err and repo.files() == {}
+    assert finished.status == 2 and "already exists and is public" in finished.err and repo.files() == {}
 
 
 # What goes wrong
@@ -374,14 +374,14 @@ def test_private_is_not_published_to_a_public_repository(publish, hub, run: Path
         (Fault(COMMIT, 401), "the Hub does not accept the token"),
         (Fault(COMMIT, 409), "me/tiny is being changed by someone else (status 409"),
         (Fault(COMMIT, 412), "me/tiny was changed by someone else in the meantime"),
-        (Fault(COMMIT, 429, headers={"Retry-After": "77"}), "too many requests from you: wait 77 seconds (status 429"),
+        (Fault(COMMIT, 429, headers={"Retry-After": "77"}), "too many requests: wait 77 seconds (status 429"),
         (Fault(COMMIT, 503), "the Hub failed (status 503: out of order)"),
-        (Fault(COMMIT), "the Hub could not be reached, or broke off"),
+        (Fault(COMMIT), "the Hub could not be reached, or the connection broke off"),
         (
             Fault("POST /api/validate-yaml", 400),
             "the Hub refused (status 400: out of order)",
         ),
-        (Fault("POST /api/validate-yaml"), "the Hub could not be reached, or broke off"),
+        (Fault("POST /api/validate-yaml"), "the Hub could not be reached, or the connection broke off"),
     ],
     ids=str,
 )
@@ -494,7 +494,7 @@ class _OnWrite(dict):
 def test_what_the_hub_has_is_compared_with_what_was_sent(publish, hub, run: Path):
     hub.corrupt.add("model.safetensors")
     finished = publish(run)
-    assert finished.status == 1 and "has something else than what was sent: model.safetensors" in finished.err
+    assert finished.status == 1 and "differs from what was sent: model.safetensors" in finished.err
 
 
 def test_a_download_that_fails_says_that_it_is_published(publish, hub, run: Path):

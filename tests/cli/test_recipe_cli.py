@@ -63,7 +63,7 @@ def test_copy_to_here_to_a_folder_and_to_a_file(capsys, folder):
 def test_copy_does_not_overwrite_unless_told(capsys, folder):
     (folder / "quickstart.yaml").write_text("mine")
     assert main(["recipe", "copy", "text/sup-simcse-bert-base", "quickstart.yaml"]) == 2
-    assert capsys.readouterr().err == "error: quickstart.yaml is there already; --overwrite replaces it\n"
+    assert capsys.readouterr().err == "error: quickstart.yaml already exists; --overwrite replaces it\n"
     assert (folder / "quickstart.yaml").read_text() == "mine"
     assert main(["recipe", "copy", "text/sup-simcse-bert-base", "quickstart.yaml", "--overwrite"]) == 0
     assert "sup-simcse" in (folder / "quickstart.yaml").read_text()

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import WORDS
+from reference.formulas import RECOMMENDED
 
 from fmicl_text.cli import main
 
@@ -62,7 +63,7 @@ def test_geometry_prints_writes_and_draws_the_same(run, tiny_encoder_path, pairs
         assert scores[name]["value"] == geometry[name]["value"] and scores[name]["ci95"] == [low, high]
         assert f" {geometry[name]['value']:.4g} " in row and f" {low:.4g} to {high:.4g} " in row
     assert f"{geometry['effective_rank']:.4g}" in table
-    assert set(geometry["mutual_information"]) == {"kl", "js", "pearson", "sh", "tsallis", "vlc"}
+    assert set(geometry["mutual_information"]) == {*RECOMMENDED}
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from run_folders import STSB, finished_run, write
 from tqdm import tqdm
 
+from fmicl_text.bars import DISABLED
 from fmicl_text.cli import main
 from fmicl_text.cli.terminal import VisibleStream, visible_output
 from fmicl_text.text import visible
@@ -160,9 +161,10 @@ def test_hostile_input_is_shown_and_not_obeyed(
 
 def on_a_terminal(command: list[str]) -> str:
     """What a command writes to a terminal of 40 lines and 150 columns."""
+    environment = {name: value for name, value in os.environ.items() if name != DISABLED}  # which `main` sets here
     process, terminal = pty.fork()
     if process == 0:
-        os.execv(sys.executable, [sys.executable, "-m", "fmicl_text", *command])
+        os.execve(sys.executable, [sys.executable, "-m", "fmicl_text", *command], environment)
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 150, 0, 0))
     written = b""
     with contextlib.suppress(OSError):  # how a terminal says that nothing more comes

@@ -1,32 +1,36 @@
-"""Width and balance from cosines: the rule, against the objective that it is for."""
+"""Width and balance from the encoder's own cosines: the rule, and what a loss makes of it."""
 
 from __future__ import annotations
 
+import logging
 import math
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from fmicl_text.core import (
     KL,
     NEGATIVES,
+    PEARSON,
     Alpha,
     CosineKernel,
+    ExponentialKernel,
     GaussianKernel,
-    Region,
+    Kernel,
     as_batch,
+    balance_cosine_of,
     fmicl,
-    measure_balance,
-    pair_cosines,
+    measured_temperature,
+    tile_memory,
 )
-from fmicl_text.core.objectives.fmicl import check_float32_range
+from fmicl_text.core.alpha import BATCHES
+
+KERNELS = [GaussianKernel(0.25), GaussianKernel(0.25, mu=1.7), CosineKernel(0.05), GaussianKernel("measured")]
 
 
-def encoder(seed: int, gathered: float, rows: int = 32, dimension: int = 24) -> tuple[Tensor, Tensor]:
+def encoder(seed: int, gathered: float = 0.0, rows: int = 32, dimension: int = 24) -> tuple[Tensor, Tensor]:
     """Pairs whose cosines are near 0 (``gathered`` 0), or near 1 as an untrained BERT's."""
     generator = torch.Generator().manual_seed(seed)
     centre = gathered * torch.randn(dimension, generator=generator, dtype=torch.float64)
@@ -35,118 +39,189 @@ def encoder(seed: int, gathered: float, rows: int = 32, dimension: int = 24) -> 
     return normalize(x + centre, dim=1), normalize(y + centre, dim=1)
 
 
+def negative_cosines(negatives: str) -> tuple[tuple, dict, Tensor]:
+    """A batch with texts that occur twice and explicit negatives, and its negative pairs' cosines, one by one."""
+    x, y = encoder(2, rows=6)
+    extra = encoder(3, rows=3)[0]
+    texts, of_extra = [0, 1, 0, 2, 3, 4], [1, 9, 10]
+    columns = {"within": [x], "cross": [y], "both": [x, y], "anchor": [x, y]}[negatives]
+    found = [(x[i] @ c[j]).item() for c in columns for i in range(6) for j in range(6) if texts[i] != texts[j]]
+    if negatives == "both":
+        found += [(y[i] @ c[j]).item() for c in (x, y) for i in range(6) for j in range(6) if texts[i] != texts[j]]
+    found += [(x[i] @ extra[j]).item() for i in range(6) for j in range(3) if texts[i] != of_extra[j]]
+    identities = {"texts": torch.tensor(texts)[:, None], "extra_texts": torch.tensor(of_extra)}
+    return (x, y, extra), identities, torch.tensor(found, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("tile", [64, None], ids=["tiles", "dense"])
+@pytest.mark.parametrize("negatives", NEGATIVES)
+def test_width_is_half_the_spread_of_the_pairs_that_count(negatives: str, tile: int | None):
+    columns, identities, cosines = negative_cosines(negatives)
+    blocks = as_batch(*columns, **identities).negatives(negatives)
+    with tile_memory(tile or 2**20):
+        assert measured_temperature(blocks) == pytest.approx(cosines.std(correction=0).item() / 2, rel=1e-9)
+
+
+def test_width_of_cosines_that_are_all_near_one():
+    """In float32, where the square of their mean has an error as large as their variance."""
+    x, y = (column.float() for column in encoder(0, gathered=12.0))
+    spread = (x.double() @ y.double().T)[~torch.eye(len(x), dtype=torch.bool)].std(correction=0).item()
+    assert spread < 0.01
+    blocks = as_batch(torch.cat([x] * 2), torch.cat([y] * 2)).negatives("cross")
+    assert measured_temperature(blocks) == 0.01  # the narrowest
+    assert measured_temperature(as_batch(torch.eye(4), -torch.eye(4)).negatives("cross")) == 0.01  # no spread at all
+
+
+def test_the_share_of_pairs_that_counts():
+    """``(mean w)^2 / mean w^2`` of normal cosines is ``exp(-(d/tau)^2)``: at half the spread 1.8 percent."""
+    spread, temperature = 0.05, 0.025
+    cosines = torch.linspace(-0.6, 0.6, 10_001, dtype=torch.float64)
+    density = (-(cosines**2) / (2 * spread**2)).exp()
+    density /= density.sum()
+    weights = (cosines / temperature).exp()
+    share = (density * weights).sum() ** 2 / (density * weights**2).sum()
+    assert share.item() == pytest.approx(math.exp(-4), rel=1e-6)
+
+
 @pytest.mark.parametrize("negatives", NEGATIVES)
 @pytest.mark.parametrize("gathered", [0.0, 1.0, 4.0])
-@pytest.mark.parametrize("temperature", [None, 0.05, 0.3])
-def test_the_start_is_balanced(gathered: float, negatives: str, temperature: float | None):
-    """``alpha mean u = 1``, which is KL's negative term; and both ways to give it to the objective are the same."""
+@pytest.mark.parametrize("kernel", KERNELS, ids=["gaussian", "mu", "cosine", "measured"])
+def test_the_start_is_balanced(kernel: Kernel, gathered: float, negatives: str):
+    """KL's negative term is ``alpha mean u``; a pair at the balance cosine has ``alpha u = 1``."""
+    kernel = GaussianKernel("measured") if kernel is KERNELS[-1] else kernel
     x, y = encoder(0, gathered)
-    found = measure_balance(*pair_cosines(as_batch(x, y), negatives), temperature)
-    for kernel in (GaussianKernel(found.sigma), GaussianKernel(found.sigma, mu=1.7), CosineKernel(found.temperature)):
-        alpha = Alpha(balance_cosine=found.balance_cosine)
-        terms = fmicl(x, y, divergence=KL, kernel=kernel, alpha=alpha, negatives=negatives)
-        assert terms["negative"].item() == pytest.approx(1, rel=1e-4)
-    number = fmicl(x, y, divergence=KL, kernel=GaussianKernel(found.sigma), alpha=found.alpha, negatives=negatives)
-    assert number["negative"].item() == pytest.approx(1, rel=1e-9)
-    check_float32_range(KL, GaussianKernel(found.sigma), Alpha(balance_cosine=found.balance_cosine))
+    alpha = Alpha(balance_cosine="measured")
+    terms = fmicl(x, y, divergence=KL, kernel=kernel, alpha=alpha, negatives=negatives)
+    assert terms["negative"].item() == pytest.approx(1, rel=1e-6)
+    found = alpha.measured(kernel)["balance_cosine"]
+    again = Alpha(balance_cosine=found)
+    assert fmicl(x, y, kernel=kernel, alpha=again, negatives=negatives)["negative"].item() == pytest.approx(1, rel=1e-3)
 
 
 @pytest.mark.parametrize("gathered", [0.0, 4.0])
 def test_push_is_pull_in_kl(gathered: float):
-    """The slope of each term by a common shift of its log ratios, which is what pushes and pulls."""
+    """The slope of each term by a common shift of all log ratios, which is what pulls and pushes."""
     x, y = encoder(1, gathered)
-    positive, negative = pair_cosines(as_batch(x, y), "cross")
-    found = measure_balance(positive, negative)
-    kernel = GaussianKernel(found.sigma)
-    shift = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    pull = KL.critic(kernel(positive) + shift).mean()
-    push = found.alpha * KL.penalty(kernel(negative) + shift).mean()
-    slopes = [torch.autograd.grad(value, shift)[0].item() for value in (pull, push)]
-    assert slopes[0] == pytest.approx(slopes[1])
+
+    class Shifted(CosineKernel):
+        shift = torch.zeros((), dtype=torch.float64, requires_grad=True)
+
+        def forward(self, cosine: Tensor) -> Tensor:
+            return super().forward(cosine) + self.shift
+
+    kernel = Shifted(0.05)
+    terms = fmicl(x, y, kernel=kernel, alpha=Alpha(balance_cosine="measured"), negatives="cross")
+    pull, push = (torch.autograd.grad(terms[name], kernel.shift, retain_graph=True)[0] for name in terms)
+    assert -pull.item() == pytest.approx(push.item(), rel=1e-6)
 
 
-def test_width_is_half_the_spread_of_the_negatives():
-    generator = torch.Generator().manual_seed(0)
-    negative = 0.2 + 0.1 * torch.randn(100_000, generator=generator)
-    found = measure_balance(torch.tensor([0.8]), negative.clamp(-1, 1))
-    assert found.temperature == pytest.approx(0.05, rel=0.01) and found.sigma == pytest.approx(
-        math.sqrt(0.05), rel=0.01
-    )
-    assert found.balance_cosine == pytest.approx(0.2 + 0.1**2 / (2 * 0.05), abs=0.02)  # of a normal distribution
-    assert (found.positive, found.positives, found.negatives) == (pytest.approx(0.8), 1, 100_000)
-    assert found.negative == pytest.approx(0.2, abs=0.01) and found.spread == pytest.approx(0.1, rel=0.01)
+def test_measured_on_the_first_batches_and_then_constant():
+    kernel, alpha = GaussianKernel(0.5), Alpha(balance_cosine="measured")
+    ratios = []
+    for seed in range(BATCHES + 3):
+        x, y = encoder(seed, rows=5)
+        unweighted = fmicl(x, y, kernel=kernel, negatives="cross")["negative"].item()
+        ratios.append(unweighted)
+        found = fmicl(x, y, kernel=kernel, alpha=alpha, negatives="cross")["negative"].item() / unweighted
+        used = ratios[:BATCHES]
+        assert found == pytest.approx(len(used) / sum(used), rel=1e-5)
+    alpha.eval()
+    x, y = encoder(99, rows=5)
+    weight = fmicl(x, y, kernel=kernel, alpha=alpha, negatives="cross")["negative"]
+    assert weight / fmicl(x, y, kernel=kernel, negatives="cross")["negative"] == pytest.approx(4 / sum(ratios[:4]))
 
 
-def test_the_share_of_pairs_that_counts():
-    """``exp(-(d/tau)^2)`` of the pairs, as the derivation has it: at half the spread 1.8 percent."""
-    generator = torch.Generator().manual_seed(0)
-    cosines = 0.05 * torch.randn(10_000_000, generator=generator, dtype=torch.float64)
-    weights = (cosines / 0.025).exp()
-    share = weights.sum().square() / weights.square().sum() / len(cosines)
-    assert share.item() == pytest.approx(math.exp(-4), rel=0.05)
+@pytest.mark.parametrize("done", [1, BATCHES, BATCHES + 2])
+def test_resumed_it_goes_on_as_if_it_had_not_stopped(done: int):
+    def steps(kernel: Kernel, alpha: Alpha, seeds: range) -> list[float]:
+        batches = [encoder(seed, rows=5) for seed in seeds]
+        return [fmicl(x, y, kernel=kernel, alpha=alpha)["negative"].item() for x, y in batches]
+
+    through = [GaussianKernel("measured"), Alpha(balance_cosine="measured")]
+    expected = steps(*through, range(8))
+    first = [GaussianKernel("measured"), Alpha(balance_cosine="measured")]
+    found = steps(*first, range(done))
+    second = [GaussianKernel("measured"), Alpha(balance_cosine="measured")]
+    for new, old in zip(second, first, strict=True):
+        new.load_state_dict(old.state_dict())
+    found += steps(*second, range(done, 8))
+    assert found == expected
+    assert second[1].measured(second[0]) == through[1].measured(through[0])
 
 
-@given(
-    cosines=st.lists(st.floats(-1, 1), min_size=3, max_size=20),
-    temperature=st.one_of(st.none(), st.floats(0.005, 2)),
-)
-@settings(deadline=None, max_examples=100)
-def test_any_cosines_give_a_width_and_a_balance_among_them(cosines: list[float], temperature: float | None):
-    values = torch.tensor(cosines, dtype=torch.float64)
-    found = measure_balance(values[:1], values[1:], temperature)
-    assert min(cosines[1:]) - 1e-9 <= found.balance_cosine <= max(cosines[1:]) + 1e-9
-    assert found.balance_cosine >= found.negative - 1e-9  # hard pairs push more
-    assert 0.01 <= found.temperature <= 1 if temperature is None else found.temperature == temperature
-    assert all(math.isfinite(value) for value in found)
+def test_before_training_a_batch_is_balanced_by_itself():
+    x, y = encoder(0)
+    alpha = Alpha(balance_cosine="measured").eval()
+    assert fmicl(x, y, kernel=GaussianKernel(0.5), alpha=alpha)["negative"].item() == pytest.approx(1, rel=1e-6)
+    assert alpha.measured(GaussianKernel(0.5)) == {} and alpha.batches == 0
 
 
-def test_collapsed_embeddings_have_the_narrowest_width():
-    found = measure_balance(torch.ones(3), torch.ones(6))
-    assert found.temperature == 0.01 and found.balance_cosine == 1 and found.alpha == pytest.approx(1)
+def test_a_batch_without_negatives_is_not_counted():
+    x, y = encoder(0, rows=3)
+    alpha = Alpha(balance_cosine="measured")
+    terms = fmicl(x, y, kernel=GaussianKernel(0.5), alpha=alpha, texts=torch.zeros(3, 1).long())
+    assert terms["negative"] == 0 and alpha.batches == 0
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_cosines_in_low_precision(dtype: torch.dtype):
-    negative = torch.linspace(-0.2, 0.6, 101)
-    exact = measure_balance(torch.tensor([0.8]), negative)
-    found = measure_balance(torch.tensor([0.8]).to(dtype), negative.to(dtype))
-    assert found.balance_cosine == pytest.approx(exact.balance_cosine, abs=0.01)
-    measure_balance(torch.tensor([1.0 + 1e-6]), negative)  # a coincident pair, rounded
+def test_the_figures_are_said_once(caplog):
+    caplog.set_level(logging.INFO, "fmicl_text")
+    kernel, alpha = GaussianKernel("measured"), Alpha(balance_cosine="measured")
+    for seed in range(BATCHES + 2):
+        fmicl(*encoder(seed), kernel=kernel, alpha=alpha)
+    (record,) = caplog.records
+    assert f"sigma {kernel.sigma:.4g}" in record.message
+    assert f"balance_cosine {alpha.measured(kernel)['balance_cosine']:.4g}" in record.message
 
 
-@pytest.mark.parametrize("negatives", NEGATIVES)
-@pytest.mark.parametrize("region", [None, Region(0.5)])
-def test_pair_cosines_are_of_the_pairs_that_count(negatives: str, region: Region | None):
-    x, y = encoder(2, 0.0, rows=6)
-    extra = encoder(3, 0.0, rows=3)[0]
-    texts = torch.tensor([[0], [1], [0], [2], [3], [4]])
-    batch = as_batch(x, y, extra, texts, torch.tensor([1, 9, 10]), region)
-    positive, negative = pair_cosines(batch, negatives)
-    torch.testing.assert_close(positive, (x * y).sum(dim=1))
-    kernel = CosineKernel(0.5)
-    mean = fmicl(
-        x,
-        y,
-        extra,
-        texts=texts,
-        extra_texts=torch.tensor([1, 9, 10]),
-        region=region,
-        kernel=kernel,
-        negatives=negatives,
-    )["negative"]
-    torch.testing.assert_close((negative / 0.5).exp().mean(), mean)
+@pytest.mark.parametrize("kernel", [GaussianKernel(0.3), GaussianKernel(0.3, mu=1.7), CosineKernel(0.05)])
+def test_balance_cosine_is_where_u_is_the_mean(kernel: Kernel):
+    cosine = balance_cosine_of(kernel, 0.02)
+    assert kernel(torch.tensor(cosine, dtype=torch.float64)).exp().item() == pytest.approx(0.02)
+
+
+def test_a_kernel_that_is_not_linear_has_a_measured_alpha():
+    kernel, alpha = ExponentialKernel(), Alpha(balance_cosine="measured")
+    assert fmicl(*encoder(0), kernel=kernel, alpha=alpha)["negative"].item() == pytest.approx(1, rel=1e-6)
+    assert balance_cosine_of(kernel, 0.5) is None
+    assert alpha.measured(kernel) == {"alpha": pytest.approx(1 / alpha.mean_ratio.item())}
 
 
 @pytest.mark.parametrize(
-    ("positive", "negative", "temperature", "message"),
+    ("setting", "push", "said"),
     [
-        ([], [0.1, 0.2], None, "at least 1 positive and 2 negative pairs, got 0 and 2"),
-        ([0.5], [0.1], None, "at least 1 positive and 2 negative pairs, got 1 and 1"),
-        ([0.5], [0.1, 5.0], None, "cosines must be between -1 and 1, got 5.0"),
-        ([math.nan], [0.1, 0.2], None, "cosines must be between -1 and 1, got nan"),
-        ([0.5], [0.1, 0.2], 0.0, "temperature must be a positive finite number, got 0.0"),
+        ({"balance_cosine": 0.2}, None, None),
+        ({"balance_cosine": "measured"}, None, None),
+        ({"alpha": "auto"}, None, None),
+        ({"alpha": 0}, None, None),
+        ({"balance_cosine": -0.9}, "above", "the push outweighs the pull"),
+        ({"balance_cosine": 0.99}, "below", "hardly anything is pushed apart"),
     ],
 )
-def test_errors(positive: list[float], negative: list[float], temperature: float | None, message: str):
-    with pytest.raises(ValueError, match=message):
-        measure_balance(torch.tensor(positive), torch.tensor(negative), temperature)
+@pytest.mark.parametrize("divergence", [KL, PEARSON], ids=["kl", "pearson"])
+def test_a_balance_that_is_far_from_even_is_told_once(caplog, divergence, setting: dict, push: str, said: str):
+    kernel, alpha = GaussianKernel(0.25), Alpha(**setting)
+    ratio = fmicl(*encoder(0), kernel=kernel)["negative"].item()
+    for _ in range(120):
+        fmicl(*encoder(0), kernel=kernel, alpha=alpha, divergence=divergence)
+    messages = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    if said is None:
+        assert not messages
+        return
+    (message,) = messages
+    weight = float(alpha(kernel, []))
+    assert said in message and f"is {weight * ratio:.3g}," in message
+    assert f"alpha {1 / ratio:.3g} (balance_cosine {balance_cosine_of(kernel, ratio):.2f}) would be even" in message
+
+
+def test_a_balance_that_is_lost_later_is_told(caplog):
+    kernel, alpha = GaussianKernel(0.25), Alpha(balance_cosine="measured")
+    for step in range(60):
+        fmicl(*encoder(0, gathered=0.0 if step < 40 else 8.0), kernel=kernel, alpha=alpha)
+    assert "the push outweighs the pull" in caplog.text
+
+
+def test_what_cannot_be_measured():
+    with pytest.raises(ValueError, match="the width from which learning starts must be a number, got 'measured'"):
+        GaussianKernel("measured", learn=True)
+    with pytest.raises(ValueError, match="balance_cosine must be a number or 'measured', got 'mesured'"):
+        Alpha(balance_cosine="mesured")

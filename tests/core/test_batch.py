@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -77,7 +77,6 @@ TEXT = st.integers(-2, 4)  # few, so that texts are often shared; negative ones 
     pairs=st.integers(1, 3).flatmap(lambda k: st.lists(st.tuples(*[TEXT] * k), min_size=1, max_size=5)),
     extras=st.integers(1, 2).flatmap(lambda k: st.lists(st.tuples(*[TEXT] * k), min_size=1, max_size=4)),
 )
-@settings(deadline=None)
 def test_rows_that_share_a_text_are_no_negatives(pairs: list[tuple[int, ...]], extras: list[tuple[int, ...]]):
     x, y, extra = vectors(len(pairs), extra=len(extras))
     batch = as_batch(x, y, extra, torch.tensor(pairs), torch.tensor(extras))

@@ -19,24 +19,14 @@ PAIRS = [pytest.param(DIVERGENCES[name], TABLE[name], id=name) for name in TABLE
 PAIRS += [pytest.param(tsallis(a), tsallis_row(a), id=f"tsallis-{a}") for a in ORDERS]
 LOG_RATIOS = torch.linspace(-8, math.log(2), 201, dtype=torch.float64)
 
-GOLDEN = {  # u = 0.5: f'(u), f*(f'(u)), from the reference document
-    "kl": (0.306853, 0.5),
-    "js": (-0.405465, -0.287682),
-    "pearson": (-1.0, -0.75),
-    "sh": (-0.414214, -0.292893),
-    "vlc": (-0.777778, -0.555556),
-    "rkl": (-2.0, -1.693147),
-    "neyman": (-3.0, -2.0),
-    "jeffreys": (-1.693147, -1.193147),
-}
-
 
 def scalars(function, values) -> list[float]:
     return [function(float(value)) for value in values]
 
 
 def test_every_divergence_has_a_reference():
-    assert set(DIVERGENCES) == set(TABLE) == {*RECOMMENDED, *RULED_OUT}
+    assert set(DIVERGENCES) == set(TABLE)
+    assert {name for name, divergence in DIVERGENCES.items() if divergence.ruled_out} == set(RULED_OUT)
 
 
 @pytest.mark.parametrize(("divergence", "row"), PAIRS)
@@ -50,11 +40,11 @@ def test_functions_are_those_of_the_table(divergence: Divergence, row: Row):
         torch.testing.assert_close(mine, torch.tensor(theirs, dtype=torch.float64), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", GOLDEN)
+@pytest.mark.parametrize("name", [name for name, row in TABLE.items() if row.at_half])
 def test_golden_values_at_half(name: str):
     r = torch.tensor(0.5, dtype=torch.float64).log()
     values = DIVERGENCES[name].critic(r).item(), DIVERGENCES[name].penalty(r).item()
-    assert values == pytest.approx(GOLDEN[name], abs=1e-6)
+    assert values == pytest.approx(TABLE[name].at_half, abs=1e-6)
 
 
 def test_golden_tsallis_is_the_papers_up_to_its_constant():
@@ -73,7 +63,7 @@ def test_generator_and_penalty_at_one(divergence: Divergence, row: Row):
 
 @pytest.mark.parametrize(("divergence", "row"), PAIRS)
 @given(r=st.floats(-10, 0.69), other=st.floats(-10, 0.69))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_fenchel(divergence: Divergence, row: Row, r: float, other: float):
     """``f*(f'(u)) = u f'(u) - f(u)``, and no other v does better: ``v f'(u) - f(v) <= f*(f'(u))``."""
     r_u, r_v = torch.tensor([r, other], dtype=torch.float64)
@@ -148,7 +138,7 @@ def test_order_of_tsallis():
 @pytest.mark.parametrize(
     ("name", "order", "message"),
     [
-        ("jss", None, "one of jeffreys, js, kl, .* got 'jss'; did you mean 'js'"),
+        ("jss", None, "one of .*js, kl, .* got 'jss'; did you mean 'js'"),
         ("total-variation", None, "got 'total-variation'"),
         ("kl", 2.0, "order belongs to the divergence 'tsallis' only"),
         ("tsallis", 1.0, "above 1, got 1.0"),

@@ -47,7 +47,7 @@ def grouped(groups: list[int], extra_groups: list[int], extra_columns: int) -> d
     extra_groups=st.lists(GROUP_IDS, min_size=1, max_size=5),
     extra_columns=st.integers(1, 2),
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_only_rows_of_other_groups_push(groups: list[int], extra_groups: list[int], extra_columns: int):
     """The explicit negatives may be a queue's: rows of their own, with their own number of texts."""
     x, y, extra = unit(len(groups), 0), unit(len(groups), 1), unit(len(extra_groups), 2)

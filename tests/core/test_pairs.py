@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fmicl_text.core.pairs import Rows, share_text, together
@@ -17,7 +17,6 @@ def texts(most: int) -> st.SearchStrategy[list[tuple[int, ...]]]:
 
 
 @given(a=texts(5), b=texts(4))
-@settings(deadline=None)
 def test_rows_that_stand_for_a_common_text(a: list[tuple[int, ...]], b: list[tuple[int, ...]]):
     expected = [[bool(set(row) & set(column)) for column in b] for row in a]
     shared = share_text(torch.tensor(a), torch.tensor(b))

@@ -15,7 +15,8 @@ from torch.utils._pytree import tree_leaves
 
 from fmicl_text.core import CosineKernel, GaussianKernel, Kernel, Region, as_batch, fmicl, infonce, tile_memory
 from fmicl_text.core.pairs import Block, Rows
-from fmicl_text.core.reduce import log_pair_mean, pair_mean, row_log_sum_exp, tile_area
+from fmicl_text.core.reduce import log_pair_mean, pair_mean, row_log_sum_exp
+from fmicl_text.core.tiles import tile_area
 
 DIMENSION = 4
 SITUATIONS: dict[str, tuple[int, int, dict[str, Any]]] = {  # rows, explicit negatives, and what else is given

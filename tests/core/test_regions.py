@@ -64,7 +64,7 @@ def test_exactly_the_ranks(negatives: str, outer: str, inner: str, texts: Tensor
 @given(percent=st.integers(1, 100), candidates=st.integers(1, 150))
 @example(percent=53, candidates=100)
 @example(percent=84, candidates=75)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_shares_are_decimals(percent: int, candidates: int):
     """0.53 of 100 candidates are 53, although 0.53 is a little less in binary."""
     x, columns = unit(1), unit(candidates, seed=1)
@@ -142,7 +142,6 @@ def test_annealing_goes_from_all_candidates_to_the_region(schedule: str, region:
     window=st.integers(1, 5),
 )
 @example(losses=[3.0, *[2.0 - 0.01 * i for i in range(20)], *[3.0] * 20], delta=0.1, window=3)
-@settings(deadline=None)
 def test_adaptation_follows_the_loss(losses: list[float], delta: float, window: int):
     """Against the rule with the threshold itself: down by delta below the mean of the window, up above, clamped."""
     adaptation = Adaptation(Region(0.5, 0.2), delta, window)

@@ -28,6 +28,7 @@ from fmicl_text.core import (
     Region,
     alignment_uniformity,
     as_batch,
+    batch_shift,
     dcl,
     dhel,
     fmicl,
@@ -41,7 +42,6 @@ from fmicl_text.core import (
     ntxent,
     spectral,
 )
-from fmicl_text.core import shift as shifts
 
 
 def unit(*sizes: int, dimension: int = 4, seed: int = 0, spread: float = 1.0) -> list[Tensor]:
@@ -71,7 +71,7 @@ class CosineAsRatio(Kernel):
 
 
 @given(seed=SEEDS, t=st.floats(0.5, 20), weight=st.floats(0.1, 3), spread=SPREADS)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_alignment_uniformity_is_shifted_kl_of_both_views(seed: int, t: float, weight: float, spread: float):
     """With ``w_a = t w_u``, ``power = 2`` and c = t."""
     x, y = unit(6, 6, seed=seed, spread=spread)
@@ -82,7 +82,7 @@ def test_alignment_uniformity_is_shifted_kl_of_both_views(seed: int, t: float, w
 
 
 @given(seed=SEEDS)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_spectral_is_chi_squared_with_the_cosine_in_place_of_the_ratio(seed: int):
     x, y = (rows.abs() for rows in unit(6, 6, seed=seed))
     chi_squared = fmicl(x, y, divergence=PEARSON, kernel=CosineAsRatio(), negatives="cross")
@@ -90,7 +90,7 @@ def test_spectral_is_chi_squared_with_the_cosine_in_place_of_the_ratio(seed: int
 
 
 @given(seed=SEEDS, tau=st.floats(0.05, 2), spread=SPREADS)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_infonce_bounds_shifted_kl_from_above(seed: int, tau: float, spread: float):
     """What both estimate, ``E[s] - E log E e^s >= E[s] - log E E e^s``: the mean of logs is below the log of the mean.
 
@@ -116,7 +116,7 @@ def test_infonce_is_shifted_kl_when_all_rows_have_one_sum():
 
 
 @given(seed=SEEDS, tau=st.floats(0.05, 2))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_kernel_infonce_at_gamma_two_is_ntxent_at_half_the_temperature(seed: int, tau: float):
     x, y, extra = unit(5, 5, 3, seed=seed)
     gaussian = loss(kernel_infonce(x, y, extra, kernel=ExponentialKernel(gamma=2, temperature=tau)))
@@ -127,7 +127,7 @@ def test_kernel_infonce_at_gamma_two_is_ntxent_at_half_the_temperature(seed: int
 
 
 @given(seed=SEEDS)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_hcl_without_reweighting_and_correction_is_ntxent(seed: int):
     x, y, extra = unit(5, 5, 3, seed=seed)
     assert loss(hcl(x, y, extra, tau_plus=0.0, beta=0.0)) == pytest.approx(loss(ntxent(x, y, extra)))
@@ -155,7 +155,7 @@ def test_focal_infonce_pulls_negatives_below_minus_half_the_margin_closer():
 
 
 @given(seed=SEEDS, spread=SPREADS)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_gaussian_kcl_has_the_negative_term_of_kl(seed: int, spread: float):
     x, y = unit(6, 6, seed=seed, spread=spread)
     kernel = GaussianKernel(0.5)
@@ -216,7 +216,7 @@ def test_the_shifted_density_ratio_is_one_over_alpha_on_average(name: str, alpha
     divergence, kernel = DIVERGENCES[name], GaussianKernel(0.5)
     (x,) = unit(7)
     blocks = as_batch(x, x).negatives("within")
-    shift = shifts.best_shift(blocks, kernel, divergence.critic, divergence, alpha)
+    shift = batch_shift.best_shift(blocks, kernel, divergence.critic, divergence, alpha)
     critics = divergence.critic(kernel(x @ x.T))[~torch.eye(7).bool()] - shift
     inside = critics > divergence.domain[0]  # below its domain the ratio is 0
     ratios = divergence.inverse_critic(critics.where(inside, torch.ones(()).double() * divergence.critic(shift * 0)))
@@ -261,12 +261,12 @@ def test_no_shift_takes_a_pair_out_of_the_domain(name: str, monkeypatch: pytest.
     settings = {"divergence": DIVERGENCES[name], "kernel": GaussianKernel(0.158)}
     exact = loss(fmicl_dv(x, x, **settings))
     for margin in (0.1, 1e-3):
-        monkeypatch.setattr(shifts, "_MARGIN", margin)
+        monkeypatch.setattr(batch_shift, "MARGIN", margin)
         assert exact - 1e-9 <= loss(fmicl_dv(x, x, **settings)) <= exact + margin
 
 
 @given(seed=SEEDS, spread=SPREADS)
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @pytest.mark.parametrize("name", RECOMMENDED)
 def test_there_is_no_information_where_positives_are_like_negatives(name: str, seed: int, spread: float):
     """Minus the loss bounds the divergence of the two kinds of pairs from below: 0 if they are the same pairs."""
@@ -369,7 +369,7 @@ def test_order_of_rows_does_not_matter(name: str):
 
 
 @given(seed=SEEDS)
-@settings(deadline=None, max_examples=5)
+@settings(max_examples=5)
 @pytest.mark.parametrize("name", [name for name in CASES if "concatenated" not in name])  # it knows two halves
 def test_rotations_do_not_matter(name: str, seed: int):
     case = CASES[name]

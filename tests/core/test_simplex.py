@@ -73,7 +73,7 @@ FINITE_ORDER = tsallis(1.2), tsallis(3.5)
 
 @pytest.mark.parametrize("divergence", [*(DIVERGENCES[n] for n in RECOMMENDED), *FINITE_ORDER], ids=lambda d: d.title)
 @given(near=DISTANCE, far=DISTANCE, sigma=SIGMA, mu=st.floats(0.1, 2))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_negative_term_is_strictly_convex_in_squared_distance(
     divergence: Divergence, near: float, far: float, sigma: float, mu: float
 ):
@@ -88,7 +88,7 @@ def test_negative_term_is_strictly_convex_in_squared_distance(
 
 
 @given(near=DISTANCE, far=DISTANCE, sigma=st.floats(0.5, 2))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_negative_term_of_ruled_out_divergences_is_not_convex(near: float, far: float, sigma: float):
     """Reverse KL is linear, Neyman strictly concave."""
     assume(abs(near - far) > 0.1)

@@ -14,7 +14,7 @@ import pandas
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from test_data import PAIRS, ROWS, WRITERS
 
@@ -82,7 +82,6 @@ cells = st.text(st.sampled_from('a"\t\n é'), max_size=5)
 
 
 @given(st.lists(st.tuples(cells, cells), min_size=1, max_size=4), st.sampled_from(["\n", "\r\n"]))
-@settings(deadline=None)
 def test_what_a_writer_had_to_quote_is_known_to_be_quoted(rows, end):
     file = io.StringIO()
     csv.writer(file, delimiter="\t", lineterminator=end).writerows([("h", "g"), *rows])
@@ -91,7 +90,6 @@ def test_what_a_writer_had_to_quote_is_known_to_be_quoted(rows, end):
 
 
 @given(st.lists(st.tuples(cells, cells), min_size=1, max_size=4), st.data())
-@settings(deadline=None)
 def test_the_head_of_a_quoted_tsv_tells_it_too(rows, data):
     """However it is cut, if one quoted field is whole in it."""
     file = io.StringIO()

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fmicl_text.data.groups import identity, pair_within_groups
@@ -101,7 +101,6 @@ texts = st.sampled_from(["a", "b", "c", "d", "e", "f"])
 
 
 @given(st.lists(st.tuples(texts, st.sampled_from("xyz")), min_size=2, max_size=30), st.integers(0, 99))
-@settings(deadline=None)
 def test_a_positive_is_another_text_of_the_group(rows, seed):
     dataset = Dataset.from_dict({"anchor": [t for t, _ in rows], GROUP: [identity(g) for _, g in rows]})
     members = {group: {t for t, g in rows if g == group} for group in "xyz"}
@@ -136,7 +135,6 @@ pairs = st.lists(st.tuples(texts, texts, st.sampled_from("xyz")), min_size=4, ma
 
 
 @given(pairs, st.floats(0.05, 0.95), st.booleans())
-@settings(deadline=None)
 def test_nothing_held_out_is_trained_on(rows, share, by_group):
     dataset = Dataset.from_dict(
         {"anchor": [a for a, *_ in rows], "positive": [p for _, p, _ in rows], GROUP: [identity(g) for *_, g in rows]}

@@ -97,7 +97,7 @@ def test_rows_are_the_first_ones_and_only_they_are_looked_at(here: Path):
         ("a.txt", b"one\ntw\xff\n", "a.txt: the first lines are broken: 'utf-8' codec can't"),
         ("a.jsonl", '{"text": "one"}\n{"text": null}\n', 'a.jsonl, row 2: column "text" has no value'),
         ("a.jsonl", '{"text": "one"}\n{"text": 7}\n', "a.jsonl: cannot be read after row 0: ArrowInvalid"),
-        ("a.jsonl", '{"text": 8}\n{"text": 7}\n', 'a.jsonl, row 1: column "text" has 8, which is no text'),
+        ("a.jsonl", '{"text": 8}\n{"text": 7}\n', 'a.jsonl, row 1: column "text" has 8, which is not text'),
         ("a.jsonl", '{"text": "one"}\n{"text": "\\ud800"}\n', "a.jsonl: cannot be read after row 0: ArrowInvalid"),
         ("a.jsonl", '{"text": "one"}\n{"text": \n', "a.jsonl: cannot be read after row 0: ArrowInvalid"),
         ("a.jsonl", '{"txt": "one"}\n', 'a.jsonl: no column "text" (did you mean "txt"?); there are txt'),
@@ -193,7 +193,7 @@ def test_a_bad_row_met_later_stops_training_and_is_named(recipe: Path, here: Pat
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert said == [
         f'error: texts.txt, row {CHECKED_ROWS + 50}: column "text" is empty',
-        "error: to go on, when that is mended: fmicl train --resume run",
+        "error: to continue once that is fixed: fmicl train --resume run",
     ]
     assert 'texts.txt: a row of which column "text" is empty; looking for it' in caplog.text
     assert "Traceback" not in caplog.text

@@ -121,7 +121,7 @@ def test_a_kind_gives_a_result_that_is_written_and_read_again(asked, given, tiny
     assert result.kind == evaluation(asked).kind and result.model == "tiny" and result.protocol and result.versions
     keys = [one.key for one in result.scores]
     assert len(set(keys)) == len(keys) and set(loaded.offers) <= set(keys)
-    assert next(iter(loaded.offers)) == keys[0], "the first stands for the whole"
+    assert next(iter(loaded.offers)) == keys[0], "the first summarises the whole"
     for one in result.scores:
         metric = loaded.offers.get(one.key)
         if metric is not None:

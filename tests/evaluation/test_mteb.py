@@ -338,7 +338,7 @@ def test_a_result_that_mteb_had_already_has_no_interval_and_says_what_to_do(mode
     again = evaluate(model, select_suite(own))
     assert again.ci95 == {} and not encoded
     (file,) = (tmp_path / "cache" / "results").rglob("Pairs.json")
-    assert f"remove {file} to score it anew" in again.no_interval["Pairs"]
+    assert f"delete {file} to score it again" in again.no_interval["Pairs"]
     file.unlink()
     assert evaluate(model, select_suite(own)).ci95 == {"Pairs": first.ci95["Pairs"]}
 
@@ -611,7 +611,7 @@ def refused(own):
         ("name: Moods", "name: Pairs", "own.yaml:5: tasks[2].name: Pairs is the name of the task at own.yaml:3"),
         ("name: Moods", "name: a/b", "own.yaml:5: tasks[2].name: must be letters"),
         ("csv}", "csv, columns: {txt: a}}", "columns.txt: unknown key; known here are sentence1, sentence2, score"),
-        ("name: own", "name: own\nlanguage: english", "language: english is none; write it as eng-Latn"),
+        ("name: own", "name: own\nlanguage: english", "language: english is not a language; write it as eng-Latn"),
         ("name: Moods", "name: STS12", "STS12 is the name of a public task of mteb"),
         ("pairs.csv", "none.csv", "none.csv: no such file"),
     ],

@@ -211,4 +211,4 @@ def test_what_does_not_match_is_refused():
         paired_test(a, b | {"task 400": b["task 400"][:2]})
     with pytest.raises(InputError) as caught:
         paired_test(a, {"task 400": b["task 300"], "task 300": b["task 400"]})
-    assert caught.value.problems == [f"task {n}: the systems were scored on other items" for n in (400, 300)]
+    assert caught.value.problems == [f"task {n}: the systems were scored on different items" for n in (400, 300)]

@@ -304,6 +304,7 @@ def test_the_seven_tasks_of_senteval(name, data_folder):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # minutes of logistic regressions, more on a busy machine
 def test_real_data_against_the_reference(models_folder, data_folder):
     model = SentenceTransformer(str(models_folder / "minilm-mlm"), device="cpu")
     rows = load_task(TASKS["CR"], str(data_folder))["all"]

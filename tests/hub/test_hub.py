@@ -330,7 +330,7 @@ def test_the_text_says_how_it_was_trained_what_came_out_and_whom_to_cite(tiny_en
         "| divergence | js |",
         "| kernel | gaussian |",
         "| sigma | 0.5 |",
-        "| alpha | 1 / u(0.1): push and pull of a pair balance at cosine 0.1 |",
+        "| shift | row |",
         "| negatives | cross |",
         "| data | pairs.csv |",
         'model = SentenceTransformer("me/tiny")',
@@ -352,6 +352,18 @@ def test_the_last_weights_are_not_called_the_best(tiny_encoder_path: Path, tiny_
     assert (
         "- The published weights are those of step 30 (the last); the best on the development set was step 20." in text
     )
+
+
+def test_what_was_measured_is_told_with_its_value(tiny_encoder_path: Path, tiny_encoder, tmp_path: Path):
+    run = finished_run(tmp_path / "run", tiny_encoder_path, loss={"objective": "fmicl", "shift": "none"})
+    manifest = json.loads((run / "manifest.json").read_text())
+    (run / "manifest.json").write_text(
+        json.dumps(manifest | {"measured": {"sigma": 0.2312, "balance_cosine": 0.45678}})
+    )
+    text = card_of(find_source(run), tiny_encoder).text
+    assert "| sigma | 0.2312, measured on the first batches |" in text
+    balance = "1 / u(s), where push and pull of a pair balance at the cosine s = 0.4568, measured on the first batches"
+    assert f"| alpha | {balance} |" in text
 
 
 def test_both_the_paper_and_the_loss_are_cited(tiny_encoder_path: Path, tiny_encoder, tmp_path: Path):
@@ -513,7 +525,7 @@ def test_an_encoder_without_its_tokenizer_is_refused(tiny_encoder_path: Path, tm
 
 @pytest.mark.parametrize("repo", ["me/x.git", "me/x--y", "me/x..y", f"me/{'x' * 120}", "me/x-"])
 def test_repository_names_are_those_that_the_hub_takes(repo: str):
-    with pytest.raises(ValidationError, match=r"is no name that the Hub takes|must be OWNER/NAME"):
+    with pytest.raises(ValidationError, match=r"is not a name that the Hub accepts|must be OWNER/NAME"):
         PublishSection(repo=repo, license="mit")
 
 

@@ -16,6 +16,7 @@ from pydantic import PositiveFloat
 
 import fmicl_text
 from fmicl_text import FMICLLoss, InfoNCELoss
+from fmicl_text.core import DIVERGENCES
 from fmicl_text.errors import InputError
 from fmicl_text.losses import LOSSES, ContrastiveLoss, Objective, SentenceLoss, objectives, register, registry
 from fmicl_text.losses.table import README, table
@@ -66,9 +67,9 @@ def test_the_scale_of_multiple_negatives_ranking_loss(make: Any, meant: str, by_
 def test_everything_wrong_is_said_at_once():
     with pytest.raises(InputError) as caught:
         FMICLLoss(MeanOfTokens(), sigm=0.1, alpha=-1, divergence="kll")
+    *others, last = (f'"{name}"' for name in DIVERGENCES)
     assert caught.value.problems == [
-        'FMICLLoss: divergence must be "jeffreys", "js", "kl", "neyman", "pearson", "rkl", "sh", "tsallis" or "vlc", '
-        'got "kll" (did you mean "kl"?)',
+        f'FMICLLoss: divergence must be {", ".join(others)} or {last}, got "kll" (did you mean "kl"?)',
         'FMICLLoss: alpha must be greater than or equal to 0 or "auto", got -1',
         'FMICLLoss: sigm unknown key (did you mean "sigma"?)',
     ]
@@ -115,6 +116,16 @@ def test_ones_own_objective(own_objective: type[Objective]):
     assert registry.chosen({"objective": "margin"}) is own_objective
     with pytest.raises(ValueError, match='is called "infonce", as is InfoNCE'):
         register(type("Mine", (objectives()["infonce"],), {}))
+
+
+def test_an_objective_must_have_terms():
+    class Empty(Objective):
+        objective: Literal["empty"] = "empty"
+
+    with pytest.raises(TypeError, match="abstract method terms"):
+        Empty()
+    with pytest.raises(ValueError, match=r"Empty needs a method terms\(x, y, ...\)"):
+        register(Empty)
 
 
 def test_names_of_the_package_wait_for_torch():

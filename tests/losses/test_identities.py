@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
@@ -32,7 +32,6 @@ def column(texts: list[list[int]], width: int = 0, side: str = "right") -> dict[
 
 
 @given(texts=st.lists(TEXT, min_size=1, max_size=8))
-@settings(deadline=None)
 def test_ids_are_equal_exactly_for_equal_texts(texts: list[list[int]]):
     ids = text_ids(column(texts))
     assert ids.shape == (len(texts),) and ids.dtype == torch.int64
@@ -41,13 +40,11 @@ def test_ids_are_equal_exactly_for_equal_texts(texts: list[list[int]]):
 
 
 @given(texts=st.lists(TEXT, min_size=1, max_size=5), width=st.integers(0, 70), side=st.sampled_from(["left", "right"]))
-@settings(deadline=None)
 def test_ids_do_not_depend_on_padding(texts: list[list[int]], width: int, side: str):
     assert torch.equal(text_ids(column(texts, width, side)), text_ids(column(texts)))
 
 
 @given(texts=st.lists(TEXT, min_size=2, max_size=5), data=st.data())
-@settings(deadline=None)
 def test_ids_do_not_depend_on_place_or_company(texts: list[list[int]], data: st.DataObject):
     order = data.draw(st.permutations(range(len(texts))))
     moved = text_ids(column([texts[i] for i in order]))
@@ -115,7 +112,6 @@ DATA = st.recursive(
 
 
 @given(st.lists(DATA, min_size=1, max_size=6))
-@settings(deadline=None)
 def test_data_are_the_same_exactly_if_they_are_equal(column: list):
     """``1 == True`` and such apart: kinds are told by ``repr``."""
     ids = identities(column)
@@ -160,7 +156,6 @@ def test_a_collator_tells_the_identities_of_the_data():
 
 
 @given(texts=st.lists(st.lists(st.integers(0, 6), max_size=5), min_size=1, max_size=6))
-@settings(deadline=None)
 def test_flat_tokens_of_a_static_embedding(texts: list[list[int]]):
     """Also of texts without any."""
     lengths = [0, *(len(text) for text in texts[:-1])]

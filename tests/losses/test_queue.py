@@ -121,7 +121,7 @@ def test_texts_that_come_back_do_not_meet_themselves_in_the_queue():
     torch.testing.assert_close(dict(loss(second)), dict(fresh(second)))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(size=st.integers(1, 9), pushes=st.lists(st.integers(1, 6), max_size=6))
 def test_the_oldest_leave(size: int, pushes: list[int]):
     """Like a deque of limited length, whatever the sizes of batches."""

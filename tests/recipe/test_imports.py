@@ -40,7 +40,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_documented_file_works(folder: Path):
-    recipe = load_recipe("recipe.yaml", imports=True)
+    recipe = load_recipe("recipe.yaml", ["loss.balance_cosine=0.1"], imports=True)
     loss = build_loss(recipe, MeanOfTokens())
     x, y = torch.nn.functional.normalize(torch.randn(2, 5, 6, dtype=torch.float64), dim=2)
     u = 1 / (1 + (2 - 2 * x @ y.T) / 0.3)
@@ -66,7 +66,10 @@ def test_wrong_settings_of_ones_own_are_told(folder: Path):
 
 def test_without_being_asked_nothing_is_run(folder: Path, capsys: pytest.CaptureFixture[str]):
     (folder / "my_losses.py").write_text("open('ran', 'w')")
-    for loss in ("{objective: triplet, margin: 0.5}", "{objective: fmicl, divergence: mine, kernel: student}"):
+    for loss in (
+        "{objective: triplet, margin: 0.5, head: null}",
+        "{objective: fmicl, divergence: mine, kernel: student}",
+    ):
         recipe = load_recipe("recipe.yaml", [f"loss={loss}"])
         (folder / "resolved.yaml").write_text(dump_recipe(recipe))
         assert load_recipe("resolved.yaml") == recipe
@@ -75,7 +78,8 @@ def test_without_being_asked_nothing_is_run(folder: Path, capsys: pytest.Capture
     with pytest.raises(InputError, match=r"loss\.alpha: must be greater"):
         load_recipe("recipe.yaml", ["loss.alpha=-1"])
     assert main(["recipe", "validate", "recipe.yaml"]) == 0
-    assert capsys.readouterr().out == "recipe.yaml: ok; my_losses.py was not run, nor was checked what it may declare\n"
+    unchecked = "my_losses.py was not run, so names it may declare are not checked"
+    assert capsys.readouterr().out == f"recipe.yaml: ok; {unchecked}\n"
     (folder / "run").mkdir()
     (folder / "recipe.yaml").rename(folder / "run" / "recipe.yaml")
     (folder / "run" / "manifest.json").write_text("{}")
@@ -93,6 +97,11 @@ def test_without_being_asked_nothing_is_run(folder: Path, capsys: pytest.Capture
         (None, r"imports: my_losses\.py: no such file \(paths start at "),
         ("x = 1\nx.y\n", r"imports: my_losses\.py:2: AttributeError: 'int' object has no attribute 'y'"),
         ("x = 1\nx = = 2\n", r"imports: my_losses\.py:2: SyntaxError: invalid syntax"),
+        (
+            "from typing import Literal\nfrom fmicl_text.losses import Objective, register\n\n\n"
+            'class Empty(Objective):\n    objective: Literal["empty"] = "empty"\n\n\nregister(Empty)\n',
+            r"imports: my_losses\.py:9: ValueError: Empty needs a method terms",
+        ),
     ],
 )
 def test_a_file_that_fails(folder: Path, code: str | None, problem: str):

@@ -184,7 +184,7 @@ def test_nothing_is_overwritten_untold(tiny_encoder_path: Path, capsys):
     Path("a.yaml").write_text("mine")
     arguments = ["recipe", "new", source, "--base", str(tiny_encoder_path)]
     assert main(arguments) == 2
-    assert "a.yaml is there already; --overwrite replaces it, --output names another file" in capsys.readouterr().err
+    assert "a.yaml already exists; --overwrite replaces it, --output names another file" in capsys.readouterr().err
     assert Path("a.yaml").read_text() == "mine"
     assert main([*arguments, "--overwrite"]) == 0
     assert load_recipe("a.yaml").name == "a"

@@ -33,6 +33,8 @@ class Row:
         conjugate: ``f*(t)``, the supremum of ``t u - f(u)`` over u.
         curvature: ``u^2 f''(u)``, the push of a negative pair; the pull of a positive pair is this over u.
         domain: Range of ``f'``. Above it the conjugate is infinite, below it the monotone conjugate is constant.
+        at_half: ``f'(u)`` and ``f*(f'(u))`` at u = 0.5, computed by hand from the paper's table; None if not listed.
+        ruled_out: Whether the paper's theory excludes it.
     """
 
     f: Scalar
@@ -40,6 +42,8 @@ class Row:
     conjugate: Scalar
     curvature: Scalar
     domain: tuple[float, float] = (-math.inf, math.inf)
+    at_half: tuple[float, float] | None = None
+    ruled_out: bool = False
 
     def penalty(self, u: float) -> float:
         return self.conjugate(self.slope(u))
@@ -61,13 +65,20 @@ def _jeffreys_conjugate(t: float) -> float:
 
 
 TABLE = {
-    "kl": Row(lambda u: u * math.log(u), lambda u: math.log(u) + 1, lambda t: math.exp(t - 1), lambda u: u),
+    "kl": Row(
+        lambda u: u * math.log(u),
+        lambda u: math.log(u) + 1,
+        lambda t: math.exp(t - 1),
+        lambda u: u,
+        at_half=(0.306853, 0.5),
+    ),
     "js": Row(
         lambda u: u * math.log(u) - (u + 1) * math.log((u + 1) / 2),
         lambda u: math.log(2) + math.log(u / (1 + u)),
         lambda t: -math.log(2 - math.exp(t)),
         lambda u: u / (1 + u),
         domain=(-math.inf, math.log(2)),
+        at_half=(-0.405465, -0.287682),
     ),
     "pearson": Row(
         lambda u: (u - 1) ** 2,
@@ -75,6 +86,7 @@ TABLE = {
         lambda t: t**2 / 4 + t,
         lambda u: 2 * u**2,
         domain=(-2, math.inf),
+        at_half=(-1.0, -0.75),
     ),
     "sh": Row(
         lambda u: (math.sqrt(u) - 1) ** 2,
@@ -82,6 +94,7 @@ TABLE = {
         lambda t: t / (1 - t),
         lambda u: math.sqrt(u) / 2,
         domain=(-math.inf, 1),
+        at_half=(-0.414214, -0.292893),
     ),
     "tsallis": tsallis(2.0),
     "vlc": Row(
@@ -90,6 +103,7 @@ TABLE = {
         lambda t: 4 - t - 4 * math.sqrt(1 - t),
         lambda u: 8 * u**2 / (1 + u) ** 3,
         domain=(-3, 1),
+        at_half=(-0.777778, -0.555556),
     ),
     "rkl": Row(
         lambda u: -math.log(u),
@@ -97,6 +111,8 @@ TABLE = {
         lambda t: -1 - math.log(-t),
         lambda u: 1.0,
         domain=(-math.inf, 0),
+        at_half=(-2.0, -1.693147),
+        ruled_out=True,
     ),
     "neyman": Row(
         lambda u: (1 - u) ** 2 / u,
@@ -104,16 +120,21 @@ TABLE = {
         lambda t: 2 - 2 * math.sqrt(1 - t),
         lambda u: 2 / u,
         domain=(-math.inf, 1),
+        at_half=(-3.0, -2.0),
+        ruled_out=True,
     ),
     "jeffreys": Row(
         lambda u: (u - 1) * math.log(u),
         lambda u: 1 - 1 / u + math.log(u),
         _jeffreys_conjugate,
         lambda u: 1 + u,
+        at_half=(-1.693147, -1.193147),
+        ruled_out=True,
     ),
 }
-RECOMMENDED = ("kl", "js", "pearson", "sh", "tsallis", "vlc")
-RULED_OUT = ("rkl", "neyman", "jeffreys")
+"""All that the tests know of each divergence."""
+RECOMMENDED = tuple(name for name, row in TABLE.items() if not row.ruled_out)
+RULED_OUT = tuple(name for name, row in TABLE.items() if row.ruled_out)
 
 
 def squared(a: np.ndarray, b: np.ndarray) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,9 +18,16 @@ from reference import formulas
 from reference.formulas import TABLE
 
 
+class Published(NamedTuple):
+    """An objective at its defaults: the fewest settings that it needs, and the reference's, as its paper has them."""
+
+    settings: dict[str, Any]
+    same: dict[str, Any]
+
+
 @dataclass(frozen=True)
 class Case:
-    """One objective.
+    """One objective, or a variant of it.
 
     Attributes:
         objective: The package's function.
@@ -30,6 +37,7 @@ class Case:
         shares: What anchors, positives and explicit negatives get of the gradient of the value.
         needs_extra: Whether it makes no sense without explicit negatives.
         region: Whether the reference has regions.
+        published: The objective at its defaults; None for a further variant.
     """
 
     objective: Objective
@@ -39,6 +47,7 @@ class Case:
     shares: tuple[float, float, float] = (1.0, 1.0, 1.0)
     needs_extra: bool = False
     region: bool = True
+    published: Published | None = None
 
     def learned(self, dtype: torch.dtype = torch.float64) -> dict[str, Any]:
         """The settings with learned kernels, in a precision."""
@@ -50,7 +59,7 @@ class Case:
         return sum(value.values()) if isinstance(value, dict) else value
 
 
-def _fmicl(name: str, negatives: str) -> Case:
+def _fmicl(name: str, negatives: str, published: Published | None = None) -> Case:
     return Case(
         core.fmicl,
         lambda learn: {
@@ -61,10 +70,11 @@ def _fmicl(name: str, negatives: str) -> Case:
         },
         formulas.fmicl,
         {"row": TABLE[name], "ratio": formulas.gaussian(0.5, mu=1.5), "alpha": 3.0, "negatives": negatives},
+        published=published,
     )
 
 
-def _fmicl_dv(name: str, negatives: str) -> Case:
+def _fmicl_dv(name: str, negatives: str, published: Published | None = None) -> Case:
     return Case(
         core.fmicl_dv,
         lambda learn: {
@@ -74,10 +84,11 @@ def _fmicl_dv(name: str, negatives: str) -> Case:
         },
         formulas.fmicl_dv,
         {"row": TABLE[name], "ratio": formulas.gaussian(0.5), "negatives": negatives},
+        published=published,
     )
 
 
-def _fmicl_row(name: str, negatives: str, **settings: Any) -> Case:
+def _fmicl_row(name: str, negatives: str, published: Published | None = None, **settings: Any) -> Case:
     """With the paper's critic under its kernel, else with the cosine over the temperature."""
     paper = settings.get("critic") == "paper"
     kernel: type[core.Kernel] = GaussianKernel if paper else CosineKernel
@@ -93,6 +104,7 @@ def _fmicl_row(name: str, negatives: str, **settings: Any) -> Case:
         },
         formulas.fmicl_row,
         {"row": TABLE[name], "ratio": ratio, "negatives": negatives, **settings},
+        published=published,
     )
 
 
@@ -100,6 +112,13 @@ TAU = 0.3
 COSINE = {"ratio": formulas.exponential_of_cosine(TAU)}
 LAPLACIAN, ROOT = formulas.exponential_of_distance(1, 0.4), formulas.exponential_of_distance(0.5, 0.6)
 WIDE = formulas.exponential_of_distance(2, 0.7)
+GAUSSIAN = formulas.gaussian(0.25)
+LAPLACE, GAUSS = ExponentialKernel(1, 0.1), ExponentialKernel(2, 0.1)
+OF_LAPLACE, OF_GAUSS = formulas.exponential_of_distance(1, 0.1), formulas.exponential_of_distance(2, 0.1)
+
+
+def _of_cosine(temperature: float) -> Published:
+    return Published({}, {"ratio": formulas.exponential_of_cosine(temperature)})
 
 
 def _cosine(learn: bool) -> dict[str, Any]:
@@ -114,35 +133,43 @@ def _two_kernels(learn: bool) -> dict[str, Any]:
 
 
 CASES = {
-    "fmicl-kl": _fmicl("kl", "within"),
+    "fmicl-kl": _fmicl("kl", "within", Published({}, {"row": TABLE["kl"], "ratio": GAUSSIAN})),
     "fmicl-js-cross": _fmicl("js", "cross"),
     "fmicl-pearson-both": _fmicl("pearson", "both"),
     "fmicl-vlc-anchor": _fmicl("vlc", "anchor"),
     "fmicl-row-kl-anchor": _fmicl_row("kl", "anchor"),
-    "fmicl-row-js-cross": _fmicl_row("js", "cross"),
+    "fmicl-row-js-cross": _fmicl_row(
+        "js",
+        "cross",
+        Published({"shift": "row", "divergence": core.JS}, {"row": TABLE["js"], "ratio": GAUSSIAN}),
+    ),
     "fmicl-row-pearson-both": _fmicl_row("pearson", "both"),
     "fmicl-row-sh-within-paper": _fmicl_row("sh", "within", critic="paper"),
     "fmicl-row-vlc-anchor-alpha": _fmicl_row("vlc", "anchor", alpha=1.5),
-    "fmicl-dv-kl": _fmicl_dv("kl", "within"),
+    "fmicl-dv-kl": _fmicl_dv("kl", "within", Published({}, {"row": TABLE["kl"], "ratio": GAUSSIAN})),
     "fmicl-dv-js-both": _fmicl_dv("js", "both"),
     "fmicl-dv-vlc-cross": _fmicl_dv("vlc", "cross"),
-    "infonce": Case(core.infonce, _cosine, formulas.infonce, COSINE),
+    "infonce": Case(core.infonce, _cosine, formulas.infonce, COSINE, published=_of_cosine(0.05)),
     "infonce-symmetric": Case(
         core.infonce, lambda learn: _cosine(learn) | {"symmetric": True}, formulas.infonce, COSINE | {"symmetric": True}
     ),
-    "ntxent": Case(core.ntxent, _cosine, formulas.ntxent, COSINE),
+    "ntxent": Case(core.ntxent, _cosine, formulas.ntxent, COSINE, published=_of_cosine(0.5)),
     "alignment-uniformity": Case(
         core.alignment_uniformity,
         lambda learn: {"power": 1.5, "t": 3.0, "align_weight": 0.7, "uniform_weight": 1.3},
         formulas.alignment_uniformity,
         {"power": 1.5, "t": 3.0, "align_weight": 0.7, "uniform_weight": 1.3},
+        published=Published({}, {}),
     ),
-    "spectral": Case(core.spectral, lambda learn: {"mu": 3.0}, formulas.spectral, {"mu": 3.0}),
+    "spectral": Case(
+        core.spectral, lambda learn: {"mu": 3.0}, formulas.spectral, {"mu": 3.0}, published=Published({}, {})
+    ),
     "kernel-infonce": Case(
         core.kernel_infonce,
         lambda learn: {"kernel": ExponentialKernel(0.5, 0.6, learn=learn)},
         formulas.ntxent,
         {"ratio": ROOT},
+        published=Published({}, {"ratio": OF_LAPLACE}),
     ),
     "kernel-infonce-sum": Case(
         core.kernel_infonce,
@@ -155,6 +182,9 @@ CASES = {
         lambda learn: _two_kernels(learn) | {"weight": 0.3},
         formulas.kernel_infonce_mixed,
         {"first": LAPLACIAN, "second": WIDE, "weight": 0.3},
+        published=Published(
+            {"first": LAPLACE, "second": GAUSS}, {"first": OF_LAPLACE, "second": OF_GAUSS, "weight": 0.5}
+        ),
     ),
     "kernel-infonce-concatenated": Case(
         core.kernel_infonce_concatenated,
@@ -162,8 +192,11 @@ CASES = {
         formulas.ntxent,
         {"ratio": formulas.of_halves(LAPLACIAN, WIDE)},
         region=False,
+        published=Published({"first": LAPLACE, "second": GAUSS}, {"ratio": formulas.of_halves(OF_LAPLACE, OF_GAUSS)}),
     ),
-    "dhel": Case(core.dhel, _cosine, formulas.dhel, {"temperature": TAU}),
+    "dhel": Case(
+        core.dhel, _cosine, formulas.dhel, {"temperature": TAU}, published=Published({}, {"temperature": 0.3})
+    ),
     "dhel-one-view": Case(
         core.dhel,
         lambda learn: _cosine(learn) | {"both_views": False},
@@ -175,6 +208,7 @@ CASES = {
         lambda learn: {"kernel": GaussianKernel(0.5, learn=learn), "gamma": 5.0},
         formulas.kcl,
         {"kernel": formulas.gaussian(0.5), "gamma": 5.0},
+        published=Published({}, {"kernel": lambda a, b: formulas.math.exp(-2 * formulas.squared(a, b)), "gamma": 16.0}),
     ),
     "kcl-imq": Case(
         core.kcl,
@@ -200,24 +234,27 @@ CASES = {
         formulas.kcl,
         {"kernel": lambda a, b: -formulas.math.log(2.5 * formulas.squared(a, b) + 1), "gamma": 16.0},
     ),
-    "dcl": Case(core.dcl, _cosine, formulas.dcl, {"temperature": TAU}),
+    "dcl": Case(core.dcl, _cosine, formulas.dcl, {"temperature": TAU}, published=Published({}, {"temperature": 0.1})),
     "dclw-one-way": Case(
         core.dcl,
         lambda learn: _cosine(learn) | {"weight_sigma": 0.4, "symmetric": False},
         formulas.dcl,
         {"temperature": TAU, "weight_sigma": 0.4, "symmetric": False},
+        published=Published({"weight_sigma": 0.5}, {"temperature": 0.1, "weight_sigma": 0.5}),
     ),
     "focal-infonce": Case(
         core.focal_infonce,
         lambda learn: {"temperature": 0.2, "margin": 0.4},
         formulas.focal_infonce,
         {"temperature": 0.2, "margin": 0.4},
+        published=Published({}, {"temperature": 0.05, "margin": 0.3}),
     ),
     "hcl": Case(
         core.hcl,
         lambda learn: _cosine(learn) | {"tau_plus": 0.2, "beta": 0.7},
         formulas.hcl,
         {"temperature": TAU, "tau_plus": 0.2, "beta": 0.7},
+        published=Published({}, {"temperature": 0.5, "tau_plus": 0.1, "beta": 1.0}),
     ),
     "asymmetric-infonce": Case(
         core.asymmetric_infonce,
@@ -225,6 +262,7 @@ CASES = {
         formulas.infonce,
         COSINE,
         shares=(0.2, 0.8, 0.8),
+        published=_of_cosine(0.5),
     ),
     "contextual-infonce": Case(
         core.contextual_infonce,
@@ -233,8 +271,14 @@ CASES = {
         {"temperature": TAU},
         needs_extra=True,
         region=False,
+        published=Published({}, {"temperature": 0.05}),
     ),
 }
+
+
+"""All that the tests know of each objective's equation; what they know of its loss class is in ``loss_table``."""
+PUBLISHED = {name: (case.objective, *case.published) for name, case in CASES.items() if case.published}
+"""Each objective at its defaults: function, settings, and the reference's settings."""
 
 
 def parameters(settings: dict[str, Any]) -> list[Tensor]:

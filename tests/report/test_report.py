@@ -233,7 +233,7 @@ def test_without_the_same_pairs_there_is_no_test(tmp_path: Path) -> None:
     assert {row.inside_noise for row in untested.rows} == {None}
     assert "what each item scored is not among the results" in untested.warnings[-1]
     assert {row.score for row in other.rows if row.inside_noise is None} == {"STS12", "average"}
-    assert "no paired test of STS12: the runs were scored on other items" in other.warnings[-1]
+    assert "no paired test of STS12: the runs were scored on different items" in other.warnings[-1]
 
 
 def test_right_and_wrong_and_ranks_are_tested_as_similarities_are(tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_right_and_wrong_and_ranks_are_tested_as_similarities_are(tmp_path: Path
             assert row.verdict == "worse" and row.difference < -20
     write_result(heldout(0.6, "others"), b / "results" / "heldout.json")
     other = of_suite(read_report([a, b]), "heldout")
-    assert other.warnings[-1] == "no paired test of MRR@10, accuracy@1: the runs were scored on other items"
+    assert other.warnings[-1] == "no paired test of MRR@10, accuracy@1: the runs were scored on different items"
 
 
 def test_a_lower_score_is_better_where_the_score_says_so(tmp_path: Path) -> None:
@@ -312,7 +312,7 @@ def test_a_run_is_tested_against_the_model_it_began_with(tmp_path: Path) -> None
         assert row.difference == pytest.approx(expected.difference) and row.ci95 == pytest.approx(expected.ci95)
         assert row.other == (values(before)[key], None) and row.verdict == "better"
     page = page_of(run, output=tmp_path / "out")
-    assert "sts7: run less run, before" in page.text and "Seeds 1, 2" in page.text
+    assert "sts7: run minus run, before" in page.text and "Seeds 1, 2" in page.text
 
 
 def test_a_base_model_that_a_run_began_with_is_not_measured_again(tmp_path: Path) -> None:
@@ -322,9 +322,9 @@ def test_a_base_model_that_a_run_began_with_is_not_measured_again(tmp_path: Path
     report = read_report([a, b], bases=["bert"])
     assert [run.name for run in report.runs] == ["bert", "a", "b"]
     compared = [(c.run, c.other) for c in report.comparisons if c.suite == "sts7"]
-    assert compared == [("a", "bert"), ("b", "bert")], "b less what it began with is the same comparison"
+    assert compared == [("a", "bert"), ("b", "bert")], "b minus what it started from is the same comparison"
     text = Text(write_report(report, tmp_path / "out").read_text()).text
-    assert "sts7: a less bert" in text and "as it was before training" in text
+    assert "sts7: a minus bert" in text and "as it was before training" in text
 
 
 # --- the page

@@ -85,7 +85,7 @@ def test_overwriting_deletes_what_a_run_wrote_and_nothing_else(recipe_file, tmp_
     folders = {"results", "checkpoints", ".git", "seed-7"}
     assert left == mine | folders | {LOCK, MARKER, "recipe.yaml"}
     assert tree(outside) == {"precious": b"mine"}
-    assert "report.html stays, and is of the run that was there" in caplog.text
+    assert "report.html stays and describes the old run" in caplog.text
 
 
 def test_checkpoints_on_another_disk_are_emptied(recipe_file, tmp_path):
@@ -154,7 +154,7 @@ def test_a_damaged_model_is_restored_from_the_last_checkpoint(recipe_file, tmp_p
     else:
         os.rename(run.model, tmp_path / "elsewhere")
     assert main(["train", "--resume", str(run.path)]) == 0
-    assert "it is restored from the newest checkpoint" in caplog.text and "goes on from checkpoint-2" in caplog.text
+    assert "it is restored from the newest checkpoint" in caplog.text and "continues from checkpoint-2" in caplog.text
     assert weights.read_bytes() == content and tree(run.model).keys() == before.keys()
     caplog.clear()
     assert main(["train", "--resume", str(run.path)]) == 0 and not caplog.text
@@ -214,7 +214,7 @@ def test_a_full_disk_is_named_with_what_to_do(recipe_file, small_disk, room):
     """Wherever it fills up: a checkpoint's weights, the optimizer, the model."""
     (small_disk / "other").write_bytes(bytes(900 * 1024 - room))
     run = small_disk / "run"
-    with pytest.raises(RunFailedError, match=rf"cannot be written to {run}.*MB free there.*to go on.*--resume"):
+    with pytest.raises(RunFailedError, match=rf"cannot be written to {run}.*MB free there.*to continue.*--resume"):
         train(load_recipe(recipe_file), run)
     (small_disk / "other").unlink()
 

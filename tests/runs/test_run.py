@@ -79,8 +79,8 @@ def test_sigterm_writes_a_checkpoint_and_the_run_goes_on_elsewhere(path, tmp_pat
     at_step(2, lambda: os.kill(os.getpid(), signal.SIGTERM))  # a step's log comes after its end
     assert main(["train", str(path), "--output", str(run)]) == 128 + signal.SIGTERM
     said = capfd.readouterr().err
-    assert "SIGTERM: this step is finished and a checkpoint written" in said
-    assert f"the checkpoint of step 3 is written; to go on: fmicl train --resume {run}" in said
+    assert "SIGTERM: finishing this step and writing a checkpoint" in said
+    assert f"the checkpoint of step 3 is written; to continue: fmicl train --resume {run}" in said
     assert state(run) == "interrupted" and names(run) == ["checkpoint-2", "checkpoint-3"]
     assert checkpoints.damage(run / "checkpoints" / "checkpoint-3") is None
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
@@ -93,7 +93,7 @@ def test_sigterm_writes_a_checkpoint_and_the_run_goes_on_elsewhere(path, tmp_pat
     assert main(["train", "--resume", str(moved)]) == 0
     said = caplog.text
     assert "checkpoint-3 has a damaged model.safetensors; it is set aside as damaged-checkpoint-3" in said
-    assert f"{moved}: goes on from checkpoint-2" in said
+    assert f"{moved}: continues from checkpoint-2" in said
     assert state(moved) == "done" and names(moved) == ["checkpoint-4", "checkpoint-6", "damaged-checkpoint-3"]
     steps = [json.loads(line)["step"] for line in (moved / "metrics.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3, 4, 5, 6, 6]
@@ -112,7 +112,7 @@ def test_second_sigint_leaves_at_once(path, tmp_path, at_step):
         os.kill(os.getpid(), signal.SIGINT)
 
     at_step(3, twice)
-    with pytest.raises(RunInterrupted, match="SIGINT: nothing more was written; to go on: fmicl train --resume"):
+    with pytest.raises(RunInterrupted, match="SIGINT: nothing more was written; to continue: fmicl train --resume"):
         train(load_recipe(path), tmp_path / "run")
     assert state(tmp_path / "run") == "interrupted" and names(tmp_path / "run") == ["checkpoint-2"]
 
@@ -238,12 +238,12 @@ def test_the_second_process_in_a_run_folder_is_refused(path: Path, tmp_path: Pat
     code = f"import sys, time, filelock; {hold}"
     with subprocess.Popen([sys.executable, "-c", code, str(run / LOCK)], stdout=subprocess.PIPE) as other:
         assert other.stdout is not None and other.stdout.readline() == b"mine\n"
-        with pytest.raises(InputError, match="another process is at work in"), open_run(run, recipe, False, True):
+        with pytest.raises(InputError, match="another process is using"), open_run(run, recipe, False, True):
             pass
         other.kill()
     with open_run(run, recipe, False, False):
         assert load_recipe(run / "recipe.yaml") == recipe
-        with pytest.raises(InputError, match="another process is at work in"), open_run(run, recipe, True, False):
+        with pytest.raises(InputError, match="another process is using"), open_run(run, recipe, True, False):
             pass
 
 

@@ -118,9 +118,12 @@ def train(recipe: Path, run: Path) -> Callable[[], int]:
 
 
 def outcome(run: Path) -> dict[str, str]:
-    """Return what must be the same, bit by bit, as SHA-256: weights, metrics and results."""
+    """Return what must be the same, bit by bit, as SHA-256: weights, metrics and results, wherever the run lies."""
     files = [run / "model" / "model.safetensors", run / "metrics.jsonl", *sorted((run / "results").iterdir())]
-    return {file.relative_to(run).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    contents = {
+        file.relative_to(run).as_posix(): file.read_bytes().replace(str(run).encode(), b"RUN") for file in files
+    }
+    return {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
 
 
 def damage_newest(run: Path, chance: random.Random) -> list[str]:

@@ -97,6 +97,6 @@ def test_stopped_at_any_moment_a_run_ends_as_if_it_had_not_been(recipe: Path, tm
     assert len(told) == 2 * TRIALS + STREAM_TRIALS and len(stopped) >= 20
     assert {1, -9, 128 + 2, 128 + 15} <= set(stopped) <= {1, -9, -15, 128 + 2, 128 + 15}  # 1: of a full disk
     assert sum(trial["unfinished"] for trial in told) >= 3, "some die while they write a checkpoint"
-    assert "File too large" in said and "to go on, when that is mended: fmicl train --resume" in said
+    assert "File too large" in said and "to continue once that is fixed: fmicl train --resume" in said
     assert "it is set aside as damaged-checkpoint-" in said, "some find their newest checkpoint damaged"
-    assert "is written; to go on: fmicl train --resume" in said, "some write one before they leave"
+    assert "is written; to continue: fmicl train --resume" in said, "some write one before they leave"

@@ -116,4 +116,4 @@ def test_a_killed_process_gives_one_message(folder: Path):
     _, said = running.communicate(timeout=120)
     assert running.returncode == 1 and "Traceback" not in said, said
     errors = [line for line in said.splitlines() if line.startswith("error:")]
-    assert len(errors) == 1 and "was ended by SIGKILL; to go on: fmicl train --resume" in errors[0], said
+    assert len(errors) == 1 and "was ended by SIGKILL; to continue: fmicl train --resume" in errors[0], said

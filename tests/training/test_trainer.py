@@ -554,7 +554,7 @@ def test_an_adapter_is_all_that_moves(tiny_encoder, tmp_path: Path, common: dict
 def test_an_adapters_gradient(tiny_encoder, mini_batch_size: int | None):
     """That of the objective on the embeddings, by plain autograd."""
     model = with_adapter(tiny_encoder).eval()
-    loss = FMICLLoss(model, sigma=0.6, alpha=3.0, mini_batch_size=mini_batch_size).eval()
+    loss = FMICLLoss(model, "kl", sigma=0.6, alpha=3.0, mini_batch_size=mini_batch_size).eval()
     columns = [ROWS["anchor"][::3], ROWS["positive"][::3]]
     terms = loss([model.preprocess(column) for column in columns])
     torch.stack(list(terms.values())).sum().backward()

@@ -24,7 +24,7 @@ DEV_QUERIES, TEST_QUERIES = 250, 500
 DOCUMENTS = 1000
 """At most so many documents are searched in a test part; half as many in a development part."""
 
-Half = Literal["choose", "judge", "apart"]
+Half = Literal["choose", "judge", "confirm", "apart"]
 Row = dict[str, Any]
 
 
@@ -35,7 +35,8 @@ class Job:
     Attributes:
         name: Of the job.
         kind: What the pairs are.
-        half: Whether it is for choosing a default or for judging it; ``apart`` is no part of the study.
+        half: Whether it is for choosing a default or for judging it; ``confirm``: kept back until few candidates
+            were left, and run with these alone; ``apart`` is no part of the study.
         steps: Training steps of a run.
         train: Columns: texts for dropout views, or anchors and positives, or those and negatives.
         groups: Group of each row, where rows of one group are right for each other: labels. None for other jobs.
@@ -317,6 +318,25 @@ def _quickstart(name: str, data: Path) -> Job:
     )
 
 
+def _entailment(name: str, data: Path) -> Job:
+    """Short captions that follow from one another, and other captions of the same pictures that do not."""
+    rows = _rows(data / "sts" / "sickr.parquet")
+    pairs = [(row["sentence1"], row["sentence2"], row["entailment"]) for row in rows]
+    entailed = [{"anchor": a, "positive": b} for a, b, label in pairs if label == "ENTAILMENT"]
+    others = [b for _, b, label in pairs if label != "ENTAILMENT"]
+    return pair_job(name, "inference", "confirm", entailed, others=others)
+
+
+def _similar(name: str, data: Path) -> Job:
+    """Pairs that people called equivalent or nearly so; the development and test pairs have every degree."""
+    parts = {part: stsb_rows(part) for part in ("dev", "test")}
+    texts = {key(row[column]) for part in parts.values() for row in part for column in ("sentence1", "sentence2")}
+    pairs = [[row["sentence1"], row["sentence2"]] for row in stsb_rows("train") if row["score"] >= 4]
+    kept = [pair for pair in pairs if not texts & {key(text) for text in pair}]
+    columns = [list(column) for column in zip(*kept, strict=True)]
+    return Job(name, "paraphrase", "confirm", STEPS, columns, None, *map(_similarity, parts.values()))
+
+
 def _dropout_wikipedia(name: str, data: Path) -> Job:
     texts = [row["text"] for row in _rows(data / "unsup" / "wiki_20k.parquet")]
     pairs = stsb_rows("dev")
@@ -349,9 +369,14 @@ JOBS: dict[str, Callable[[str, Path], Job]] = {
     "questions-of-people": _labels("judge", "trec.parquet", "label_name", lambda row: row["label"] in (1, 3, 4)),
     "subjectivity": _labels("judge", "subj.parquet"),
     "dropout-wikipedia": _dropout_wikipedia,
+    "crowd-inference": _pairs("inference", "confirm", "crowd_nli_wiki", most_overlap=0.5),
+    "entailment": _entailment,
+    "similar": _similar,
+    "phrases": _labels("confirm", "mpqa.parquet"),
+    "reviews": _labels("confirm", "mr.parquet"),
     "quickstart": _quickstart,
 }
 """Name -> what builds the job from its name and the folder of the data."""
 
 STUDY = tuple(name for name in JOBS if name != "quickstart")
-"""The jobs of the study."""
+"""The jobs of the study, those of the half ``confirm`` among them."""

@@ -94,7 +94,10 @@ OBJECTIVES = (
     *(Objective(f"InfoNCE {tau}", "InfoNCELoss", {"temperature": tau}, "tuned") for tau in (0.02, 0.05, 0.1, 0.2)),
     Objective("KL balance 0.5", "FMICLLoss", {**_FMICL_OF_0_1, "balance_cosine": 0.5}),
     Objective("KL balance measured", "FMICLLoss", {**_FMICL_OF_0_1, "balance_cosine": "measured"}),
-    Objective("KL auto 0.05", "FMICLLoss", {"kernel": "cosine", "temperature": 0.05, "alpha": "auto"}),
+    Objective("KL measured", "FMICLLoss", {"divergence": "kl", "shift": "none"}),
+    Objective(
+        "KL auto 0.05", "FMICLLoss", {"divergence": "kl", "kernel": "cosine", "temperature": 0.05, "alpha": "auto"}
+    ),
     Objective("DCL 0.05", "DCLLoss", {"temperature": 0.05, "symmetric": False}),
     _row("kl", 0.05),  # InfoNCE by another way
     _row("kl", 0.05, "anchor"),

@@ -20,6 +20,11 @@ from fmicl_text.files import write_json, write_text
 
 RESAMPLES = 4000
 LEVEL = 0.05
+BY_KIND = (
+    *(START, "KL balance 0.1", "InfoNCE 0.05", "InfoNCE 0.1", "InfoNCE 0.2", TUNED),
+    *("js row 0.05 cross", "js row 0.05 both", "js row 0.07 cross", "tsallis 1.25 row 0.07 anchor", "KL auto 0.05"),
+)
+"""What the table by kind of data compares."""
 Task = tuple[str, str]
 """A job and a start."""
 
@@ -144,6 +149,7 @@ def choice(of_choosing: Mapping[str, Mapping[str, Any]]) -> str | None:
 def write_report(study: Study, folder: Path) -> None:
     """Write ``default_loss.json``, ``.md`` and ``.png`` to a folder."""
     choosing, judging = verdicts(study, "choose", "dev"), verdicts(study, "judge", "test")
+    confirming = verdicts(study, "confirm", "test")
     chosen = choice(choosing)
     runs = [
         run for objectives in study.by_task.values() for name, of in objectives.items() if name != TUNED for run in of
@@ -157,11 +163,12 @@ def write_report(study: Study, folder: Path) -> None:
         "chosen": chosen,
         "choosing": choosing,
         "judging": judging,
+        "confirming": confirming,
         "tuned": {"/".join(task): of[TUNED][0]["objective"] for task, of in study.by_task.items() if TUNED in of},
         "runs": [_without_items(run) for run in runs],
     }
     write_json(folder / "default_loss.json", document)
-    write_text(folder / "default_loss.md", _markdown(study, choosing, judging, chosen))
+    write_text(folder / "default_loss.md", _markdown(study, choosing, judging, confirming, chosen))
     _picture(study, folder / "default_loss.png")
 
 
@@ -169,7 +176,13 @@ def _without_items(run: Run) -> Run:
     return run | {part: {name: of["score"] for name, of in run[part].items()} for part in ("dev", "test")}
 
 
-def _markdown(study: Study, choosing: Mapping[str, Any], judging: Mapping[str, Any], chosen: str | None) -> str:
+def _markdown(
+    study: Study,
+    choosing: Mapping[str, Any],
+    judging: Mapping[str, Any],
+    confirming: Mapping[str, Any],
+    chosen: str | None,
+) -> str:
     runs = [run for objectives in study.by_task.values() for of in objectives.values() for run in of]
     seeds = sorted({run["seed"] for run in runs if run["objective"] != START})
     devices = sorted({f"{run['device']}, {run['precision']}" for run in runs})
@@ -195,8 +208,17 @@ def _markdown(study: Study, choosing: Mapping[str, Any], judging: Mapping[str, A
         "",
         *_verdict_table(judging),
         "",
+        "## Confirming: test parts of jobs that were kept back until few candidates were left",
+        "",
+        *_verdict_table(confirming),
+        "",
+        "## By kind of data: test parts of both halves, points above MNRL (of dropout jobs above InfoNCE 0.05)",
+        "",
+        *_kinds_table(study),
+        "",
     ]
-    for half, part in (("choose", "test"), ("judge", "test"), ("apart", "dev"), ("apart", "test")):
+    halves = ("choose", "test"), ("judge", "test"), ("confirm", "test"), ("apart", "dev"), ("apart", "test")
+    for half, part in halves:
         tasks = study.tasks(half)
         for metric, title in ((None, "main figure"), ("accuracy@1", "accuracy@1")):
             shown = [task for task in tasks if metric is None or metric in _any_run(study, task)["test"]]
@@ -228,6 +250,25 @@ def _verdict_table(of_half: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return lines
 
 
+def _kinds_table(study: Study) -> list[str]:
+    """A row for each kind of data: the average of its tasks, of each objective that was run on all of them."""
+    tasks_of = defaultdict(list)
+    for half in ("choose", "judge"):
+        for task in study.tasks(half):
+            tasks_of[study.jobs[task[0]].kind].append(task)
+    names = [name for name in BY_KIND if name in study.objectives]
+    lines = [f"| kind of data | tasks | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
+    for kind, tasks in tasks_of.items():
+        reference = "InfoNCE 0.05" if kind == "dropout" else "MNRL"
+        cells = []
+        for name in names:
+            pairs = [(study.scores(task, name, "test"), study.scores(task, reference, "test")) for task in tasks]
+            complete = all(a and b for a, b in pairs)
+            cells.append(f"{mean(mean(a) - mean(b) for a, b in pairs):+.2f}" if complete else "")
+        lines.append(f"| {kind} | {len(tasks)} | {' | '.join(cells)} |")
+    return lines
+
+
 def _score_table(study: Study, tasks: Sequence[Task], part: str, metric: str | None) -> list[str]:
     names = [job if start == "minilm" else f"{job}, {start}" for job, start in tasks]
     lines = [f"| objective | {' | '.join(names)} | average |", "|---" * (len(tasks) + 2) + "|"]
@@ -253,7 +294,7 @@ def _picture(study: Study, file: Path) -> None:
     import matplotlib.pyplot as plt
     import numpy as np
 
-    tasks = [*study.tasks("choose"), *study.tasks("judge")]
+    tasks = [*study.tasks("choose"), *study.tasks("judge"), *study.tasks("confirm")]
     names = [name for name in study.objectives if name != "MNRL"]
     differences = np.full((len(names), len(tasks)), np.nan)
     for column, task in enumerate(tasks):
@@ -273,7 +314,8 @@ def _picture(study: Study, file: Path) -> None:
     axes.set_yticks(range(len(names)), names, fontsize=8)
     halves = len(study.tasks("choose"))
     axes.axvline(halves - 0.5, color="black")
-    axes.set_title("Points above MNRL, test parts\nleft of the line: choosing; right: judging", fontsize=9)
+    axes.axvline(halves + len(study.tasks("judge")) - 0.5, color="black")
+    axes.set_title("Points above MNRL, test parts\nfrom left to right: choosing, judging, confirming", fontsize=9)
     figure.colorbar(picture, ax=axes, label="points, cut off at ±10", shrink=0.6)
     figure.savefig(file, dpi=150)
     plt.close(figure)

@@ -33,7 +33,10 @@ class Start:
 STARTS = {
     "minilm": Start(6e-5),
     "minilm-mlm": Start(6e-5, ("selqa", "questions-of-people", "dropout-wikipedia")),
-    "static": Start(5e-3, ("questions-of-things", "wikipedia", "captions")),
+    "static": Start(
+        5e-3,
+        ("questions-of-things", "wikipedia", "captions", *("crowd-inference", "entailment", "phrases", "reviews")),
+    ),
 }
 """``minilm`` is all-MiniLM-L6-v2, a good encoder; ``minilm-mlm`` its weights as a masked language model again, whose
 cosines are all high; ``static`` the word embeddings of all-MiniLM-L6-v2 alone."""

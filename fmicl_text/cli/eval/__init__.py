@@ -1,4 +1,4 @@
-"""``fmicl eval``: one short module for each thing there is to measure."""
+"""``fmicl eval``: one module per kind of evaluation, which may import what those of ``cli`` may."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import importlib
 KINDS = {
     "sts": "semantic textual similarity",
     "geometry": "alignment, uniformity and the density ratio",
-    "mteb": "tasks and benchmarks of mteb, and your own in its way",
+    "images": "classes of images, by nearest neighbours and a linear classifier",
+    "mteb": "mteb's tasks and benchmarks, and your own tasks scored the same way",
     "pairs": "your own scored or labelled pairs",
     "transfer": "SentEval's classification tasks",
 }
@@ -16,7 +17,7 @@ KINDS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the kinds; each sets ``evaluate``, the function that runs it."""
+    """Add a subcommand for each kind; it sets ``evaluate``, the function that runs it."""
     kinds = parser.add_subparsers(metavar="WHAT", title="what to evaluate", required=True)
     for kind, help_line in KINDS.items():
         module = importlib.import_module(f"fmicl_text.cli.eval.{kind}")

@@ -1,4 +1,4 @@
-"""What the verbs of ``fmicl eval`` do alike: load the data, score each model, write, print."""
+"""What all kinds of ``fmicl eval`` share: load the data, score each model, write and print the results."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def asked(kind: type[Evaluation], **options: object) -> Evaluation:
-    """Return an evaluation with options from the command line; those that are None have their default.
+    """Return an evaluation with options from the command line; options that are None take their defaults.
 
     Raises:
-        InputError: They are not possible together.
+        InputError: The options contradict each other.
     """
     from pydantic import ValidationError
 
@@ -45,8 +45,8 @@ def evaluate_models(
     Args:
         args: With ``models`` and what :func:`fmicl_text.cli.eval.options.add_output_arguments` declares.
         evaluation: What to run.
-        name: What results are called in a folder.
-        also: Writes something more beside a result.
+        name: Start of the names of result files in a folder.
+        also: Called with each result and its file, to write something beside it.
 
     Raises:
         InputError: Wrong data, no such model, or files that are there already.

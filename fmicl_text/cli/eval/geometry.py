@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """How sentences lie on the sphere, and whether the density ratio is the Gaussian that f-MICL assumes.
 
-    Beside each JSON file of --output goes a picture of the density ratio, NAME.png.
+    Each JSON file of --output gets a picture of the density ratio beside it, NAME.png.
     """
     from fmicl_text.evaluation.kinds.geometry import GeometryOfPairs
 

@@ -100,9 +100,7 @@ def _plan_table(models: list[str], selection: Selection, plans: list[list[Planne
         cells = ["no data" if name in selection.absent else _minutes(planned) for planned in of_task]
         table.add_row(name, load.size if load else "unknown", *cells)
     table.add_section()
-    table.add_row(
-        "total of the known", "", *(_shown(sum(task.minutes or 0 for task in of_model)) for of_model in plans)
-    )
+    table.add_row("total where known", "", *(_shown(sum(task.minutes or 0 for task in of_model)) for of_model in plans))
     return table
 
 

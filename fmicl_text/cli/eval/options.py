@@ -13,9 +13,9 @@ from fmicl_text.errors import InputError
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare where results go and how many sentences are encoded at a time."""
     parser.add_argument(
-        "--output", type=Path, metavar="FILE|DIR", help="also write JSON: to FILE.json, or to a file a model in DIR"
+        "--output", type=Path, metavar="FILE|DIR", help="also write JSON: to FILE.json, or to one file per model in DIR"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace results that are there")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing results")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else; a list for several models")
     parser.add_argument("--batch-size", type=positive, default=128, metavar="N", help="sentences at a time (128)")
 
@@ -27,10 +27,10 @@ def result_files(output: Path | None, models: list[str], name: str, overwrite: b
         output: A file that ends in ``.json``, a folder, or None for nowhere.
         models: Names of the models.
         name: What they are evaluated on; in a folder, the start of each file's name.
-        overwrite: Whether results that are there may be replaced.
+        overwrite: Whether existing results may be replaced.
 
     Raises:
-        InputError: A result is there already, or two would go to the same file.
+        InputError: A result exists already, or two would go to the same file.
     """
     if output is None:
         return [None] * len(models)
@@ -38,9 +38,7 @@ def result_files(output: Path | None, models: list[str], name: str, overwrite: b
         files = [output] * len(models)
     else:
         files = [output / f"{_plain(name)}-{_plain(model)}.json" for model in models]
-    problems = [
-        f"{file} is there already; --overwrite replaces it" for file in files if file.exists() and not overwrite
-    ]
+    problems = [f"{file} already exists; --overwrite replaces it" for file in files if file.exists() and not overwrite]
     if len(set(files)) < len(files):
         problems.append(f"--output {output}: results of several models need a folder, and models of different names")
     if files[0].parent.is_file():
@@ -51,7 +49,7 @@ def result_files(output: Path | None, models: list[str], name: str, overwrite: b
 
 
 def positive(text: str) -> int:
-    """Parse a count, as ``argparse`` wants it."""
+    """Parse a positive count for ``argparse``."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be 1 or more, not {number}")

@@ -12,7 +12,7 @@ from fmicl_text.cli.eval.options import add_output_arguments
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("model", metavar="MODEL", help="model folder, run folder, Hub id or sample:minilm")
-    parser.add_argument("file", metavar="FILE", help="csv, tsv, jsonl or Parquet file, a pair a row")
+    parser.add_argument("file", metavar="FILE", help="csv, tsv, jsonl or Parquet file, one pair per row")
     parser.add_argument(
         "--sentences",
         nargs=2,

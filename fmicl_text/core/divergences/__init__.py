@@ -1,4 +1,4 @@
 """The f-divergences, one file each, found by its name: ``kl.py`` holds the divergence ``"kl"`` as ``DIVERGENCE``.
 
-What a divergence consists of is said in :mod:`fmicl_text.core.divergence`. Modules here import that and torch.
+:mod:`fmicl_text.core.divergence` says what a divergence consists of. Modules here import only that and torch.
 """

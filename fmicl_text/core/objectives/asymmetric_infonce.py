@@ -45,6 +45,6 @@ def asymmetric_infonce(batch: Batch, *, kernel: Kernel | None = None, degree: fl
 
 
 def _slowed(rows: Rows, share: float) -> Rows:
-    """Return the same rows with ``share`` of their gradient; a cosine being bilinear, this is ``s_a``."""
+    """Return the same rows with ``share`` of their gradient; as a cosine is bilinear, this gives ``s_a``."""
     vectors: Tensor = share * rows.vectors + (1 - share) * rows.vectors.detach()
     return Rows(vectors, rows.texts)

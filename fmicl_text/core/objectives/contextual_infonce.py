@@ -21,11 +21,11 @@ def contextual_infonce(batch: Batch, *, offered: Tensor | None = None, kernel: K
 
         loss = -mean_i log( exp r(x_i, y_i) / ( exp r(x_i, y_i) + sum_{k offered to i} exp r(x_i, n_k) ) )
 
-    Other rows' positives are no negatives here: whether row i would have chosen them, nobody asked.
+    Other rows' positives are not negatives here: nobody asked whether row i would have chosen them.
 
     Args:
         batch: Contexts as anchors, the items chosen as positives, the items not chosen as explicit negatives. Its
-            region does not apply: what was offered is given.
+            region does not apply, since the items offered are given.
         offered: Whether item k was offered to row i, bool ``(B, M)``; default all of them.
         kernel: ``r`` of a cosine; default :class:`CosineKernel` at tau = 0.05.
 
@@ -39,6 +39,6 @@ def contextual_infonce(batch: Batch, *, offered: Tensor | None = None, kernel: K
         raise ValueError(f"offered must be bool {shape}, got {offered.dtype} {tuple(offered.shape)}")
     kernel = kernel or CosineKernel()
     own = batch.own(kernel)  # (B,)
-    with across_devices(False):  # no other process knows an item that was offered here
+    with across_devices(False):  # the items offered here are on no other process
         others = row_log_sum_exp([Block(batch.x, batch.extra, offered=offered)], kernel).log  # (B,)
     return {"positive": -row_mean(own), "negative": row_mean(log_sum_exp(own, others))}

@@ -13,7 +13,7 @@ from fmicl_text.core.reduce import finite, row_log_sum_exp
 
 @objective
 def dhel(batch: Batch, *, kernel: Kernel | None = None, both_views: bool = True) -> Terms:
-    r"""Decoupled hyperspherical energy: negatives within a view only, the positive not among them.
+    r"""Decoupled hyperspherical energy: negatives within a view only, without the positive.
 
         loss = mean_i( -r(x_i, y_i) + log sum_{j != i} exp r(x_i, x_j) + log sum_{j != i} exp r(y_i, y_j) )
 

@@ -12,19 +12,21 @@ import torch
 from torch import Tensor
 
 from fmicl_text.core.alpha import Alpha, require_weight
+from fmicl_text.core.balance import measured_temperature
 from fmicl_text.core.batch import Batch, Terms, objective
+from fmicl_text.core.batch_shift import batch_bound
 from fmicl_text.core.checks import require_positive
 from fmicl_text.core.devices import row_mean
 from fmicl_text.core.divergence import Divergence
 from fmicl_text.core.divergences.kl import DIVERGENCE as KL
 from fmicl_text.core.kernels import GaussianKernel, Kernel
 from fmicl_text.core.reduce import RowSums, identity, log_sum_exp, pair_mean, row_log_sum_exp
-from fmicl_text.core.shift import batch_bound, row_bound
+from fmicl_text.core.row_shift import row_bound
 
 Default = TypeVar("Default", float, None)
 
 SHIFTS = ("none", "batch", "row")
-"""``none``: the critic as it is. ``batch``: less one constant for the batch. ``row``: less one for each anchor."""
+"""``none``: the critic as it is. ``batch``: minus one constant for the batch. ``row``: minus one for each anchor."""
 CRITICS = ("paper", "ratio")
 """What a pair's critic ``T`` is. ``paper``: ``f'(u)``. ``ratio``: ``r = log u``, for a cosine kernel ``s / tau``."""
 _LARGEST = 1e30
@@ -46,16 +48,16 @@ def fmicl(
 
         loss = -1/B sum_i T_ii + alpha mean over negative pairs of f*(T_ij),    T = f'(u)
 
-    That is ``shift="none"``. A shift is a constant ``v`` less which the critic gives the tightest bound, see
-    :mod:`fmicl_text.core.shift`; minus the loss then is that bound, in the divergence's own unit. With
-    ``c = alpha f(1/alpha)``:
+    That is ``shift="none"``. A shift is the constant ``v`` that, subtracted from the critic, gives the tightest bound,
+    see :mod:`fmicl_text.core.shift`; minus the loss is then that bound, in the divergence's own unit. With ``c = alpha
+    f(1/alpha)``:
 
         batch:  loss = min over v of  v - 1/B sum_i T_ii + alpha mean over negative pairs of f*(T_ij - v) + c
         row:    loss = 1/B sum_i  min over v_i of  v_i - T_ii + alpha/n sum_j f*(T_ij - v_i) + c
 
     The candidates j of a row are its own positive and its negatives, ``n`` together. For KL by ``row`` it is InfoNCE
-    less ``log n``. The positive term is ``-1/B sum_i T_ii`` and the negative term is the rest. Without a shift minus
-    the loss is a bound too once ``c`` is added to the loss.
+    less ``log n``. The positive term is ``-1/B sum_i T_ii`` and the negative term is the rest. Without a shift, minus
+    the loss is also a bound, once ``c`` is added to the loss.
 
     ``negatives="within"`` is the paper's choice: pairs (x_i, x_j), i != j, of anchors. Explicit negatives add the
     pairs (x_i, n_j). A batch in which no two texts differ has a negative term of 0; by ``row``, where the positive is
@@ -64,7 +66,8 @@ def fmicl(
     Args:
         batch: The pairs.
         divergence: The divergence ``f``.
-        kernel: The density ratio ``u`` of a pair; default :class:`GaussianKernel`.
+        kernel: The density ratio ``u`` of a pair; default :class:`GaussianKernel`. A width that is to be measured is
+            set from the first batch's negative pairs.
         alpha: Weight of the negative term: a number, or without a shift an :class:`Alpha`. Default 1; by ``row`` the
             number of the row's candidates, so that a temperature means the same for any number of them.
         negatives: One of :data:`fmicl_text.core.NEGATIVES`.
@@ -78,6 +81,9 @@ def fmicl(
     critic = _check(alpha, shift, critic)
     kernel = kernel or GaussianKernel()
     score = divergence.critic if critic == "paper" else identity
+    if not kernel.has_width:
+        kernel.set_width(measured_temperature(batch.negatives(negatives)))
+        check_float32_range(divergence, kernel)
     own = batch.own(kernel)  # (B,)
     if shift == "none":
         blocks = batch.negatives(negatives)
@@ -97,7 +103,7 @@ def fmicl(
 
 
 def _number(alpha: float | Alpha | None, default: Default) -> float | Default:
-    assert not isinstance(alpha, Alpha)  # _check saw to it
+    assert not isinstance(alpha, Alpha)  # refused by _check
     return default if alpha is None else alpha
 
 
@@ -127,11 +133,12 @@ def check_float32_range(divergence: Divergence, kernel: Kernel, alpha: Alpha | f
     """Refuse a divergence, a kernel and a weight whose terms overflow float32 somewhere between cosine -1 and 1.
 
     Critics with ``1/u`` in them explode for a positive pair that is far apart, penalties for a coincident
-    negative pair under a cosine kernel of low temperature; both are increasing, so the ends tell. A narrow kernel makes
-    the weight explode: ``alpha = 1/u`` at the cosine of balance. ``alpha="auto"`` is judged by negatives at cosine 0.
+    negative pair under a cosine kernel of low temperature; both are increasing, so only the ends are checked. A narrow
+    kernel makes the weight explode: ``alpha = 1/u`` at the cosine of balance. One that the data gives is judged by
+    negatives at cosine 0.
 
     Raises:
-        ValueError: Naming what is too large, the cosine, the width, and alpha if it is that.
+        ValueError: Naming what is too large, the cosine, the width, and alpha if that is the cause.
     """
     tau = kernel.initial_temperature
     width = f"sigma = {tau**0.5:.3g} (temperature {tau:.3g})"
@@ -156,12 +163,12 @@ def check_float32_range(divergence: Divergence, kernel: Kernel, alpha: Alpha | f
 
 
 def _largest_weight(alpha: Alpha | float, kernel: Kernel) -> tuple[float, str]:
-    """Return the weight and where it is from."""
+    """Return the weight, and the setting that it comes from."""
     if not isinstance(alpha, Alpha):
         return float(alpha), ""
-    if alpha.balance_cosine is None and alpha.alpha != "auto":
-        return float(alpha.alpha), ""  # type: ignore[arg-type]  # a number
-    cosine = 0.0 if alpha.balance_cosine is None else alpha.balance_cosine
+    if isinstance(alpha.alpha, (int, float)):
+        return float(alpha.alpha), ""
+    cosine = 0.0 if isinstance(alpha.balance_cosine, str | None) else alpha.balance_cosine
     exponent = -kernel(torch.tensor(cosine, dtype=torch.float64)).item()
-    setting = "auto" if alpha.balance_cosine is None else f"balance_cosine {cosine:g}"
+    setting = alpha.alpha if alpha.balance_cosine is None else f"balance_cosine {alpha.balance_cosine}"
     return math.exp(min(exponent, 700.0)), f" (of {setting}, where log u is {-exponent:.3g} at cosine {cosine:g})"

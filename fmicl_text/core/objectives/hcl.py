@@ -19,17 +19,18 @@ from fmicl_text.core.reduce import log_sum_exp, row_log_sum_exp
 
 @objective
 def hcl(batch: Batch, *, kernel: Kernel | None = None, tau_plus: float = 0.1, beta: float = 1.0) -> Terms:
-    r"""NT-Xent with negatives weighed by their hardness, and corrected for those that are positives in truth.
+    r"""NT-Xent with negatives weighed by their hardness, and corrected for those that are really positives.
 
         loss = -mean_i log( u_i / (u_i + N_i) ),    u_ij = exp r(z_i, z_j),    z = (x, y)
         N_i = M max( ( sum_j u_ij^(1+beta) / sum_j u_ij^beta - tau_plus u_i ) / (1 - tau_plus),  u(-1) )
 
-    over the ``M`` negatives of row i, with ``u_i`` of its positive and ``u(-1)`` of an antipodal pair, the least.
+    over the ``M`` negatives of row i, with ``u_i`` of its positive and ``u(-1)`` of an antipodal pair, the smallest
+    possible.
 
     Args:
         batch: The pairs; explicit negatives are offered to all 2B rows.
         kernel: ``r`` of a cosine; default :class:`CosineKernel` at the paper's tau = 0.5.
-        tau_plus: Share of the negatives that are positives in truth, in [0, 1).
+        tau_plus: Share of the negatives that are really positives, in [0, 1).
         beta: Concentration on hard negatives, at least 0, which is plain debiasing.
 
     Raises:

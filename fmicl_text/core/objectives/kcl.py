@@ -11,7 +11,8 @@ from fmicl_text.core.batch import Batch, Terms, objective
 from fmicl_text.core.checks import require_positive
 from fmicl_text.core.devices import row_mean
 from fmicl_text.core.kernels import ExponentialKernel, Kernel
-from fmicl_text.core.reduce import Score, pair_mean
+from fmicl_text.core.reduce import pair_mean
+from fmicl_text.core.tiles import Score
 
 
 @objective

@@ -19,7 +19,8 @@ from fmicl_text.core.reduce import log_sum_exp
 def kernel_infonce_concatenated(batch: Batch, *, first: Kernel, second: Kernel) -> Terms:
     r"""The paper's *concatenation sum*: ``k(a, b) = first(a', b') + second(a'', b'')`` of the halves ``a = (a', a'')``.
 
-    Each half is normalised, so that both kernels see unit vectors. A region is one of similar halves, in each half.
+    Each half is normalised, so that both kernels see unit vectors. A region selects by the cosine of the halves, for
+    each half separately.
 
     Args:
         batch: The pairs, of an even number of dimensions; explicit negatives are offered to all 2B rows.

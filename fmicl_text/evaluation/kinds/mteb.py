@@ -1,4 +1,4 @@
-"""Tasks that mteb scores: public ones, and the user's own in its way."""
+"""Tasks that mteb scores: public ones, and the user's own."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Mteb(Evaluation):
     """Read the data set OWNER/NAME from the files in DATA/OWNER/NAME; default the Hub."""
 
     def conflicts(self) -> Iterator[Conflict]:
-        """Tasks are named in one way."""
+        """Refuse tasks and a benchmark together, or neither."""
         if (self.tasks is None) == (self.benchmark is None):
             yield (), "needs tasks, a list of names, or benchmark, and not both"
 

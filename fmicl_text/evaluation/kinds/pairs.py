@@ -30,7 +30,7 @@ class OwnPairs(Evaluation):
     """Column of the labels, 0 or 1, if pairs have no scores."""
 
     def conflicts(self) -> Iterator[Conflict]:
-        """Pairs have scores or labels."""
+        """Refuse scores and labels together."""
         if self.score is not None and self.label is not None:
             yield ("label",), "and score exclude each other; name the one column to compare with"
 

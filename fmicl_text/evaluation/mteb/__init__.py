@@ -1,1 +1,6 @@
-"""Tasks and benchmarks of mteb, and a user's own tasks in its way."""
+"""Tasks and benchmarks of mteb, and a user's own tasks, all scored by mteb.
+
+:mod:`.selection` says which tasks, :mod:`.plan` how long they take, :mod:`.run` has mteb run them, :mod:`.items` and
+:mod:`.cache` keep what each item scored; :mod:`.own_suite` and :mod:`.own_tasks` make tasks of a user's files. Modules
+here import what :mod:`fmicl_text.evaluation` may, and mteb.
+"""

@@ -1,4 +1,4 @@
-"""What is kept of evaluations with mteb: its own results, and beside them what each item scored.
+"""The cache of evaluations with mteb: its own results, and beside them what each item scored.
 
 mteb's result of a task is ``results/MODEL/REVISION/TASK.json`` in its cache; the items are in ``items/``, in a file of
 the same name. mteb's files are never changed.
@@ -22,7 +22,7 @@ from fmicl_text.files import read_json, write_json
 
 @dataclass(frozen=True)
 class Kept:
-    """What is kept of one model.
+    """The cache of one model.
 
     Attributes:
         meta: What mteb calls the model.
@@ -33,7 +33,7 @@ class Kept:
     cache: mteb.ResultCache
 
     def result(self, task: AbsTask) -> TaskResult | None:
-        """Return the result, perhaps of some splits, that there is of this task on this very data."""
+        """Return the cached result of this task on the same data, perhaps of some splits; None if there is none."""
         result = self.cache.load_task_result(task.metadata.name, self.meta)
         return result if result is not None and result.dataset_revision == task.metadata.revision else None
 
@@ -47,7 +47,7 @@ class Kept:
         return self._items_file(task).parent / task.prediction_file_name
 
     def drop_useless_predictions(self, task: AbsTask) -> None:
-        """Remove predictions on other data, and those that an interruption cut in two: mteb would stumble over them."""
+        """Remove predictions on other data, and those that an interruption cut off: mteb would fail on them."""
         file = self.predictions(task)
         if file.is_file() and (self.result(task) is None or not _is_json(file)):
             file.unlink()
@@ -84,7 +84,7 @@ class Kept:
         if document.get("dataset_revision") != task.metadata.revision:
             result = self.cache.get_task_result_path(task.metadata.name, self.meta)
             raise NoItemsError(
-                f"mteb's result was there already, without what each item scored; remove {result} to score it anew"
+                f"mteb's result was there already, without what each item scored; delete {result} to score it again"
             )
         if "why" in document:
             raise NoItemsError(document["why"])

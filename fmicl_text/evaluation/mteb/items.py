@@ -1,8 +1,8 @@
 """What each item of an mteb task scored, from the predictions mteb writes.
 
-mteb's results hold one number a metric. For an interval and for paired tests it is taken apart again, for those tasks
-whose main score is the mean of what its items score, or a correlation or average precision over them. A score that
-does not come out as mteb's own has no items: see :func:`require_score`.
+mteb's results have one number per metric. Intervals and paired tests need the scores of items, which are computed here
+for tasks whose main score is their mean, or a correlation or average precision over items. If they do not give mteb's
+own score, they are not used: see :func:`require_score`.
 """
 
 from __future__ import annotations
@@ -108,30 +108,30 @@ def _kind(task: AbsTask) -> Kind:
     return kind
 
 
-def _scored_pairs(task: AbsTask, data: Any, said: Any) -> Items:
-    return Items("spearman", np.array(said["cosine_scores"]), np.array(data["score"], dtype=float))
+def _scored_pairs(task: AbsTask, data: Any, predicted: Any) -> Items:
+    return Items("spearman", np.array(predicted["cosine_scores"]), np.array(data["score"], dtype=float))
 
 
-def _labelled_pairs(task: AbsTask, data: Any, said: Any) -> Items:
+def _labelled_pairs(task: AbsTask, data: Any, predicted: Any) -> Items:
     """By the similarity that the main score is of, such as ``cosine_ap``; for ``max_ap`` by the best."""
     labels = np.ravel(data[task.label_column_name])  # older data sets have one row of lists
     wanted = task.metadata.main_score.removesuffix("_ap")
     names = _SIMILARITIES if wanted == "max" else [wanted]
-    found = [(_SIMILARITIES[name][1] * np.array(said[_SIMILARITIES[name][0]])) for name in names]
+    found = [(_SIMILARITIES[name][1] * np.array(predicted[_SIMILARITIES[name][0]])) for name in names]
     return max((Items("average precision", values, labels) for values in found), key=lambda items: score((items,)))
 
 
-def _classified(task: AbsTask, data: Any, said: Any) -> Items:
+def _classified(task: AbsTask, data: Any, predicted: Any) -> Items:
     """An item scores the share of mteb's classifiers, each fitted to a draw of the training set, that are right."""
     labels = np.array(data[task.label_column_name])
-    return Items("mean", (np.array(said) == labels).mean(axis=0), source=digest(map(str, labels)))
+    return Items("mean", (np.array(predicted) == labels).mean(axis=0), source=digest(map(str, labels)))
 
 
-def _searched(task: AbsTask, data: Any, said: Any) -> Items:
+def _searched(task: AbsTask, data: Any, predicted: Any) -> Items:
     """An item is a query; mteb's own options say which of its hits do not count."""
     import pytrec_eval
 
-    found = {query: dict(hits) for query, hits in said.items()}
+    found = {query: dict(hits) for query, hits in predicted.items()}
     if task.ignore_identical_ids:
         found = {query: {d: s for d, s in hits.items() if d != query} for query, hits in found.items()}
     if task.skip_first_result:
@@ -144,21 +144,21 @@ def _searched(task: AbsTask, data: Any, said: Any) -> Items:
     return Items("mean", np.array([of_query[q][f"{measure}_{cutoff}"] for q in queries]), source=digest(queries))
 
 
-def _matched(task: AbsTask, data: Any, said: Any) -> Items:
-    """An item is a sentence; is its own translation the nearest?
+def _matched(task: AbsTask, data: Any, predicted: Any) -> Items:
+    """An item is a sentence, which scores 1 if its own translation is the nearest.
 
-    For F1 it scores 2 if so, over 1 and how many sentences found that translation, which is held fixed in resamples.
+    For F1 it then scores ``2 / (1 + n)``; ``n`` sentences found that translation, a number held fixed in resamples.
     """
-    found = np.array([neighbour["corpus_id"] for neighbour in said["sentence1-sentence2"]])
+    found = np.array([neighbour["corpus_id"] for neighbour in predicted["sentence1-sentence2"]])
     right = found == np.arange(len(found))
     if task.metadata.main_score == "accuracy":
         return Items("mean", 1.0 * right)
     return Items("mean", 2 * right / (1 + np.bincount(found, minlength=len(found))[: len(found)]))
 
 
-def _summarised(task: AbsTask, data: Any, said: Any) -> Items:
-    """An item is a text: Spearman's rho over its summaries."""
+def _summarised(task: AbsTask, data: Any, predicted: Any) -> Items:
+    """An item is a text, which scores Spearman's rho over its summaries."""
     from scipy.stats import spearmanr
 
-    of_text = zip(said["human_scores"], said["cosine_scores"], strict=True)
+    of_text = zip(predicted["human_scores"], predicted["cosine_scores"], strict=True)
     return Items("mean", np.array([spearmanr(human, cosine).statistic for human, cosine in of_text]))

@@ -1,4 +1,4 @@
-"""A sentence encoder as mteb knows it: wrapped, named, and told apart from every other state of its weights."""
+"""A sentence encoder wrapped for mteb, with a name and a revision that identify its weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def load_for_mteb(name: str) -> SentenceTransformerEncoderWrapper:
     """Load a model by what :func:`fmicl_text.encoders.text.load_model` takes, and wrap it.
 
     mteb keeps results by name and :func:`~fmicl_text.evaluation.scored_model.model_revision`: the model of a run that
-    was trained anew is another model. Nothing but the model itself is asked of the Hub.
+    was trained again is another model. The Hub is asked for nothing but the model itself.
 
     Raises:
         InputError: There is no such model, or it does not load.
@@ -39,7 +39,7 @@ def wrapped(scored: ScoredModel) -> SentenceTransformerEncoderWrapper:
         place = f"{LOCAL}/{local}"
     identity = {"name": place, "revision": scored.revision or IN_TRAINING}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # mteb uses names that sentence-transformers has given up
+        warnings.simplefilter("ignore", FutureWarning)  # mteb uses names that sentence-transformers has deprecated
         wrapper = SentenceTransformerEncoderWrapper(model)
     wrapper.mteb_model_meta = wrapper.mteb_model_meta.model_copy(update=identity | _size(model))
     return wrapper

@@ -104,7 +104,7 @@ class OwnSuite(_Section):
 
     Attributes:
         name: What results call it.
-        language: Of the texts, as mteb writes it: ISO 639-3 and script, such as ``eng-Latn``.
+        language: Language of the texts, as mteb writes it: ISO 639-3 and script, such as ``eng-Latn``.
         tasks: One or more, each with a name of its own.
     """
 
@@ -114,10 +114,10 @@ class OwnSuite(_Section):
 
 
 _BY_TYPE = {get_args(task.model_fields["type"].annotation)[0]: task for task in get_args(OwnTask)}
-_PLAINER = {  # than pydantic
+_PLAINER = {  # than what pydantic says
     "missing": "is missing",
     "union_tag_not_found": f"the key type is missing; it is one of {', '.join(_BY_TYPE)}",
-    "string_pattern_mismatch": "must be letters, digits, dots, dashes and underscores, and start with one of the first",
+    "string_pattern_mismatch": "must be letters, digits, dots, dashes and underscores, the first a letter or digit",
     "too_short": "must not be empty",
     "model_attributes_type": "must be a mapping of keys",
 }

@@ -1,6 +1,6 @@
 """A user's own tasks as tasks of mteb: the same abstract task, splits, columns and main score as a public set has.
 
-Their data is in memory, and every row of it was looked at.
+Their data is in memory, and every row of it has been checked.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def own_tasks(suite: OwnSuite, folder: Path) -> list[AbsTask]:
         check_language_code(suite.language)
     except ValueError:
         raise InputError(
-            f"language: {suite.language} is none; write it as eng-Latn: ISO 639-3, and the script"
+            f"language: {suite.language} is not a language; write it as eng-Latn: ISO 639-3, and the script"
         ) from None
     tasks: list[AbsTask] = []
     problems: list[str] = []
@@ -164,7 +164,7 @@ def _labelled_pairs(own: PairClassificationTask, folder: Path) -> Dataset:
 
 
 def _classified(own: ClassificationTask, folder: Path) -> DatasetDict:
-    """Classes become numbers in the order of their names, as the Hub's have."""
+    """Classes become numbers in the order of their names, as in the Hub's data sets."""
     train, test = folder / own.train, folder / own.test
     texts, labels = _labelled_texts(train, own.columns)
     rows = read_columns(test, {own.columns.text: text, own.columns.label: label})
@@ -215,7 +215,7 @@ def _searched(own: RetrievalTask, folder: Path) -> RetrievalSplitData:
         if document not in corpus:
             problems.append(f"{where}: no document of {own.corpus} has the id {document!r:.60}")
         if document in relevant.setdefault(query, {}):
-            problems.append(f"{where}: says again how relevant {document!r:.60} is to {query!r:.60}")
+            problems.append(f"{where}: repeats how relevant {document!r:.60} is to {query!r:.60}")
         relevant[query][document] = score
     refuse(path, problems)
     first: dict[str, str] = {}  # distinct text -> id

@@ -43,7 +43,7 @@ class Load:
     """What a task holds.
 
     Attributes:
-        size: In words, such as ``1,379 pairs``.
+        size: Its size in words, such as ``1,379 pairs``.
         texts: What is encoded.
     """
 
@@ -79,7 +79,7 @@ class Speed:
     def __init__(self, model: SentenceTransformer, batch_size: int) -> None:
         self._longest = _CHARACTERS_PER_TOKEN * (model.max_seq_length or np.inf)
         page = _PASSAGE * (1 + _LENGTHS[-1] // len(_PASSAGE))
-        model.encode([page], show_progress_bar=False)  # the first call does what no later one does
+        model.encode([page], show_progress_bar=False)  # the first call includes setting up
         self._seconds = []
         for length in _LENGTHS:
             texts = [page[:length]] * max(1, min(batch_size, _TIMED // length))
@@ -98,7 +98,7 @@ class Speed:
 
 
 def plan(model: SentenceTransformerEncoderWrapper, selection: Selection, batch_size: int = 128) -> list[PlannedTask]:
-    """Say what each task will take, after timing the model for a few seconds.
+    """Estimate what each task will take, after timing the model for a few seconds.
 
     Arguments are those of :func:`fmicl_text.evaluation.mteb.run.evaluate`. No public data is loaded for it: mteb
     publishes how much text each of its tasks holds.
@@ -165,7 +165,7 @@ def _lengths(texts: Iterable[str]) -> dict[str, float]:
 
 
 def joint_load(loads: list[Load | None]) -> Load | None:
-    """Return what one or several tasks hold together; None if that of any is unknown."""
+    """Return what one or several tasks hold together; None if any of them is unknown."""
     known = [load for load in loads if load is not None]
     if len(known) < len(loads):
         return None

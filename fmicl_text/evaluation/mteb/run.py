@@ -1,9 +1,9 @@
-"""Tasks and benchmarks of mteb, and a user's own tasks in its way: mteb scores them and keeps the results.
+"""Tasks and benchmarks of mteb, and a user's own tasks: mteb scores them and keeps the results.
 
-Results lie in mteb's own cache (``MTEB_CACHE``, by default ``~/.cache/mteb``) in its own format, a file a task, so that
-an evaluation that was stopped goes on where it was. What was scored once, the same weights on the same data, is not
-scored again; to do so, point ``MTEB_CACHE`` elsewhere. Intervals are of what each item scored, which is kept beside the
-results: one that mteb itself had put there has no interval, and that is said.
+Results are in mteb's own cache (``MTEB_CACHE``, by default ``~/.cache/mteb``) in its own format, one file per task, so
+that an evaluation that was stopped continues where it was. The same weights are not scored on the same data again; to
+do so, point ``MTEB_CACHE`` elsewhere. Intervals come from what each item scored, which is kept beside the results; a
+result that mteb itself put there has no interval, and the output says so.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ from fmicl_text.versions import versions
 
 @dataclass(frozen=True)
 class MtebResult:
-    """What :func:`evaluate` found.
+    """The result of :func:`evaluate`.
 
     Attributes:
         scored: The model, with what the user called it.
-        meta: What mteb calls it, and more.
+        meta: What mteb knows of the model, such as its name there.
         selection: What it was evaluated on.
         results: Task -> mteb's result.
-        prompts: Task -> what goes before a ``query``, a ``document`` and any other ``text``; None for nothing.
+        prompts: Task -> what is put before a ``query``, a ``document`` and any other ``text``; None for nothing.
         missing: Task -> why it has no result.
         items: Task -> what each item scored, if that is known.
-        no_interval: Task -> why it is not known.
+        no_interval: Task -> why that is not known.
         max_seq_length: Tokens after which the model cuts a text; None if it never does.
         precision: Type of the model's weights, such as ``float32``.
         batch_size: Texts encoded at a time.
@@ -78,7 +78,7 @@ class MtebResult:
     def ci95(self) -> dict[str, tuple[float, float]]:
         """Task -> the 95% bootstrap interval of its main score over the items, from 0 to 1, where these are known.
 
-        Texts that mteb trains a classifier on are not drawn anew; splits and languages are drawn each by itself.
+        Texts that mteb trains a classifier on are not resampled; splits and languages are resampled separately.
         """
         intervals = {task: interval(parts) for task, parts in self.items.items()}
         return {task: (low / 100, high / 100) for task, (low, high) in intervals.items()}
@@ -98,7 +98,7 @@ class MtebResult:
 
     @property
     def benchmark_scores(self) -> dict[str, float | None]:
-        """The benchmark's own means, such as by type of task; empty if it is none or tasks are missing."""
+        """The benchmark's own means, such as by type of task; empty without a benchmark, or if tasks are missing."""
         if self.selection.benchmark is None or self.missing:
             return {}
         means: dict[str, float | None] = {}
@@ -183,7 +183,7 @@ def evaluate(
     name: str | None = None,
     intervals: bool = True,
 ) -> MtebResult:
-    """Have mteb score a model; a task whose data is not there, or that fails, is reported and the others go on.
+    """Have mteb score a model; a task whose data is missing, or that fails, is reported, and the others are still run.
 
     Args:
         model: What :func:`fmicl_text.evaluation.mteb.model.load_for_mteb` loaded.
@@ -199,7 +199,7 @@ def evaluate(
 
 @contextmanager
 def result_cache(meta: ModelMeta) -> Iterator[mteb.ResultCache]:
-    """Yield mteb's cache; a temporary one for a model in training, of which no later state may take the results."""
+    """Yield mteb's cache; a temporary one for a model in training, whose later states must not reuse the results."""
     if meta.revision != IN_TRAINING:
         yield mteb.ResultCache()
         return
@@ -271,7 +271,7 @@ def check_submittable(models: Sequence[SentenceTransformerEncoderWrapper], selec
     ]
     if selection.data != "Hub":
         problems.append(
-            f"the data is that of {selection.data}; submitted are results on the Hub's own, at its revision"
+            f"the data is that of {selection.data}; only results on the Hub's data, at its revision, can be submitted"
         )
     if problems:
         raise InputError(problems)
@@ -313,8 +313,8 @@ class _Run:
             combined = task.combine_task_results([self._part(part) for part in task.metadata.tasks])
             cache.save_to_cache(combined, meta)
             return combined
-        task = copy.deepcopy(task)  # its state of random draws, and the data that is loaded into it
-        # mteb takes a whole result from its cache though it be of other data; here that is another result.
+        task = copy.deepcopy(task)  # for its random state, and the data that is loaded into it
+        # mteb would take a complete result from its cache even if it is of other data; here that is another result.
         fresh = self.kept.result(task) is not None
         predictions = self.kept.predictions(task)
         self.kept.drop_useless_predictions(task)
@@ -361,7 +361,7 @@ def _has_items(task: AbsTask) -> bool:
 
 
 def _prompts(model: SentenceTransformerEncoderWrapper, task: AbsTask) -> dict[str, str | None]:
-    """Return what goes before a query, a document and any other text of a task."""
+    """Return what is put before a query, a document and any other text of a task."""
     prompts = model.model_prompts or {}
     found: dict[str, str | None] = {}
     for kind in (PromptType.query, PromptType.document, None):

@@ -27,7 +27,7 @@ class Selection:
         name: Of the benchmark or suite; ``mteb`` for tasks picked by name.
         tasks: The tasks, none of them loaded but the user's own.
         data: Where the data comes from: ``Hub``, or a folder.
-        absent: Task -> why its data is known not to be there.
+        absent: Task -> why its data is known to be missing.
         benchmark: The benchmark they make up, if any.
         rules: What else a reader must know to compare the scores, in words that follow on the protocol.
     """

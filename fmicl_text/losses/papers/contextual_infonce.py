@@ -50,7 +50,7 @@ class ContextualInfoNCE(Objective):
         return True
 
     def conflicts(self) -> Iterator[Conflict]:
-        """Its negatives are given."""
+        """Refuse a region and a queue, since its negatives are given."""
         yield from super().conflicts()
         for name in ("queue", "region"):
             if getattr(self, name) is not None:

@@ -30,7 +30,7 @@ PAPER = Paper(
 
 
 class DHEL(Objective):
-    """Negatives within a view only, the positive not among them."""
+    """Negatives within a view only, without the positive."""
 
     loss_name = "DHELLoss"
     paper = PAPER

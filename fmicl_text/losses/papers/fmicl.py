@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PositiveFloat
+from pydantic import BeforeValidator, Field, PositiveFloat, model_validator
 
 from fmicl_text.core import DIVERGENCES, KERNELS
 from fmicl_text.losses.objective import Objective, Of, Paper, Variant
@@ -15,7 +16,7 @@ from fmicl_text.section import Conflict, OneOf
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from fmicl_text.core import Divergence
+    from fmicl_text.core import Divergence, Kernel
 
 PAPER = Paper(
     source="Lu et al., TMLR 2023",
@@ -32,12 +33,33 @@ PAPER = Paper(
 )
 
 
+Measured = Literal["measured"]
+
+
 def _as_batch(shift: Any) -> Any:
     return "batch" if shift == "dv" else shift
 
 
+def _temperature(objective: FMICL) -> float | Measured:
+    """Return the default temperature of a kernel: the study's by row, else measured where that is possible."""
+    if objective.shift == "row":
+        return 0.07
+    if objective.shift == "batch" or objective.learn_kernel:
+        return 0.0625
+    return "measured"
+
+
+def _sigma(objective: FMICL) -> float | Measured:
+    temperature = _temperature(objective)
+    return temperature if isinstance(temperature, str) else round(math.sqrt(temperature), 4)
+
+
 class FMICL(Objective):
-    """A mean over positive pairs plus a mean over negative pairs, with no softmax normaliser.
+    """A bound of f-mutual information: positive pairs are pulled together, negative pairs pushed apart.
+
+    With a shift for each anchor, the default, pull and push of an anchor are equal whatever the encoder's cosines are;
+    for KL it is InfoNCE. Without a shift it is the paper's, with a weight of the negative term that is measured or
+    given:
 
         loss = -mean f'(u) over positive pairs + alpha * mean (f* o f')(u) over negative pairs
 
@@ -47,16 +69,16 @@ class FMICL(Objective):
     loss_name = "FMICLLoss"
     paper = PAPER
     positional = ("divergence",)
-    formula = "`-mean f'(u_ii) + α mean (f*∘f')(u_ij)`"
-    reduction = "mean"
-    when = "the default: any batch size, accumulation, many devices; try divergences"
+    formula = "`mean_i min_{v_i} v_i - T_ii + α/n Σ_j f*(T_ij - v_i)` over all n candidates j; KL: InfoNCE less `log n`"
+    reduction = "row log-sum-exp, or a root of its kind"
+    when = "the default: no `α` to tune, pull and push of each row are equal; InfoNCE's counterpart by divergence"
     variants = (
         Variant(
-            "shift: row",
-            "`mean_i min_{v_i} v_i - T_ii + α/n Σ_j f*(T_ij - v_i)` over all n candidates j; KL: InfoNCE less `log n`",
-            "row log-sum-exp, or a root of its kind",
-            "no `α` to tune, pull and push of each row are equal; InfoNCE's counterpart for each divergence",
-            "the same; Roulet et al., ICML 2025, [2501.18537](https://arxiv.org/abs/2501.18537)",
+            "shift: none",
+            "`-mean f'(u_ii) + α mean (f*∘f')(u_ij)`",
+            "mean",
+            "the paper's: the same objective for any batch size and accumulation; `α` measured from the encoder",
+            "the same",
         ),
         Variant(
             "shift: batch",
@@ -69,28 +91,29 @@ class FMICL(Objective):
 
     objective: Literal["fmicl"] = "fmicl"
     """Which objective."""
-    divergence: Annotated[str, OneOf(lambda: DIVERGENCES)] = "kl"
+    divergence: Annotated[str, OneOf(lambda: DIVERGENCES)] = "js"
     """The f-divergence; the paper rules out rkl, neyman and jeffreys, which are for study."""
     order: Annotated[Annotated[float, Field(gt=1)] | None, Of("divergence", {"tsallis": 2.0})] = None
     """Order of the Tsallis divergence."""
     kernel: Annotated[str, OneOf(lambda: KERNELS)] = "gaussian"
     """Density ratio of a pair: the paper's gaussian, cosine (u = exp(s / tau)); cosine-critic is for study."""
-    sigma: Annotated[PositiveFloat | None, Of("kernel", {"gaussian": 0.25}, registered=True)] = None
-    """Width of the Gaussian kernel; sigma squared is the temperature, and the paper's c is 1 / (2 sigma squared)."""
+    sigma: Annotated[PositiveFloat | Measured | None, Of("kernel", {"gaussian": _sigma}, registered=True)] = None
+    """Width of the Gaussian kernel, the root of tau; default by the shift: row 0.2646, batch 0.25, none measured."""
     mu: Annotated[Annotated[float, Field(gt=0, le=2)] | None, Of("kernel", {"gaussian": 1.0}, registered=True)] = None
     """Density ratio of a coincident pair under the Gaussian kernel."""
     temperature: Annotated[
-        PositiveFloat | None, Of("kernel", {"cosine": 0.05, "cosine-critic": 1.0}, registered=True)
+        PositiveFloat | Measured | None,
+        Of("kernel", {"cosine": _temperature, "cosine-critic": 1.0}, registered=True),
     ] = None
-    """``tau`` of the cosine kernels."""
+    """``tau`` of the cosine kernels; default of cosine by the shift: row 0.07, batch 0.0625, none measured."""
     learn_kernel: bool = False
     """Whether the width is learned; it starts at the value given."""
     alpha: Annotated[float, Field(ge=0)] | Literal["auto"] | None = None
     """Weight of the negative term; auto keeps it at 1 / mean density ratio of the negative pairs."""
-    balance_cosine: Annotated[float, Field(ge=-1, le=1)] | None = None
-    """The cosine at which push and pull of a pair balance, alpha = 1 / u(balance_cosine); default 0.1 without alpha."""
-    shift: Annotated[Literal["none", "batch", "row"], BeforeValidator(_as_batch)] = "none"
-    """What is subtracted from the critic to make the bound tight: one number a batch (dv), or one a row."""
+    balance_cosine: Annotated[float, Field(ge=-1, le=1)] | Measured | None = None
+    """The cosine at which push and pull of a pair balance, alpha = 1 / u(balance_cosine); without alpha measured."""
+    shift: Annotated[Literal["none", "batch", "row"], BeforeValidator(_as_batch)] = "row"
+    """What is subtracted from the critic: one number an anchor, or a batch (dv); default none with a balance given."""
     critic: Annotated[Literal["paper", "ratio"] | None, Of("shift", {"batch": "paper", "row": "ratio"})] = None
     """With a shift, the critic of a pair: the paper's f'(u), or the log density ratio itself."""
     negatives: Literal["within", "cross", "both", "anchor"] = "cross"
@@ -112,11 +135,28 @@ class FMICL(Objective):
             yield ("alpha",), "must be above 0 with a shift, got 0"
         if self.learn_kernel and self.kernel == "cosine-critic":
             yield ("learn_kernel",), "does not go with kernel: cosine-critic, whose temperature is fixed"
+        for name in ("sigma", "temperature"):
+            if getattr(self, name) == "measured" and (self.learn_kernel or self.kernel == "cosine-critic"):
+                yield (name,), "must be a number where the width is learned, and for kernel: cosine-critic"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _choose_shift(cls, settings: Any) -> Any:
+        given = settings if isinstance(settings, Mapping) else {}
+        weighed = any(given.get(name) is not None for name in ("alpha", "balance_cosine"))
+        return {**given, "shift": "none"} if weighed and given.get("shift") is None else settings
 
     def defaults(self) -> dict[str, Any]:
-        """Balance push and pull of a pair at cosine 0.1, which means the same for every divergence and width."""
-        balanced = self.alpha is None and self.shift == "none"
-        return super().defaults() | ({"balance_cosine": 0.1} if balanced else {})
+        """Measure the balance of a loss that needs one."""
+        weighed = self.alpha is None and self.shift == "none"
+        return super().defaults() | ({"balance_cosine": "measured"} if weighed else {})
+
+    def measured(self, **parts: Any) -> dict[str, float]:
+        """Return width and balance, if they were left to the data and are measured."""
+        kernel: Kernel = parts["kernel"]
+        widths = {name: getattr(kernel, name) for name in ("sigma", "temperature") if getattr(self, name) == "measured"}
+        balance = parts["alpha"].measured(kernel) if "alpha" in parts else {}
+        return (widths if kernel.has_width else {}) | balance
 
     def parts(self) -> dict[str, nn.Module]:
         """Return the kernel, and the weight of the negative term unless the shift takes its place."""
@@ -126,7 +166,7 @@ class FMICL(Objective):
         widths: dict[str, Any] = {"sigma": self.sigma, "mu": self.mu, "temperature": self.temperature}
         kernel = kernel_named(self.kernel, **widths, learn=self.learn_kernel, divergence=self._divergence)
         weight = Alpha(self.alpha, self.balance_cosine) if self.shift == "none" else None
-        if self.critic != "ratio":  # which a shift keeps in range
+        if self.critic != "ratio" and kernel.has_width:  # a shift keeps a ratio in range
             check_float32_range(self._divergence, kernel, weight)
         return {"kernel": kernel} if weight is None else {"kernel": kernel, "alpha": weight}
 

@@ -41,7 +41,7 @@ class HCL(Objective):
     temperature: PositiveFloat = 0.5
     """``tau``, which divides the cosine; the paper's 0.5."""
     tau_plus: OpenShare = 0.1
-    """Share of the negatives that are positives in truth."""
+    """Share of the negatives that are really positives."""
     beta: Annotated[float, Field(ge=0)] = 1.0
     """Concentration on hard negatives."""
     learn_kernel: bool = False

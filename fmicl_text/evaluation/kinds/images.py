@@ -1,0 +1,77 @@
+"""Classes of images, read off frozen embeddings."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from fmicl_text.errors import InputError
+from fmicl_text.evaluation.kind import Evaluation, Given, Loaded
+from fmicl_text.files import user_path
+
+
+class OfImages(Evaluation):
+    """Whether the class of an image is that of its nearest neighbours, and can be read off by a linear classifier."""
+
+    kind: ClassVar = "images"
+    names: ClassVar = "images: classes of images; knn and linear: one of its two methods"
+
+    train: str | None = None
+    """Images with labels to classify by: any source of images; default evaluate.data."""
+    test: str | None = None
+    """Images to classify; default: the split test_split of train."""
+    test_split: str = "test"
+    """Split of the images to classify, of a Hub id, a folder or a sample; without such splits it does not count."""
+    image: str = "image"
+    """Column of the images."""
+    label: str = "label"
+    """Column of the labels."""
+    rows: PositiveInt | None = None
+    """Use the first so many rows of train only."""
+    k: PositiveInt = 200
+    """Nearest neighbours that vote; of fewer images all."""
+    temperature: PositiveFloat = 0.07
+    """A neighbour at cosine s has the vote exp(s / temperature)."""
+    labels_per_class: PositiveInt | None = None
+    """Draw so many images of each class, and forget the labels of the others."""
+    draws: Annotated[int, Field(ge=1, le=1000)] = 1
+    """How often to draw; scores are means over the draws."""
+    baselines: bool = False
+    """Also classify by raw pixels, and by the encoder with random weights."""
+
+    @classmethod
+    def claims(cls, name: str) -> bool:
+        """Whether it is ``images``, or one of its methods."""
+        return name in ("images", "knn", "linear")
+
+    @property
+    def methods(self) -> tuple[Literal["kNN", "linear"], ...]:
+        """How images are classified."""
+        return {"knn": ("kNN",), "linear": ("linear",)}.get(self.name, ("kNN", "linear"))  # type: ignore[return-value]
+
+    def load(self, given: Given) -> Loaded:
+        """Load the images, if it is known already at which size the encoder reads them; otherwise when it is."""
+        from fmicl_text.data.images import DIGITS, load_images
+        from fmicl_text.data.sources import is_hub_id
+        from fmicl_text.evaluation.images import LabelledImages, measure_images
+        from fmicl_text.evaluation.metrics import ACCURACY
+
+        train = self.train or given.data
+        if train is None:
+            raise InputError(f"{self.name}: needs images with labels: set its option train, or evaluate.data")
+        test = self.test or train
+        has_splits = test == DIGITS or is_hub_id(test) or user_path(test).is_dir()
+        if test == train and not has_splits:
+            raise InputError(f"{self.name}: {train} has no split test; name the images to classify by its option test")
+
+        def load(size: int) -> LabelledImages:
+            columns = {"column": self.image, "size": size, "label": self.label}
+            bank = load_images(train, limit=self.rows, **columns).rows  # type: ignore[arg-type]
+            asked = load_images(test, split=self.test_split if has_splits else "train", **columns).rows  # type: ignore[arg-type]
+            return LabelledImages(bank, asked, size)
+
+        at_hand = None if given.image_size is None else load(given.image_size)
+        measure = partial(measure_images, load=load, at_hand=at_hand, options=self, source=f"{train}, {test}")
+        return Loaded(measure, {ACCURACY.key(method): ACCURACY for method in self.methods})

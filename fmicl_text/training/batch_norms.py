@@ -1,0 +1,31 @@
+"""BatchNorm in several processes: the statistics of the whole batch, as on one device."""
+
+from __future__ import annotations
+
+import logging
+
+from sentence_transformers import SentenceTransformerTrainingArguments
+from torch import nn
+
+from fmicl_text.losses.sentences import SentenceLoss
+
+logger = logging.getLogger(__name__)
+
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def share_batch_norms(loss: SentenceLoss, arguments: SentenceTransformerTrainingArguments) -> None:
+    """Have the BatchNorms of encoder, moving average, projector and predictor share their statistics over processes.
+
+    torch does so on GPUs alone; on CPUs each process keeps its own, and a warning says so.
+    """
+    if arguments.world_size == 1 or not any(isinstance(part, _BATCH_NORMS) for part in loss.modules()):
+        return
+    if arguments.device.type == "cpu":
+        if arguments.process_index == 0:
+            logger.warning(
+                "BatchNorm has statistics of each process's own rows: on CPUs torch cannot share them, and "
+                "the result is not that of one process with the whole batch"
+            )
+        return
+    nn.SyncBatchNorm.convert_sync_batchnorm(loss)

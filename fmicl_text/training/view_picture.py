@@ -1,0 +1,40 @@
+"""A picture of the views that a training compares, so that one sees what it is asked to take for the same."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import torch
+
+from fmicl_text.files import write_bytes
+from fmicl_text.training.trainer import ContrastiveTrainer
+from fmicl_text.training.views import PIXELS, PixelCollator
+
+_IMAGES = 10
+
+
+def draw_views(trainer: ContrastiveTrainer, path: Path) -> None:
+    """Draw the first images of the training data, and below each two views of it.
+
+    Args:
+        trainer: With views.
+        path: The PNG to write.
+    """
+    from matplotlib.figure import Figure
+
+    assert trainer.views is not None and trainer.train_dataset is not None
+    rows = [trainer.train_dataset[number] for number in range(min(_IMAGES, len(trainer.train_dataset)))]
+    images = PixelCollator(trainer.views.size)(rows)[PIXELS]  # (B, S, S, 3)
+    views = [view.permute(0, 2, 3, 1) for view in trainer.views.draw(images, trainer.args.seed)]
+    shown = [images.float() / 255, *views]
+    figure = Figure(figsize=(0.8 * len(rows), 0.8 * len(shown)))
+    axes = figure.subplots(len(shown), len(rows), squeeze=False)
+    for line, cells in zip(shown, axes, strict=True):
+        for values, cell in zip(torch.unbind(line.cpu()), cells, strict=True):
+            cell.imshow(values.numpy())
+            cell.set_axis_off()
+    figure.suptitle("images, and two views of each", fontsize=8)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=110, bbox_inches="tight")
+    write_bytes(path, file.getvalue())
