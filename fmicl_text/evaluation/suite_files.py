@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from fmicl_text.data.yaml_tree import Tree
-from fmicl_text.files import resource_folder
+from fmicl_text.files import resource_folder, user_path
 
 
 def shipped_suites() -> dict[str, Path]:
@@ -16,12 +15,12 @@ def shipped_suites() -> dict[str, Path]:
 
 def is_suite_file(name: str) -> bool:
     """Whether this is an existing YAML file."""
-    return name.endswith((".yaml", ".yml")) and os.path.isfile(name)
+    return name.endswith((".yaml", ".yml")) and user_path(name).is_file()
 
 
 def is_own_suite(name: str) -> bool:
     """Whether a YAML file describes tasks over the user's own files: each says its type, and there is no protocol."""
-    value = Tree(Path(name)).value
+    value = Tree(user_path(name)).value
     if not isinstance(value, dict) or "protocol" in value:
         return False
     tasks = value.get("tasks")

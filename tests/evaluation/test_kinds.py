@@ -226,3 +226,18 @@ def test_groups_of_held_out_pairs_are_used(given, tiny_encoder):
 def test_metrics_of_pairs_are_named_alike_everywhere():
     assert len({metric.type for metric in PAIR_METRICS.values()}) == len(PAIR_METRICS)
     assert Items("mean", np.ones(2)).statistic == "mean"
+
+
+@pytest.mark.parametrize("asked", [asked for name, asked in ASKED.items() if name not in ("heldout", "geometry")])
+def test_a_tilde_is_the_home_folder_wherever_a_file_is_named(asked, given, tmp_path, monkeypatch):
+    needs(asked)
+    home, elsewhere = tmp_path, tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    asked = {"name": asked} if isinstance(asked, str) else asked
+    files = {key: f"~/{value}" for key, value in asked.items() if isinstance(value, str) and (home / value).is_file()}
+    monkeypatch.chdir(elsewhere)
+    found = evaluation(asked | files)
+    options = {"data": "~/"} if found.kind in ("sts", "transfer") else {}
+    assert files or options
+    assert not found.model_copy(update=options).load(given).missing
