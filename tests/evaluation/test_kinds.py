@@ -228,8 +228,9 @@ def test_metrics_of_pairs_are_named_alike_everywhere():
     assert Items("mean", np.ones(2)).statistic == "mean"
 
 
-@pytest.mark.parametrize("asked", [asked for name, asked in ASKED.items() if name not in ("heldout", "geometry")])
-def test_a_tilde_is_the_home_folder_wherever_a_file_is_named(asked, given, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", [name for name in ASKED if name not in ("heldout", "geometry", "images", "mteb")])
+def test_a_tilde_is_the_home_folder_wherever_a_file_is_named(name, given, tmp_path, monkeypatch):
+    asked = ASKED[name]
     needs(asked)
     home, elsewhere = tmp_path, tmp_path / "elsewhere"
     elsewhere.mkdir()
