@@ -199,7 +199,8 @@ def _print_plan(console: Console, name: str, plan: Plan, output: Path, seeds: li
     console.print(f"{name} would run:", style="bold")
     columns = ", ".join(plan.columns)
     stream = f"a stream of {columns}, shuffled in a buffer of {plan.buffer:,} rows" if plan.buffer else None
-    reads = f"{plan.max_seq_length} tokens" if plan.image_size is None else f"images of {plan.image_size} pixels"
+    reads = "texts of any length" if plan.max_seq_length is None else f"{plan.max_seq_length} tokens"
+    reads = reads if plan.image_size is None else f"images of {plan.image_size} pixels"
     lines = {
         "encoder": f"{plan.parameters:,} parameters, {plan.dimensions} dimensions, {reads}",
         "data": stream or f"{plan.rows:,} rows of {columns}",
@@ -211,7 +212,10 @@ def _print_plan(console: Console, name: str, plan: Plan, output: Path, seeds: li
     lines["choice"] = f"best checkpoint by {plan.during}"
     if plan.after:
         lines["results"] = ", ".join(plan.after)
-    lines["folder"] = str(output)
+    from fmicl_text.runs.folder import RunFolder
+
+    taken = RunFolder(output).manifest.is_file()
+    lines["folder"] = str(output) + (" (holds a run: --resume or --overwrite)" if taken else "")
     lines["seeds"] = ", ".join(map(str, seeds))
     if seconds is not None:
         total = seconds * plan.steps * len(seeds)

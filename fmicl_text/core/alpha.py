@@ -176,11 +176,11 @@ class Alpha(nn.Module):
             return
         self._warned = True
         cosine = balance_cosine_of(kernel, ratio)
-        even = f"alpha {1 / ratio:.3g}" + ("" if cosine is None else f" (balance_cosine {cosine:.2f})")
+        even = f"alpha {1 / ratio:.3g}" if cosine is None else f"balance_cosine {cosine:.2f} (alpha {1 / ratio:.3g})"
         logger.warning(
-            "alpha times the mean density ratio of the negative pairs is %.3g, which should be near 1: %s. %s would be "
-            "even; without alpha and balance_cosine the balance is measured, and shift: row needs none",
-            push,
-            "the push outweighs the pull, and positives move apart" if push > 1 else "hardly anything is pushed apart",
+            "%s would be even: now negatives push %.3g times as hard as positives pull (alpha times their mean density "
+            "ratio), so that %s. Left out, the balance is measured; with the shift 'row' none is needed",
             even,
+            push,
+            "positives move apart" if push > 1 else "hardly anything is pushed apart",
         )

@@ -12,8 +12,10 @@ from fmicl_text.errors import InputError
 
 
 def read_txt(path: Path, wanted: Sequence[str]) -> Rows:
-    """Read one text from each line, into a column called ``text``."""
+    """Read one text from each line, into a column called ``text``; empty lines at the end are left out."""
     lines = _lines(path)
+    while lines and not lines[-1].strip():
+        lines.pop()
     require_columns(wanted, ["text"], str(path))
     return Rows({"text": lines}, range(1, len(lines) + 1))
 

@@ -73,7 +73,12 @@ def load_encoder(section: ModelSection) -> SentenceTransformer:
         model = SentenceTransformer(modules=[transformer, pooling], trust_remote_code=section.trust_remote_code)
         model.model_card_data.local_files_only = True  # as above
     if section.max_seq_length is not None:
-        model.max_seq_length = section.max_seq_length
+        try:
+            model.max_seq_length = section.max_seq_length
+        except AttributeError:
+            raise InputError(
+                f"model.max_seq_length: {section.base} reads texts of any length, as static embeddings do; leave it out"
+            ) from None
     if section.base is not None and section.image_size is not None:
         set_image_size(model, section.image_size)
     if section.head == "mlp":

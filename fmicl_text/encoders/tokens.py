@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+
+
+def longest_text(model: SentenceTransformer) -> int | None:
+    """Return how many tokens of a text the encoder reads; ``None`` if it reads them all, as a static embedding does."""
+    longest = model.max_seq_length
+    return None if longest is None or longest == math.inf else int(longest)
 
 
 def token_counts(model: SentenceTransformer, texts: Sequence[str]) -> list[int] | None:

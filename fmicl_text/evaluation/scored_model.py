@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fmicl_text.encoders import revisions
 from fmicl_text.encoders.text import load_model, locate
+from fmicl_text.encoders.tokens import longest_text
 from fmicl_text.versions import versions
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class ScoredModel(NamedTuple):
             "model": self.name,
             "revision": self.revision,
             "facts": {
-                "max_seq_length": self.encoder.max_seq_length,
+                "max_seq_length": longest_text(self.encoder),
                 "precision": precision or str(self.encoder.dtype).removeprefix("torch."),
             },
             "versions": versions(),

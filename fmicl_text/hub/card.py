@@ -18,6 +18,7 @@ from fmicl_text import __version__
 from fmicl_text.data.formats import FORMATS, ending
 from fmicl_text.data.section import AugmentSection
 from fmicl_text.encoders.images import image_size, reads_images
+from fmicl_text.encoders.tokens import longest_text
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.results import Result, Score
 from fmicl_text.evaluation.suites import load_suite
@@ -275,8 +276,8 @@ def _data(recipe: Recipe) -> str:
 
 
 def _limits(source: Source, model: SentenceTransformer, language: list[str]) -> Iterator[str]:
-    if model.max_seq_length is not None:
-        yield f"Only the first {model.max_seq_length} tokens of a text are read; the rest is cut off."
+    if (longest := longest_text(model)) is not None:
+        yield f"Only the first {longest} tokens of a text are read; the rest is cut off."
     if not any(result.scores for result in source.results.values()):
         yield "No results are recorded with this model."
     else:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _WEIGHTS = ".safetensors"
 _SENTENCEPIECE = ".model"
 _TEXTS = (".json", ".txt", ".jinja", ".md", ".yaml")
+_OF_THE_CARD = "assets"
+"""Folder of the images on the card that sentence-transformers writes, which is not the one that is published."""
 _LICENCES = ("LICENSE", "LICENCE", "NOTICE")
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json")
 """Vocabularies: their entries may look like local paths."""
@@ -37,7 +39,11 @@ def encoder_files(folder: Path, links_into: Sequence[Path] = ()) -> list[Path]:
     """
     files = [file.relative_to(folder) for file in files_under(folder)]
     files = [
-        file for file in files if not any(part.startswith(".") for part in file.parts) and file.name != "README.md"
+        file
+        for file in files
+        if not any(part.startswith(".") for part in file.parts)
+        and file.name != "README.md"
+        and file.parts[0] != _OF_THE_CARD
     ]
     refuse_links((folder / file for file in files), [folder, *links_into])
     pickles = [file for file in files if file.suffix.lower() in PICKLES]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from fmicl_text.encoders.images import reads_images
 from fmicl_text.encoders.text import load_model
 from fmicl_text.errors import InputError, RunFailedError
 from fmicl_text.files import cannot_write
@@ -25,6 +26,7 @@ from fmicl_text.recipe.schema import PublishSection
 
 if TYPE_CHECKING:
     import numpy as np
+    from PIL.Image import Image
 
 _PROBES = ["A man is playing a guitar.", "¿Dónde está la biblioteca?", "東京は日本の首都です。", "dog " * 600]
 """Texts on which the published encoder must give the same embeddings: short and long, ASCII and not."""
@@ -127,7 +129,18 @@ def _prepare(source: Source, target: PublishSection, folder: Path, merge_adapter
 
 
 def _embed(folder: Path) -> np.ndarray:
-    return load_model(str(folder)).encode(_PROBES, normalize_embeddings=True, show_progress_bar=False)  # (n, D)
+    model = load_model(str(folder))
+    probes = _image_probes() if reads_images(model) else _PROBES
+    return model.encode(probes, normalize_embeddings=True, show_progress_bar=False)  # (n, D)
+
+
+def _image_probes() -> list[Image]:
+    """Return images on which the published encoder must give the same embeddings: of noise, in several forms."""
+    import numpy
+    from PIL import Image as images
+
+    colours = images.fromarray(numpy.random.default_rng(0).integers(0, 256, (60, 80, 3), numpy.uint8))
+    return [colours, colours.convert("L"), colours.resize((300, 40)), images.new("RGB", (8, 8), "white")]
 
 
 def _distance(first: np.ndarray, second: np.ndarray) -> float:

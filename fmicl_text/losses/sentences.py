@@ -8,6 +8,7 @@ Shapes: ``B`` rows of a batch, ``D`` dimensions.
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from types import UnionType
@@ -24,6 +25,8 @@ from fmicl_text.losses.identities import IDENTITY, identities_of_features
 from fmicl_text.losses.objective import Objective
 from fmicl_text.losses.terms import Terms
 from fmicl_text.losses.vectors import embeddings_of
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -74,6 +77,7 @@ class SentenceLoss(CachedLossMixin, ContrastiveLoss):
             )
         self._calculated: list[tuple[Terms, list[Tensor]]] = []
         self._known: list[tuple[Features, Tensor | None, Features | None]] = []
+        self._warned_of_labels = False
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what belongs to the last batch, whose tensors can neither be pickled nor copied."""
@@ -91,14 +95,14 @@ class SentenceLoss(CachedLossMixin, ContrastiveLoss):
 
         Args:
             sentence_features: What the encoder reads of each column; with ``identity`` in it, those identities count.
-            labels: Must be ``None``; the objective has none.
+            labels: Not used: a contrastive objective has none. A warning says so, once.
 
         Raises:
-            ValueError: If there are labels; if the encoder reads a column as one run of tokens and there is only one
+            ValueError: If the encoder reads a column as one run of tokens and there is only one
                 column, or a ``mini_batch_size``; if the processes that share a batch have different numbers of rows.
             NonFiniteEmbeddings: If the encoder gives NaN or infinity, on this process or one it shares a batch with.
         """
-        _refuse_labels(labels)
+        self._note_labels(labels)
         columns = list(sentence_features)
         if self.training != self.model.training:  # trainers switch only the encoder to training or evaluation
             self.train(self.model.training)
@@ -125,18 +129,23 @@ class SentenceLoss(CachedLossMixin, ContrastiveLoss):
             return self.of_vectors(list(both.chunk(2)), *passed)
         return self.of_vectors([embeddings_of(self.model(column)) for column in columns], *passed)
 
+    def _note_labels(self, labels: Tensor | None) -> None:
+        if labels is not None and not self._warned_of_labels:
+            logger.warning("the label or score column is not used: a contrastive objective learns from the texts alone")
+            self._warned_of_labels = True
+
     def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor | None = None) -> Terms:
         """Return the objective's terms from the columns' embeddings, each ``(B, D)``.
 
         Args:
             embeddings: Anchors, positives, then explicit negatives. They need not be normalised.
-            labels: Must be ``None``.
+            labels: As in :meth:`forward`.
 
         Raises:
-            ValueError: If there are labels, or fewer than two columns; if columns differ in shape; if the loss has a
+            ValueError: If there are fewer than two columns; if columns differ in shape; if the loss has a
                 queue.
         """
-        _refuse_labels(labels)
+        self._note_labels(labels)
         if self.queue is not None:
             raise ValueError("a loss with a queue needs the texts, for its momentum encoder, not their embeddings")
         if self.training != self.model.training:
@@ -294,11 +303,6 @@ def _documentation(declaration: type[Objective], settings: list[str]) -> str:
         "    ValueError: If a setting is unknown or out of range, or settings contradict each other.",
     ]
     return "\n".join(lines)
-
-
-def _refuse_labels(labels: Tensor | None) -> None:
-    if labels is not None:
-        raise ValueError("labels must be None: a contrastive objective has none; remove the label or score column")
 
 
 def _dimensions(model: SentenceTransformer) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 from fmicl_text.data.mining import described
 from fmicl_text.data.streams import Stream
+from fmicl_text.encoders.tokens import longest_text
 from fmicl_text.recipe.schema import Recipe
 from fmicl_text.training.build import check_build, check_rows, precision
 from fmicl_text.training.inputs import load_inputs
@@ -57,7 +58,7 @@ def plan(recipe: Recipe) -> Plan:
         columns=list(recipe.data.columns.used) if isinstance(rows, Stream) else rows.column_names,
         parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
         dimensions=trainer.model.get_embedding_dimension(),
-        max_seq_length=trainer.model.max_seq_length,
+        max_seq_length=longest_text(trainer.model),
         image_size=trainer.views.size if trainer.views is not None else None,
         loss=trainer.loss.get_config_dict(),
         batch=trainer.get_total_train_batch_size(arguments),

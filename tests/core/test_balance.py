@@ -193,7 +193,7 @@ def test_a_kernel_that_is_not_linear_has_a_measured_alpha():
         ({"balance_cosine": "measured"}, None, None),
         ({"alpha": "auto"}, None, None),
         ({"alpha": 0}, None, None),
-        ({"balance_cosine": -0.9}, "above", "the push outweighs the pull"),
+        ({"balance_cosine": -0.9}, "above", "positives move apart"),
         ({"balance_cosine": 0.99}, "below", "hardly anything is pushed apart"),
     ],
 )
@@ -209,15 +209,17 @@ def test_a_balance_that_is_far_from_even_is_told_once(caplog, divergence, settin
         return
     (message,) = messages
     weight = float(alpha(kernel, []))
-    assert said in message and f"is {weight * ratio:.3g}," in message
-    assert f"alpha {1 / ratio:.3g} (balance_cosine {balance_cosine_of(kernel, ratio):.2f}) would be even" in message
+    assert said in message and f"push {weight * ratio:.3g} times as hard" in message
+    assert message.startswith(
+        f"balance_cosine {balance_cosine_of(kernel, ratio):.2f} (alpha {1 / ratio:.3g}) would be even"
+    )
 
 
 def test_a_balance_that_is_lost_later_is_told(caplog):
     kernel, alpha = GaussianKernel(0.25), Alpha(balance_cosine="measured")
     for step in range(60):
         fmicl(*encoder(0, gathered=0.0 if step < 40 else 8.0), kernel=kernel, alpha=alpha)
-    assert "the push outweighs the pull" in caplog.text
+    assert "so that positives move apart" in caplog.text
 
 
 def test_what_cannot_be_measured():

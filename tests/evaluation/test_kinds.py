@@ -12,6 +12,7 @@ import pytest
 from conftest import WORDS
 from datasets import Dataset
 from pydantic import TypeAdapter
+from test_image_encoder import RESNET, encoder
 
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.items import Items, read_items, score, write_result
@@ -40,6 +41,7 @@ ASKED = {
     "transfer": {"name": "transfer", "tasks": ["MR", "MRPC"]},
     "geometry": "geometry",
     "geometry of a file": {"name": "geometry", "pairs": "pairs.csv", "columns": ["sentence1", "sentence2"]},
+    "images": {"name": "images", "train": "sample:digits", "rows": 60, "k": 3},
     "mteb": {"name": "mteb", "tasks": ["STSBenchmark"], "data": "hub"},
 }
 """What a recipe may ask for, of every kind."""
@@ -107,6 +109,11 @@ def needs(asked):
         pytest.importorskip("mteb")
 
 
+def encoder_for(asked, tiny_encoder):
+    """The tiny encoder, or a tiny one of images."""
+    return encoder(RESNET, image_size=16) if evaluation(asked).kind == "images" else tiny_encoder
+
+
 def test_every_kind_is_tried(given):
     assert {type(evaluation(asked)) for asked in ASKED.values()} == set(KINDS)
 
@@ -116,7 +123,7 @@ def test_a_kind_gives_a_result_that_is_written_and_read_again(asked, given, tiny
     needs(asked)
     loaded = load(asked, given)
     assert not loaded.missing
-    measured = loaded.measure(ScoredModel(tiny_encoder, "tiny", None), Effort())
+    measured = loaded.measure(ScoredModel(encoder_for(asked, tiny_encoder), "tiny", None), Effort())
     result = measured.result
     assert result.kind == evaluation(asked).kind and result.model == "tiny" and result.protocol and result.versions
     keys = [one.key for one in result.scores]
@@ -144,7 +151,7 @@ def test_a_kind_gives_a_result_that_is_written_and_read_again(asked, given, tiny
 def test_without_intervals_the_scores_are_the_same(asked, given, tiny_encoder):
     needs(asked)
     loaded = load(asked, given)
-    scored = ScoredModel(tiny_encoder, "tiny", None)
+    scored = ScoredModel(encoder_for(asked, tiny_encoder), "tiny", None)
     quick, full = (loaded.measure(scored, Effort(intervals=intervals)).result for intervals in (False, True))
     assert [(one.key, one.value) for one in quick.scores] == [(one.key, one.value) for one in full.scores]
     if full.kind != "geometry":

@@ -369,13 +369,21 @@ def test_a_last_batch_of_one_row_is_no_error(tiny_encoder, make):
 
 
 @pytest.mark.parametrize("make", LOSSES.values(), ids=LOSSES)
+def test_labels_change_nothing_and_are_told_once(tiny_encoder, make, caplog):
+    """As with ``MultipleNegativesRankingLoss``, whose users may have such a column."""
+    loss = make(tiny_encoder).eval()
+    embeddings = embedded(tiny_encoder, DISTINCT, POSITIVES, NEGATIVE_COLUMNS[0])
+    without = loss.compute_loss_from_embeddings(embeddings)
+    for _ in range(2):
+        assert loss.compute_loss_from_embeddings(embeddings, torch.ones(4)) == without
+    (record,) = caplog.records
+    assert "the label or score column is not used" in record.message
+
+
+@pytest.mark.parametrize("make", LOSSES.values(), ids=LOSSES)
 def test_batches_that_are_refused(tiny_encoder, make):
     loss = make(tiny_encoder)
     columns = tokenised(tiny_encoder, DISTINCT, POSITIVES, NEGATIVE_COLUMNS[0])
-    with pytest.raises(ValueError, match=r"labels must be None: .* remove the label or score column"):
-        loss(columns, torch.ones(4))
-    with pytest.raises(ValueError, match="labels must be None"):
-        loss.compute_loss_from_embeddings([torch.eye(4)] * 3, torch.ones(4))
     with pytest.raises(ValueError, match=r"same shape \(B, D\) in every column, got \[\(3, 4\), \(4, 4\)\]"):
         loss.compute_loss_from_embeddings([torch.eye(4), torch.eye(4), torch.eye(4)[:3]])
     with pytest.raises(ValueError, match=r"B > 0|give a third column"):

@@ -27,6 +27,7 @@ from mteb.models import ModelMeta, SentenceTransformerEncoderWrapper
 from mteb.results import TaskResult
 from mteb.types import PromptType
 
+from fmicl_text.encoders.tokens import longest_text
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.items import Measured, Parts, average_interval, interval
 from fmicl_text.evaluation.kind import Effort, NoScoreError
@@ -255,7 +256,7 @@ def _evaluate(
         missing=missing,
         items=items,
         no_interval=no_interval,
-        max_seq_length=model.model.max_seq_length,
+        max_seq_length=longest_text(model.model),
         precision=str(model.model.dtype).removeprefix("torch."),
         batch_size=batch_size,
     )
