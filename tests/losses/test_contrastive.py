@@ -64,7 +64,7 @@ def test_a_training_loop_of_ones_own_with_a_queue():
 
 
 def test_what_a_loss_on_vectors_refuses():
-    with pytest.raises(ValueError, match="dimensions must be given for a head, a projector, .* got None"):
+    with pytest.raises(ValueError, match=r"dimensions must be given for a head, a projector, .* got None"):
         ContrastiveLoss(InfoNCE(head="mlp"))
     with pytest.raises(ValueError, match="encoder must be given for a moving average"):
         ContrastiveLoss(InfoNCE(queue=4), dimensions=3)

@@ -13,7 +13,6 @@ import importlib
 import json
 import os
 import random
-import re
 import resource
 import shutil
 import signal
@@ -123,7 +122,10 @@ def outcome(run: Path) -> dict[str, str]:
     files = [run / "model" / "model.safetensors", run / "metrics.jsonl", *sorted((run / "results").iterdir())]
     hashes = {}
     for file in files:
-        content = re.sub(rb'"model": *"[^"]*"', b"", file.read_bytes())  # the place of a run that may have moved
+        content = file.read_bytes()
+        if file.parent.name == "results":  # which also name the run's place, and a run may have moved
+            document = json.loads(content)
+            content = json.dumps({key: document.get(key) for key in ("scores", "items")}).encode()
         hashes[file.relative_to(run).as_posix()] = hashlib.sha256(content).hexdigest()
     return hashes
 
