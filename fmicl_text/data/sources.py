@@ -120,7 +120,7 @@ def load_rows(
         dataset = _from_hub(source, columns, split, revision, rows)
     elif source.startswith("sample:"):
         dataset = _from_rows(source, columns, _read_sample(source, part, list(columns.used.values())), rows)
-    elif glob.has_magic(source) and not user_path(source).exists():
+    elif glob.has_magic(source) and not os.path.exists(user_path(source)):
         raise InputError(f"{source}: no such file; for a pattern that names several, set data.streaming: true")
     else:
         dataset = _from_file(source, columns, revision, rows)

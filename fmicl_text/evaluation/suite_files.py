@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from fmicl_text.data.yaml_tree import Tree
@@ -15,7 +16,7 @@ def shipped_suites() -> dict[str, Path]:
 
 def is_suite_file(name: str) -> bool:
     """Whether this is an existing YAML file."""
-    return name.endswith((".yaml", ".yml")) and user_path(name).is_file()
+    return name.endswith((".yaml", ".yml")) and os.path.isfile(user_path(name))  # false for a name of 300 letters, too
 
 
 def is_own_suite(name: str) -> bool:

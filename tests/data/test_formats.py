@@ -187,7 +187,7 @@ def test_mixed_line_ends(here: Path):
         ("text\none\ntwo\n".encode("utf-16"), ": is UTF-16 text; save it as UTF-8"),
         ("text\none\ntwo\n".encode("utf-16-le"), ", line 1: has a NUL byte, so it is not UTF-8 text; UTF-16 has many"),
         (b"text\none\nt\0wo\n", ", line 3: has a NUL byte, so it is not UTF-8 text"),
-        (gzip.compress(b"text\none\n"), ": is compressed with gzip; its name must end in .gz"),
+        (gzip.compress(b"text\none\n", mtime=0), ": is compressed with gzip; its name must end in .gz"),
         (b"PK\x03\x04rest", ": is a zip archive or an Excel workbook, not text; export the sheet as csv"),
         ("text\nzwölf\n".encode("latin-1"), ", line 2: not UTF-8 text (byte 0xf6)"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from typing import Annotated, ClassVar, Literal
 
@@ -62,7 +63,7 @@ class OfImages(Evaluation):
         if train is None:
             raise InputError(f"{self.name}: needs images with labels: set its option train, or evaluate.data")
         test = self.test or train
-        has_splits = test == DIGITS or is_hub_id(test) or user_path(test).is_dir()
+        has_splits = test == DIGITS or is_hub_id(test) or os.path.isdir(user_path(test))
         if test == train and not has_splits:
             raise InputError(f"{self.name}: {train} has no split test; name the images to classify by its option test")
 
