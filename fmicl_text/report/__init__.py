@@ -17,7 +17,7 @@ from fmicl_text.report.base import read_base
 from fmicl_text.report.compare import Comparison, compare
 from fmicl_text.report.geometry import layout
 from fmicl_text.report.images import photos
-from fmicl_text.report.page import Page, render
+from fmicl_text.report.page import Chapter, Page, render
 from fmicl_text.report.pictures import comparison_pictures, geometry_pictures, training_pictures
 from fmicl_text.report.published import Figure, load_published
 from fmicl_text.report.runs import Run, read_runs
@@ -80,8 +80,8 @@ def check_place(folder: Path, overwrite: bool) -> None:
         raise InputError(f"{folder} is a file; the report needs a folder")
 
 
-def write_report(report: Report, folder: Path, overwrite: bool = False) -> Path:
-    """Write ``report.html`` and ``report-*.png`` into a folder.
+def write_report(report: Report, folder: Path, overwrite: bool = False, chapters: Sequence[Chapter] = ()) -> Path:
+    """Write ``report.html`` and ``report-*.png`` into a folder; ``chapters`` come before the runs.
 
     Returns:
         The page.
@@ -99,11 +99,12 @@ def write_report(report: Report, folder: Path, overwrite: bool = False) -> Path:
         differences=list(comparison_pictures(report.comparisons)),
         geometry=list(geometry_pictures(report.runs)),
         photos=list(photos(report.runs)),
+        chapters=list(chapters),
     )
     if path.exists() or path.is_symlink():
         for file in folder.glob("report-*.png"):  # of the report that is replaced
             file.unlink()
     write_text(path, render(page))
-    for picture in (*page.training, *page.differences, *page.geometry):
+    for picture in (*(p for of in chapters for p in of.pictures), *page.training, *page.differences, *page.geometry):
         save_png(folder / f"report-{picture.name}.png", picture.draw)
     return path

@@ -13,7 +13,8 @@ from fmicl_text.evaluation.statistics import holm
 from fmicl_text.report.results import labels
 from fmicl_text.report.runs import Run, spread
 
-_LEVEL = 0.05
+LEVEL = 0.05
+"""A p value above this is inside the noise."""
 _AVERAGE = "average"
 _FEW = 5  # seeds, of whose variance a bootstrap sees less than 4/5
 
@@ -48,7 +49,7 @@ class Difference:
     @property
     def inside_noise(self) -> bool | None:
         """Whether chance alone could have made the difference; None if it was not tested."""
-        return None if self.p_value is None else self.p_value > _LEVEL
+        return None if self.p_value is None else self.p_value > LEVEL
 
     @property
     def better(self) -> bool | None:
@@ -108,10 +109,10 @@ def _compare(run: Run, other: Run, suite: str, seeds: list[Seeds]) -> Comparison
     ours, theirs = [run.seeds[seed].results for seed, _ in seeds], [other.seeds[seed].results for _, seed in seeds]
     of_runs = [[results.scores(suite) for results in of_run] for of_run in (ours, theirs)]
     first = of_runs[0][0]
-    items = [_of_every_seed([results.items.get(suite, {}) for results in of_run]) for of_run in (ours, theirs)]
+    items = [items_of_seeds([results.items.get(suite, {}) for results in of_run]) for of_run in (ours, theirs)]
     keys = [key for key in first if all(key in scores for of_run in of_runs for scores in of_run)]
     keys = [key for key in keys if first[key].unit == "%" or all(key in of_run for of_run in items)]
-    tests, untested = _tests({key: first[key] for key in keys}, *items)
+    tests, untested = paired_tests({key: first[key] for key in keys}, *items)
     adjusted = dict(zip(tests, holm([test.p_value for test in tests.values()]), strict=True))
     _, names = labels(first.values())
     rows = [
@@ -158,10 +159,15 @@ def _warn_of_seeds(run: Run, other: Run, seeds: list[Seeds]) -> list[str]:
     return warnings
 
 
-def _tests(
+def paired_tests(
     scores: dict[str, Score], a: dict[str, list[Parts]], b: dict[str, list[Parts]]
 ) -> tuple[dict[str, PairedTest], dict[str, list[str]]]:
     """Test every score by itself, and an average if all tasks of its metric were; say why others were not.
+
+    Args:
+        scores: Key -> a score of one seed, for its names.
+        a: Key -> what each item scored, one entry per seed; see :func:`items_of_seeds`.
+        b: The same of the other run.
 
     Returns:
         Key -> its test, and reason -> keys of those that were not tested.
@@ -183,6 +189,6 @@ def _tests(
     return tests, {reason: keys for reason, keys in why.items() if keys}
 
 
-def _of_every_seed(seeds: list[dict[str, Parts]]) -> dict[str, list[Parts]]:
+def items_of_seeds(seeds: list[dict[str, Parts]]) -> dict[str, list[Parts]]:
     """Return the items of each score that every seed has items of, one entry per seed."""
     return {key: [items[key] for items in seeds] for key in seeds[0] if all(key in items for items in seeds)}
