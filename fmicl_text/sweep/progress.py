@@ -21,18 +21,20 @@ def progress(trials: Sequence[Trial], before: set[str], arm: str, criterion: Cri
     for trial in ended:
         if trial.arm != arm or trial.name not in before:
             continue
-        what = "final run" if arm == FINALISTS else "trial"
-        parts = [
-            f"{what} {done} of {len(stage)}: {trial.arm}: {trial.described or 'as it is'}: {outcome(trial, criterion)}"
-        ]
+        what, name = ("final run", str(trial.settings["run"])) if arm == FINALISTS else ("trial", _named(trial))
+        parts = [f"{what} {done} of {len(stage)}: {name}: {outcome(trial, criterion)}"]
         if arm != FINALISTS and (best := board.best(tried)):
             shown = number(best[0].score or 0.0, criterion.metric.unit)
-            parts.append(f"best so far {shown} ({best[0].arm}{': ' if best[0].described else ''}{best[0].described})")
+            parts.append(f"best so far {shown} ({_named(best[0])})")
         times = [one.seconds for one in stage if one.seconds is not None]
         running = sum(one.state == "running" for one in stage) + 1
         if times and done < len(stage):
             parts.append(f"about {duration(mean(times) * (len(stage) - done) / running)} left")
         yield "; ".join(parts)
+
+
+def _named(trial: Trial) -> str:
+    return f"{trial.arm}: {trial.described}" if trial.described else trial.arm
 
 
 def outcome(trial: Trial, criterion: Criterion) -> str:
