@@ -180,8 +180,10 @@ class Board:
         waiting = [trial for trial in self.trials() if trial.state == "waiting"]
         return waiting[0].arm if waiting else None
 
-    def run(self, arm: str, train: Callable[[Running, int], float], refused: tuple[type[Exception], ...]) -> None:
-        """Take the next trial of an arm and train it, with signs of life.
+    def run(
+        self, arm: str, train: Callable[[Running, int], float], refused: tuple[type[Exception], ...]
+    ) -> Trial | None:
+        """Take the next trial of an arm and train it, with signs of life; return it, unless none was left.
 
         A trial that is interrupted goes back into the queue, with the settings it has.
 
@@ -217,12 +219,13 @@ class Board:
         except BaseException as error:
             if scores and isinstance(error, ValueError):  # Optuna's: the trial has ended already
                 logger.warning("%s: another worker took the trial up, as this one gave no sign of life", arm)
-                return
+                return None
             for number in taken:
                 _queue_again(study, study.trials[number])
             raise
         finally:
             self._claim.release()
+        return _trial(arm, study.trials[taken[0]]) if taken else None
 
     def _take_up_again(self) -> None:
         """Put the trials of workers that are dead back into the queue."""

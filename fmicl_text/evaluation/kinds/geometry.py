@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from fmicl_text.evaluation.kind import Evaluation, Given, Loaded
+from fmicl_text.section import Conflict
 
 
 class GeometryOfPairs(Evaluation):
@@ -22,6 +24,11 @@ class GeometryOfPairs(Evaluation):
     """The two columns of pairs."""
     data: str | None = None
     """Where STS-B dev comes from: a folder, or sample:stsb; default evaluate.data."""
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Refuse a text as its own positive."""
+        if self.columns[0] == self.columns[1]:
+            yield ("columns",), f"must be two columns of texts that mean the same, got {self.columns[0]} twice"
 
     @classmethod
     def claims(cls, name: str) -> bool:
