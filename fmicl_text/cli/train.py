@@ -213,7 +213,8 @@ def _print_plan(console: Console, name: str, plan: Plan, output: Path, seeds: li
         lines["negatives"] = plan.mining
     lines["choice"] = f"best checkpoint by {plan.during}"
     if plan.after:
-        lines["results"] = ", ".join(plan.after)
+        at = f", also at {', '.join(map(str, plan.dims))} dimensions" if plan.dims else ""
+        lines["results"] = ", ".join(plan.after) + at
     from fmicl_text.runs.folder import RunFolder
 
     taken = RunFolder(output).manifest.is_file()

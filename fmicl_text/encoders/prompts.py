@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from fmicl_text.encoders.section import PromptsSection
 from fmicl_text.errors import InputError
@@ -16,7 +17,8 @@ _DOCUMENT = ("document", "passage", "corpus")
 """Names of the prompt of ``encode_document``; the first that an encoder has counts."""
 
 
-class Prompts(NamedTuple):
+@dataclass(frozen=True)
+class Prompts:
     """What an encoder puts before a text.
 
     Attributes:
@@ -39,7 +41,7 @@ class Prompts(NamedTuple):
 
     def given(self) -> dict[str, str]:
         """Return those that are not empty, by name."""
-        return {name: prompt for name, prompt in self._asdict().items() if prompt}
+        return {name: prompt for name, prompt in asdict(self).items() if prompt}
 
     def by_column(self, columns: Sequence[str]) -> dict[str, str]:
         """Return column -> what is put before its texts in training, where it is anything.

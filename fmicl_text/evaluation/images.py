@@ -182,7 +182,7 @@ def embed_images(model: SentenceTransformer, rows: Dataset, size: int, effort: E
         found = [
             model(as_features(torch.from_numpy(_arrays(rows, start, effort.batch_size, size)), model))[
                 "sentence_embedding"
-            ].float()
+            ][:, : model.truncate_dim].float()
             for start in track(
                 starts, "Embedding", console=Console(stderr=True), disable=not effort.show_progress, transient=True
             )

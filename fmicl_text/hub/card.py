@@ -82,6 +82,7 @@ def model_card(source: Source, target: PublishSection, model: SentenceTransforme
         similarity=_plain(model.similarity_fn_name),
         adapter=adapter,
         prompts={name: _code(prompt) for name, prompt in Prompts.of(model).given().items()},
+        parts=_parts(recipe),
         pools_prompts=pools_prompts(model),
         scratch=recipe is not None and recipe.model.base is None,
         images=image_size(model) if reads_images(model) else None,
@@ -110,6 +111,12 @@ def _validate(card: ModelCard) -> None:
 def _plain(text: object) -> str:
     """Return text that Markdown and HTML show as it is, on one line."""
     return re.sub(r"([\\`*_\[\]|#~$])", r"\\\1", html.escape(one_line(text), quote=False))
+
+
+def _parts(recipe: Recipe | None) -> list[int]:
+    """Return at how many of its first numbers an embedding was trained too, most first."""
+    trained = recipe.matryoshka if recipe else None
+    return sorted(trained.dims, reverse=True)[1:] if trained is not None else []
 
 
 def _code(text: str) -> str:
@@ -224,7 +231,7 @@ def _number(value: float, score: Score) -> str:
 
 def _training(source: Source, base: BaseModel, model: SentenceTransformer) -> dict[str, Any]:
     from fmicl_text.losses import LOSSES
-    from fmicl_text.recipe.build import build_loss
+    from fmicl_text.recipe.build import at_dimensions, build_loss, loss_settings
 
     recipe = source.recipe
     assert recipe is not None and source.manifest is not None
@@ -232,10 +239,13 @@ def _training(source: Source, base: BaseModel, model: SentenceTransformer) -> di
     loss: Any = build_loss(recipe, model)
     objective = _objective(recipe)
     citations = dict.fromkeys(LOSSES[name].citation.strip() for name in ("fmicl", recipe.loss.objective))
+    if recipe.matryoshka is not None:
+        trained: Any = at_dimensions(loss, recipe.matryoshka)
+        citations[trained.citation.strip()] = None
     rows = {
         "base model": base.name,
         "objective": objective,
-        **_loss_rows(loss.get_config_dict(), manifest.measured),
+        **_loss_rows(loss_settings(recipe, loss), manifest.measured),
         "data": _data(recipe),
         "held out": _heldout(recipe.data.heldout),
         "pairs": _PAIRS.get(recipe.data.views),
@@ -270,6 +280,8 @@ def _tag(recipe: Recipe) -> str:
 def _loss_rows(settings: dict[str, Any], measured: Mapping[str, float]) -> dict[str, Any]:
     """Return the settings of a loss as rows of a table, those that were measured with their values."""
     rows = {key: value for key, value in settings.items() if value is not False}
+    if (dims := rows.pop("matryoshka", None)) is not None:
+        rows |= {f"matryoshka {key}": ", ".join(map(str, values)) for key, values in dims.items()}
     rows |= {key: f"{value:.4g}, measured on the first batches" for key, value in measured.items()}
     if (balance := rows.pop("balance_cosine", None)) is not None:
         rows["alpha"] = f"1 / u(s), where push and pull of a pair balance at the cosine s = {balance}"

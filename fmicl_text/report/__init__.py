@@ -18,7 +18,7 @@ from fmicl_text.report.compare import Comparison, compare
 from fmicl_text.report.geometry import layout
 from fmicl_text.report.images import photos
 from fmicl_text.report.page import Page, render
-from fmicl_text.report.pictures import comparison_pictures, geometry_pictures, training_pictures
+from fmicl_text.report.pictures import comparison_pictures, dimension_pictures, geometry_pictures, training_pictures
 from fmicl_text.report.published import Figure, load_published
 from fmicl_text.report.runs import Run, read_runs
 from fmicl_text.runs.plots import save_png
@@ -95,6 +95,7 @@ def write_report(report: Report, folder: Path, overwrite: bool = False) -> Path:
         report.runs,
         report.comparisons,
         report.published,
+        dimensions=list(dimension_pictures(report.runs)),
         training=list(training_pictures(report.runs)),
         differences=list(comparison_pictures(report.comparisons)),
         geometry=list(geometry_pictures(report.runs)),
@@ -104,6 +105,6 @@ def write_report(report: Report, folder: Path, overwrite: bool = False) -> Path:
         for file in folder.glob("report-*.png"):  # of the report that is replaced
             file.unlink()
     write_text(path, render(page))
-    for picture in (*page.training, *page.differences, *page.geometry):
+    for picture in (*page.dimensions, *page.training, *page.differences, *page.geometry):
         save_png(folder / f"report-{picture.name}.png", picture.draw)
     return path

@@ -139,6 +139,16 @@ def draw_curves(axes: Axes, title: str, curves: Mapping[str, Sequence[Curve]]) -
         axes.legend()
 
 
+def draw_by_dimensions(axes: Axes, title: str, curves: Mapping[str, Sequence[Curve]]) -> None:
+    """Draw a score over the number of dimensions; the arguments are those of :func:`draw_curves`."""
+    draw_curves(axes, title, curves)
+    axes.set_xscale("log", base=2)
+    dims = sorted({dim for seeds in curves.values() for dims, _ in seeds for dim in dims})
+    axes.set_xticks(dims, labels=[str(dim) for dim in dims])
+    axes.minorticks_off()
+    axes.set_xlabel("dimensions")
+
+
 def _whole_steps(axes: Axes, steps: Sequence[float]) -> None:
     """Mark whole steps only, and begin at step 0 if there is but one: an axis around it would have no scale."""
     from matplotlib.ticker import MaxNLocator

@@ -24,7 +24,7 @@ from fmicl_text.encoders.tokens import token_counts
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.embeddings import cpu_has_bfloat16
 from fmicl_text.losses.columns import is_group_column
-from fmicl_text.recipe.build import build_loss
+from fmicl_text.recipe.build import at_dimensions, build_loss, check_dims
 from fmicl_text.recipe.schema import Recipe
 from fmicl_text.recipe.trackers import place_tensorboard, require_trackers
 from fmicl_text.runs.folder import RunFolder
@@ -91,6 +91,7 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
         raise InputError("model: the encoder reads images; to train it, set data.views: augment")
     arguments, loss = training_arguments(recipe, inputs, model, seed, folder), build_loss(recipe, model)
     share_batch_norms(loss, arguments)
+    check_dims("evaluate.dims", recipe.evaluate.dims, model)
     with refusals(recipe.train):
         trainer = ContrastiveTrainer(
             model=model,
@@ -99,7 +100,7 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
             lars=recipe.uses_lars,
             data_collator=None if views is None else PixelCollator(views.size),
             train_dataset=rows.shuffled(seed, recipe.data.shuffle_buffer) if isinstance(rows, Stream) else rows,
-            loss=loss,
+            loss=at_dimensions(loss, recipe.matryoshka),
             evaluator=None if inputs.during is None else EvaluationInTraining(inputs.during),
             callbacks=[MetricsFile(folder.metrics), LastStep()],
         )

@@ -8,18 +8,20 @@ from typing import Any
 from fmicl_text.data.mining import described
 from fmicl_text.data.streams import Stream
 from fmicl_text.encoders.tokens import longest_text
+from fmicl_text.recipe.build import loss_settings
 from fmicl_text.recipe.schema import Recipe
 from fmicl_text.training.build import check_build, check_rows, precision
 from fmicl_text.training.inputs import load_inputs
+from fmicl_text.training.loss_state import contrastive_losses
 
 
 @dataclass(frozen=True)
 class Plan:
     """What a run would do; ``rows`` is None for a stream, ``buffer`` for all else.
 
-    ``during`` says which score chooses the checkpoint and why, ``after`` names what is measured at the end, ``mining``
-    says how negatives are mined, and ``warnings`` why the data will not train well. ``image_size`` is None for texts.
-    ``prompts`` has what is put before the texts of a column.
+    ``during`` says which score chooses the checkpoint and why, ``after`` names what is measured at the end, ``dims`` at
+    how many dimensions beside all, ``mining`` says how negatives are mined, and ``warnings`` why the data will not
+    train well. ``image_size`` is None for texts. ``prompts`` has what is put before the texts of a column.
     """
 
     rows: int | None
@@ -41,6 +43,7 @@ class Plan:
     warnings: list[str]
     during: str
     after: list[str]
+    dims: list[int]
 
 
 def plan(recipe: Recipe) -> Plan:
@@ -52,6 +55,7 @@ def plan(recipe: Recipe) -> Plan:
     inputs = load_inputs(recipe, mine=False)
     trainer = check_build(recipe, inputs)
     arguments = trainer.args
+    [loss] = contrastive_losses(trainer.loss).values()
     *_, steps = trainer.set_initial_training_values(arguments, trainer.get_train_dataloader())
     rows = inputs.train
     return Plan(
@@ -62,7 +66,7 @@ def plan(recipe: Recipe) -> Plan:
         dimensions=trainer.model.get_embedding_dimension(),
         max_seq_length=longest_text(trainer.model),
         image_size=trainer.views.size if trainer.views is not None else None,
-        loss=trainer.loss.get_config_dict(),
+        loss=loss_settings(recipe, loss),
         batch=trainer.get_total_train_batch_size(arguments),
         steps=steps,
         prompts=arguments.prompts or {},
@@ -76,4 +80,5 @@ def plan(recipe: Recipe) -> Plan:
         if inputs.during
         else f"none ({inputs.choice.why}): the last checkpoint is kept",
         after=[asked.name for asked in recipe.evaluate.after],
+        dims=recipe.evaluate.dims,
     )

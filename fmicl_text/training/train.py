@@ -31,6 +31,7 @@ from fmicl_text.training.checkpoints import differences, fingerprints, newest_se
 from fmicl_text.training.criterion import Criterion
 from fmicl_text.training.inputs import Inputs, load_inputs
 from fmicl_text.training.interruption import Interruption
+from fmicl_text.training.loss_state import measured
 from fmicl_text.training.measure import measure_after, measure_before
 from fmicl_text.training.memory import keep_memory
 from fmicl_text.training.processes import in_first_process, lost_contact, processes
@@ -237,7 +238,7 @@ def _fit(
                 seconds=seconds,
                 waited_for_data=round(trainer.waited_for_data(), 4),
                 best=_best(trainer, inputs.during),
-                measured=trainer.loss.measured(),
+                measured=measured(trainer.loss),
                 model_files=files,
             )
     except BaseException as error:

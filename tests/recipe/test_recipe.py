@@ -556,7 +556,7 @@ def test_resolved_recipe_is_tidy(write):
         "  kernel: gaussian\n  sigma: 0.2646\n  mu: 1.0\n  learn_kernel: false\n"
         "  shift: row\n  critic: ratio\n  negatives: cross\n"
         "train: {}\n"
-        "evaluate:\n  during: null\n  every_steps: 125\n  before: false\n  after: []\n"
+        "evaluate:\n  during: null\n  every_steps: 125\n  before: false\n  after: []\n  dims: []\n"
         "imports: []\n"
         "seeds:\n- 1\n- 2\n"
         "publish:\n  private: true\n  language: []\n"

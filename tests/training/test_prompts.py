@@ -72,7 +72,7 @@ def test_a_run_with_prompts_is_one_whose_texts_begin_with_them(tiny_encoder_path
     for name, result in written.after.items():
         assert [score.value for score in prompted.after[name].scores] == [score.value for score in result.scores]
         assert prompted.after[name].facts["prompts"] == prompts | {"text": QUERY} and "prompts" not in result.facts
-    assert Prompts.of(SentenceTransformer(str(prompted.folder.model))) == (QUERY, DOCUMENT, QUERY)
+    assert Prompts.of(SentenceTransformer(str(prompted.folder.model))) == Prompts(QUERY, DOCUMENT, QUERY)
     card = str(
         model_card(find_source(tmp_path / "run"), TARGET, SentenceTransformer(str(prompted.folder.model)), False)
     )
@@ -105,7 +105,9 @@ def test_prompts_are_what_the_encoder_puts_before_texts(tiny_encoder):
         tiny_encoder.default_prompt_name = default
         prompts = Prompts.of(tiny_encoder)
         for prompt, encode in zip(
-            prompts, (tiny_encoder.encode_query, tiny_encoder.encode_document, tiny_encoder.encode), strict=True
+            (prompts.query, prompts.document, prompts.text),
+            (tiny_encoder.encode_query, tiny_encoder.encode_document, tiny_encoder.encode),
+            strict=True,
         ):
             assert (encode("runs") == tiny_encoder.encode(f"{prompt}runs", prompt="")).all()
 
