@@ -20,6 +20,7 @@ from fmicl_text.data.warnings import data_warnings, image_warnings, require_toke
 from fmicl_text.encoders.images import reads_images
 from fmicl_text.encoders.text import load_encoder
 from fmicl_text.encoders.tokens import token_counts
+from fmicl_text.encoders.views import AugmentedViews, PixelCollator
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.embeddings import cpu_has_bfloat16
 from fmicl_text.recipe.build import build_loss
@@ -32,7 +33,6 @@ from fmicl_text.training.callbacks import LastStep, MetricsFile, Progress, Progr
 from fmicl_text.training.criterion import EvaluationInTraining
 from fmicl_text.training.inputs import Inputs
 from fmicl_text.training.trainer import ContrastiveTrainer
-from fmicl_text.training.views import AugmentedViews, PixelCollator
 
 logger = logging.getLogger(__name__)
 

@@ -21,6 +21,7 @@ from transformers.trainer_utils import TrainOutput
 
 from fmicl_text.data.stream_batches import StreamBatches, stream_loader
 from fmicl_text.encoders.images import EXTRA
+from fmicl_text.encoders.views import AugmentedViews
 from fmicl_text.errors import RunFailedError
 from fmicl_text.files import cannot_write
 from fmicl_text.losses import NonFiniteEmbeddings
@@ -33,7 +34,6 @@ from fmicl_text.training.loss_state import contrastive_losses, load_losses, save
 from fmicl_text.training.non_finite import NonFiniteError, last_good_checkpoint, texts_of
 from fmicl_text.training.numbered_rows import ROWS, numbered_loader
 from fmicl_text.training.optimizer_state import foreign_state
-from fmicl_text.training.views import AugmentedViews
 
 SUMS_FILE = "sums-{}.safetensors"
 """What one process has added up since the last log, by the number of the process."""
