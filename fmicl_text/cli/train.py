@@ -207,6 +207,8 @@ def _print_plan(console: Console, name: str, plan: Plan, output: Path, seeds: li
         "loss": json.dumps(plan.loss),
         "training": f"{plan.steps:,} steps of {plan.batch} rows on {plan.device}, {plan.precision}",
     }
+    if plan.prompts:
+        lines["prompts"] = ", ".join(f"{json.dumps(prompt)} before {name}" for name, prompt in plan.prompts.items())
     if plan.mining:
         lines["negatives"] = plan.mining
     lines["choice"] = f"best checkpoint by {plan.during}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from fmicl_text.data.samples import minilm_path
 from fmicl_text.encoders.images import image_size, new_encoder, reads_images, set_image_size, show_images_on_card
 from fmicl_text.encoders.pickles import files_of, refuse_pickles
+from fmicl_text.encoders.prompts import pool_prompts, set_prompts
 from fmicl_text.encoders.revisions import cached_snapshot
 from fmicl_text.encoders.section import ModelSection
 from fmicl_text.errors import InputError
@@ -50,7 +51,7 @@ def load_model(name: str, revision: str | None = None, trust_remote_code: bool =
 
 
 def load_encoder(section: ModelSection) -> SentenceTransformer:
-    """Load the encoder of a recipe with the pooling, length, image size and head it asks for, or make a new one.
+    """Load the encoder of a recipe with the pooling, prompts, length, image size and head it asks for, or a new one.
 
     Raises:
         InputError: As :func:`load_model`, and if what the recipe asks for is not to be had of the encoder.
@@ -72,6 +73,10 @@ def load_encoder(section: ModelSection) -> SentenceTransformer:
         pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode=section.pooling)
         model = SentenceTransformer(modules=[transformer, pooling], trust_remote_code=section.trust_remote_code)
         model.model_card_data.local_files_only = True  # as above
+    if section.prompts is not None:
+        set_prompts(model, section.prompts)
+    if section.include_prompt is not None:
+        pool_prompts(model, section.include_prompt)
     if section.max_seq_length is not None:
         try:
             model.max_seq_length = section.max_seq_length

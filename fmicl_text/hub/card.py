@@ -8,6 +8,7 @@ Hub client's own classes. What comes from recipes, manifests, data and results i
 from __future__ import annotations
 
 import html
+import json
 import re
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
@@ -18,6 +19,7 @@ from fmicl_text import __version__
 from fmicl_text.data.formats import FORMATS, ending
 from fmicl_text.data.section import AugmentSection
 from fmicl_text.encoders.images import image_size, reads_images
+from fmicl_text.encoders.prompts import Prompts, pools_prompts
 from fmicl_text.encoders.tokens import longest_text
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.results import Result, Score
@@ -79,7 +81,8 @@ def model_card(source: Source, target: PublishSection, model: SentenceTransforme
         dimensions=model.get_embedding_dimension(),
         similarity=_plain(model.similarity_fn_name),
         adapter=adapter,
-        prompts=any(model.prompts.values()),
+        prompts={name: _code(prompt) for name, prompt in Prompts.of(model).given().items()},
+        pools_prompts=pools_prompts(model),
         scratch=recipe is not None and recipe.model.base is None,
         images=image_size(model) if reads_images(model) else None,
         license=_plain(target.license),
@@ -107,6 +110,13 @@ def _validate(card: ModelCard) -> None:
 def _plain(text: object) -> str:
     """Return text that Markdown and HTML show as it is, on one line."""
     return re.sub(r"([\\`*_\[\]|#~$])", r"\\\1", html.escape(one_line(text), quote=False))
+
+
+def _code(text: str) -> str:
+    """Return text as code on one line of Markdown, with its spaces; a mark longer than any in the text is around it."""
+    shown = json.dumps(text, ensure_ascii=False)
+    marks = "`" * (1 + max(map(len, re.findall("`+", shown)), default=0))
+    return f"{marks} {shown} {marks}" if "`" in shown else f"`{shown}`"
 
 
 def _datasets(recipe: Recipe) -> list[str] | None:

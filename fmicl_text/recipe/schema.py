@@ -142,9 +142,8 @@ class Recipe(Section):
         arguments = dict(self.train)
         if self.uses_lars:
             arguments["optim"] = "sgd"  # whose arguments it takes
-        for key in _BY_COLUMN:
-            if isinstance(mapping := arguments.get(key), dict):
-                arguments[key] = {roles.get(name, name): value for name, value in mapping.items()}
+        if isinstance(mapping := arguments.get(_BY_COLUMN), dict):
+            arguments[_BY_COLUMN] = {roles.get(name, name): value for name, value in mapping.items()}
         return arguments
 
     def conflicts(self) -> Iterator[Conflict]:
@@ -161,21 +160,24 @@ class Recipe(Section):
             yield from _not_of_a_stream(self.train)
         if self.model.scratch is not None and self.data.views != "augment":
             yield ("model", "scratch"), "is an encoder of images: set data.views: augment"
-        for key in _BY_COLUMN:
-            yield from _wrong_columns(key, self.train.get(key), self.data.columns.roles)
+        if self.data.views == "augment":
+            for name in ("prompts", "include_prompt"):
+                if self.model.base is not None and getattr(self.model, name) is not None:
+                    yield ("model", name), "is for texts, not for images (data.views: augment)"
+        yield from _wrong_columns(self.train.get(_BY_COLUMN), self.data.columns.roles)
 
 
-_BY_COLUMN = ("prompts", "router_mapping")
-"""Training arguments with a value for each column."""
+_BY_COLUMN = "router_mapping"
+"""The training argument with a value for each column."""
 
 
-def _wrong_columns(key: str, mapping: JsonValue, roles: dict[str, str]) -> Iterator[Conflict]:
+def _wrong_columns(mapping: JsonValue, roles: dict[str, str]) -> Iterator[Conflict]:
     """Yield the keys of a mapping that are not columns, and those that could mean two columns."""
     known = [*dict.fromkeys([*roles.values(), *roles])]
     if not isinstance(mapping, dict):
         return
     for name in mapping:
-        path = ("train", key, name)
+        path = ("train", _BY_COLUMN, name)
         if name not in known:
             yield path, f"is not a column{did_you_mean(name, known)}; there are {', '.join(known)}"
         elif isinstance(mapping[name], dict):

@@ -20,6 +20,7 @@ _ELSEWHERE = {
     "seed": "belongs at the top of the recipe, as `seeds: [42]`",
     "push_to_hub": "is not how this publishes; set publish.repo and publish.license",
     "hub_model_id": "is not how this publishes; set publish.repo and publish.license",
+    "prompts": "belongs to the encoder: set model.prompts, as {query: ..., document: ...}; evaluation uses them too",
     "hub_token": "is a secret, which no recipe should hold: log in by `hf auth login`, or set HF_TOKEN",
 }
 LARS = "lars"

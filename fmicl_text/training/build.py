@@ -18,11 +18,13 @@ from fmicl_text.data.section import AugmentSection
 from fmicl_text.data.streams import Stream
 from fmicl_text.data.warnings import data_warnings, image_warnings, require_tokens
 from fmicl_text.encoders.images import reads_images
+from fmicl_text.encoders.prompts import Prompts
 from fmicl_text.encoders.text import load_encoder
 from fmicl_text.encoders.tokens import token_counts
 from fmicl_text.encoders.views import AugmentedViews, PixelCollator
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.embeddings import cpu_has_bfloat16
+from fmicl_text.losses.columns import is_group_column
 from fmicl_text.recipe.build import build_loss
 from fmicl_text.recipe.schema import Recipe
 from fmicl_text.recipe.trackers import place_tensorboard, require_trackers
@@ -87,7 +89,7 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
         model.to(memory_format=torch.channels_last)
     elif reads_images(model):
         raise InputError("model: the encoder reads images; to train it, set data.views: augment")
-    arguments, loss = training_arguments(recipe, inputs, seed, folder), build_loss(recipe, model)
+    arguments, loss = training_arguments(recipe, inputs, model, seed, folder), build_loss(recipe, model)
     share_batch_norms(loss, arguments)
     with refusals(recipe.train):
         trainer = ContrastiveTrainer(
@@ -111,9 +113,11 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
 
 
 def training_arguments(
-    recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder
+    recipe: Recipe, inputs: Inputs, model: SentenceTransformer, seed: int, folder: RunFolder
 ) -> SentenceTransformerTrainingArguments:
     """Return the trainer's arguments: the recipe's ``train`` section over defaults that fit its evaluation.
+
+    Texts are trained on after the encoder's own prompts, so that training, evaluation and use have the same.
 
     On a CPU without bfloat16 instructions ``bf16: true`` is dropped, since emulating them is several times slower
     than float32.
@@ -144,6 +148,8 @@ def training_arguments(
     if _ends_in_a_lone_row(recipe, inputs):
         settings["dataloader_drop_last"] = True
     settings |= recipe.training_arguments()
+    if prompts := Prompts.of(model).by_column(text_columns(recipe, inputs)):
+        settings["prompts"] = prompts
     settings |= {"output_dir": str(folder.checkpoints), "seed": seed}
     if settings.get("bf16") and settings["use_cpu"] and not cpu_has_bfloat16():
         settings["bf16"] = False
@@ -151,6 +157,13 @@ def training_arguments(
         arguments = SentenceTransformerTrainingArguments(**settings)
     require_trackers(arguments.report_to)
     return arguments
+
+
+def text_columns(recipe: Recipe, inputs: Inputs) -> list[str]:
+    """Return the columns that are encoded, by their roles, the anchor first."""
+    rows = inputs.train
+    columns = list(recipe.data.columns.roles) if isinstance(rows, Stream) else rows.column_names
+    return [column for column in columns if not is_group_column(column)]
 
 
 def precision(arguments: SentenceTransformerTrainingArguments) -> str:

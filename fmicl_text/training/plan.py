@@ -19,6 +19,7 @@ class Plan:
 
     ``during`` says which score chooses the checkpoint and why, ``after`` names what is measured at the end, ``mining``
     says how negatives are mined, and ``warnings`` why the data will not train well. ``image_size`` is None for texts.
+    ``prompts`` has what is put before the texts of a column.
     """
 
     rows: int | None
@@ -31,6 +32,7 @@ class Plan:
     loss: dict[str, Any]
     batch: int
     steps: int
+    prompts: dict[str, str]
     device: str
     precision: str
     remote_code: bool
@@ -63,6 +65,7 @@ def plan(recipe: Recipe) -> Plan:
         loss=trainer.loss.get_config_dict(),
         batch=trainer.get_total_train_batch_size(arguments),
         steps=steps,
+        prompts=arguments.prompts or {},
         device=str(arguments.device),
         precision=precision(arguments),
         remote_code=recipe.model.trust_remote_code,

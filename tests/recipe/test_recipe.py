@@ -728,42 +728,47 @@ def test_steps_of_an_annealing(anneal, message, write):
         load_recipe(write(MINIMAL), [f"loss={{objective: infonce, negatives: {{region: ball, anneal: {anneal}}}}}"])
 
 
-@pytest.mark.parametrize("key", ["prompts", "router_mapping"])
-def test_columns_by_role_or_by_the_name_they_have_in_the_data(write, key):
+def test_columns_by_role_or_by_the_name_they_have_in_the_data(write):
     """Questions are the anchors of the data that trains."""
     for name in ("question", "anchor"):
-        recipe = load_recipe(write(MINIMAL), [f"train={{{key}: {{{name}: 'query: ', answer: x}}, max_steps: 3}}"])
-        assert recipe.training_arguments() == {key: {"anchor": "query: ", "positive": "x"}, "max_steps": 3}
+        recipe = load_recipe(write(MINIMAL), [f"train={{router_mapping: {{{name}: query, answer: x}}, max_steps: 3}}"])
+        assert recipe.training_arguments() == {"router_mapping": {"anchor": "query", "positive": "x"}, "max_steps": 3}
 
 
-def test_one_prompt_for_all_columns(write):
-    assert load_recipe(write(MINIMAL), ["train.prompts='query: '"]).training_arguments() == {"prompts": "query: "}
+def test_prompts_are_the_models(write):
+    [found] = problems(write(MINIMAL), "train.prompts={anchor: 'query: '}")
+    assert "train.prompts: belongs to the encoder: set model.prompts, as {query: ..., document: ...}" in found
+    [found] = problems(write(MINIMAL), "model.prompts={querry: 'query: '}")
+    assert 'model.prompts.querry: unknown key (did you mean "query"?)' in found
+    images = "data={train: photos, columns: {anchor: image}, views: augment}"
+    [found] = problems(write(MINIMAL), images, "model.prompts={query: 'query: '}")
+    assert "model.prompts: is for texts, not for images (data.views: augment)" in found
 
 
 @pytest.mark.parametrize(
-    ("prompts", "problem"),
+    ("mapping", "problem"),
     [
         (
             "{qestion: x}",
-            'train.prompts.qestion: is not a column (did you mean "question"?); there are question, answer, anc',
+            'train.router_mapping.qestion: is not a column (did you mean "question"?); there are question, answer, anc',
         ),
-        ("{query: x}", "train.prompts.query: is not a column; there are question, answer, anchor, positive"),
-        ("{anchor: x, question: y}", "train.prompts.anchor: is given twice, also as question, its column"),
+        ("{query: x}", "train.router_mapping.query: is not a column; there are question, answer, anchor, positive"),
+        ("{anchor: x, question: y}", "train.router_mapping.anchor: is given twice, also as question, its column"),
         (
             "{question: {anchor: x}}",
-            'train.prompts.question: must be text, got {"anchor": "x"}: a recipe has one data set',
+            'train.router_mapping.question: must be text, got {"anchor": "x"}: a recipe has one data set',
         ),
     ],
 )
-def test_prompts_of_what_is_no_column(write, prompts, problem):
-    [found] = problems(write(MINIMAL), f"train.prompts={prompts}")
-    assert found.startswith(f"--set train.prompts={prompts}: {problem}")
+def test_routes_of_what_is_no_column(write, mapping, problem):
+    [found] = problems(write(MINIMAL), f"train.router_mapping={mapping}")
+    assert found.startswith(f"--set train.router_mapping={mapping}: {problem}")
 
 
 def test_a_column_called_like_another_role(write):
     swapped = "data.columns={anchor: positive, positive: anchor}"
-    [found] = problems(write(MINIMAL), swapped, "train.prompts={anchor: x}")
-    assert "train.prompts.anchor: is the name of a role and of another role's column" in found
+    [found] = problems(write(MINIMAL), swapped, "train.router_mapping={anchor: x}")
+    assert "train.router_mapping.anchor: is the name of a role and of another role's column" in found
 
 
 def test_the_largest_number(write):
