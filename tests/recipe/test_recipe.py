@@ -23,7 +23,7 @@ from fmicl_text.losses.papers.infonce import InfoNCE
 from fmicl_text.losses.registry import objectives
 from fmicl_text.recipe.file import dump_recipe, find_recipe, load_recipe, shipped_recipes
 from fmicl_text.recipe.schema import Recipe
-from fmicl_text.recipe.training_arguments import training_arguments_model
+from fmicl_text.recipe.training_arguments import training_arguments_model, training_arguments_schema
 
 OBJECTIVES = list(objectives())
 CHOICE = ", ".join(f'"{name}"' for name in OBJECTIVES[:-1]) + f' or "{OBJECTIVES[-1]}"'
@@ -405,6 +405,25 @@ def test_training_arguments_of_the_wrong_type(write, setting, problem):
     (found,) = problems(write(MINIMAL), f"train.{setting}")
     assert found.startswith(f"--set train.{setting}: train.{setting.split('=')[0]}: must be ")
     assert problem in found
+
+
+@pytest.mark.parametrize(
+    ("key", "instead"),
+    [
+        ("do_train", "`fmicl train` trains"),
+        ("do_eval", "`evaluate`"),
+        ("per_device_eval_batch_size", "`evaluate`"),
+        ("train_sampling_strategy", "train.batch_sampler"),
+        ("label_names", "data.columns"),
+        ("multi_dataset_batch_sampler", "one data set"),
+        ("hub_private_repo", "publish.repo"),
+    ],
+)
+def test_training_arguments_that_would_change_nothing(write, key, instead):
+    """Their values are not looked at; editors do not offer them."""
+    (found,) = problems(write(MINIMAL), f"train.{key}=sequential")
+    assert f"train.{key}: " in found and instead in found
+    assert key not in training_arguments_schema()["properties"]
 
 
 def test_training_arguments_reach_the_library(tmp_path):
