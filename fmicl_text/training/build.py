@@ -149,7 +149,7 @@ def training_arguments(
         settings["dataloader_drop_last"] = True
     settings |= recipe.training_arguments()
     if prompts := Prompts.of(model).by_column(text_columns(recipe, inputs)):
-        settings["prompts"] = prompts
+        settings.setdefault("prompts", prompts)  # train.prompts are those of training alone
     settings |= {"output_dir": str(folder.checkpoints), "seed": seed}
     if settings.get("bf16") and settings["use_cpu"] and not cpu_has_bfloat16():
         settings["bf16"] = False
