@@ -24,7 +24,7 @@ from fmicl_text.encoders.images import EXTRA
 from fmicl_text.encoders.views import AugmentedViews
 from fmicl_text.errors import RunFailedError
 from fmicl_text.files import cannot_write
-from fmicl_text.losses import NonFiniteEmbeddings
+from fmicl_text.losses import ContrastiveLoss, NonFiniteEmbeddings
 from fmicl_text.losses.identities import IdentityCollator
 from fmicl_text.training import checkpoints
 from fmicl_text.training.first_steps import FirstSteps
@@ -402,6 +402,8 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         """Log as the parent does, with averages that do not depend on whether the training was resumed."""
         if "loss" in logs:
             logs = logs | self._sums.take(self.state.global_step)
+            if isinstance(self.loss, ContrastiveLoss) and self.loss.objective.is_bound:
+                logs["information_bound"] = -logs["loss"]
         elif "train_loss" in logs:  # in place: the trainer returns this dictionary
             logs["train_loss"] = self._sums.final_average(self.state.global_step)
             logs["train_runtime"] = round(self._sums.elapsed(), 4)
