@@ -201,6 +201,11 @@ class Objective(Section, ABC):
         return False
 
     @property
+    def is_bound(self) -> bool:
+        """Whether minus the loss estimates a lower bound of an f-information, see :mod:`fmicl_text.core.shift`."""
+        return False
+
+    @property
     def needs_dimensions(self) -> bool:
         """Whether the loss has parts whose size depends on the encoder's."""
         return any(part is not None for part in (self.head, self.projector, self.predictor, self.momentum))

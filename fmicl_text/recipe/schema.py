@@ -148,8 +148,9 @@ class Recipe(Section):
         arguments = dict(self.train)
         if self.uses_lars:
             arguments["optim"] = "sgd"  # whose arguments it takes
-        if isinstance(mapping := arguments.get(_BY_COLUMN), dict):
-            arguments[_BY_COLUMN] = {roles.get(name, name): value for name, value in mapping.items()}
+        for key in _BY_COLUMN:
+            if isinstance(mapping := arguments.get(key), dict):
+                arguments[key] = {roles.get(name, name): value for name, value in mapping.items()}
         return arguments
 
     def conflicts(self) -> Iterator[Conflict]:
@@ -176,20 +177,23 @@ class Recipe(Section):
             for name in ("prompts", "include_prompt"):
                 if self.model.base is not None and getattr(self.model, name) is not None:
                     yield ("model", name), "is for texts, not for images (data.views: augment)"
-        yield from _wrong_columns(self.train.get(_BY_COLUMN), self.data.columns.roles)
+        if self.model.prompts is not None and self.train.get("prompts") is not None:
+            yield ("train", "prompts"), "is given by model.prompts, which evaluation uses too; drop it"
+        for key in _BY_COLUMN:
+            yield from _wrong_columns(key, self.train.get(key), self.data.columns.roles)
 
 
-_BY_COLUMN = "router_mapping"
-"""The training argument with a value for each column."""
+_BY_COLUMN = ("prompts", "router_mapping")
+"""Training arguments with a value for each column."""
 
 
-def _wrong_columns(mapping: JsonValue, roles: dict[str, str]) -> Iterator[Conflict]:
+def _wrong_columns(key: str, mapping: JsonValue, roles: dict[str, str]) -> Iterator[Conflict]:
     """Yield the keys of a mapping that are not columns, and those that could mean two columns."""
     known = [*dict.fromkeys([*roles.values(), *roles])]
     if not isinstance(mapping, dict):
         return
     for name in mapping:
-        path = ("train", _BY_COLUMN, name)
+        path = ("train", key, name)
         if name not in known:
             yield path, f"is not a column{did_you_mean(name, known)}; there are {', '.join(known)}"
         elif isinstance(mapping[name], dict):

@@ -106,10 +106,11 @@ def plot_training(history: list[dict[str, Any]], path: Path, title: str, criteri
 
 
 def training_curves(history: list[dict[str, Any]], criterion: str | None) -> dict[str, Curve]:
-    """Return what a trainer's log has of both loss terms, learning rate and development score, by title."""
+    """Return what a trainer's log has of loss terms, bound, learning rate and development score, by title."""
     keys = {
         "positive term of the loss": "positive",
         "negative term of the loss": "negative",
+        "bound of the f-information, minus the loss": "information_bound",
         "learning rate": "learning_rate",
         f"development: {criterion}": f"eval_{criterion}",
     }

@@ -21,6 +21,7 @@ from fmicl_text.encoders.images import reads_images
 from fmicl_text.encoders.prompts import Prompts
 from fmicl_text.encoders.text import load_encoder
 from fmicl_text.encoders.tokens import token_counts
+from fmicl_text.encoders.views import AugmentedViews, PixelCollator
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.embeddings import cpu_has_bfloat16
 from fmicl_text.losses.columns import is_group_column
@@ -34,7 +35,6 @@ from fmicl_text.training.callbacks import LastStep, MetricsFile, Progress, Progr
 from fmicl_text.training.criterion import EvaluationInTraining
 from fmicl_text.training.inputs import Inputs
 from fmicl_text.training.trainer import ContrastiveTrainer
-from fmicl_text.training.views import AugmentedViews, PixelCollator
 
 logger = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ def training_arguments(
         settings["dataloader_drop_last"] = True
     settings |= recipe.training_arguments()
     if prompts := Prompts.of(model).by_column(text_columns(recipe, inputs)):
-        settings["prompts"] = prompts
+        settings.setdefault("prompts", prompts)  # train.prompts are those of training alone
     settings |= {"output_dir": str(folder.checkpoints), "seed": seed}
     if settings.get("bf16") and settings["use_cpu"] and not cpu_has_bfloat16():
         settings["bf16"] = False

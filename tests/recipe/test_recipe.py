@@ -23,7 +23,7 @@ from fmicl_text.losses.papers.infonce import InfoNCE
 from fmicl_text.losses.registry import objectives
 from fmicl_text.recipe.file import dump_recipe, find_recipe, load_recipe, shipped_recipes
 from fmicl_text.recipe.schema import Recipe
-from fmicl_text.recipe.training_arguments import training_arguments_model
+from fmicl_text.recipe.training_arguments import training_arguments_model, training_arguments_schema
 
 OBJECTIVES = list(objectives())
 CHOICE = ", ".join(f'"{name}"' for name in OBJECTIVES[:-1]) + f' or "{OBJECTIVES[-1]}"'
@@ -407,6 +407,25 @@ def test_training_arguments_of_the_wrong_type(write, setting, problem):
     assert problem in found
 
 
+@pytest.mark.parametrize(
+    ("key", "instead"),
+    [
+        ("do_train", "`fmicl train` trains"),
+        ("do_eval", "`evaluate`"),
+        ("per_device_eval_batch_size", "`evaluate`"),
+        ("train_sampling_strategy", "train.batch_sampler"),
+        ("label_names", "data.columns"),
+        ("multi_dataset_batch_sampler", "one data set"),
+        ("hub_private_repo", "publish.repo"),
+    ],
+)
+def test_training_arguments_that_would_change_nothing(write, key, instead):
+    """Their values are not looked at; editors do not offer them."""
+    (found,) = problems(write(MINIMAL), f"train.{key}=sequential")
+    assert f"train.{key}: " in found and instead in found
+    assert key not in training_arguments_schema()["properties"]
+
+
 def test_training_arguments_reach_the_library(tmp_path):
     """Every shipped ``train:`` section builds real training arguments that hold what it says."""
     from sentence_transformers import SentenceTransformerTrainingArguments
@@ -728,47 +747,52 @@ def test_steps_of_an_annealing(anneal, message, write):
         load_recipe(write(MINIMAL), [f"loss={{objective: infonce, negatives: {{region: ball, anneal: {anneal}}}}}"])
 
 
-def test_columns_by_role_or_by_the_name_they_have_in_the_data(write):
+@pytest.mark.parametrize("key", ["prompts", "router_mapping"])
+def test_columns_by_role_or_by_the_name_they_have_in_the_data(write, key):
     """Questions are the anchors of the data that trains."""
     for name in ("question", "anchor"):
-        recipe = load_recipe(write(MINIMAL), [f"train={{router_mapping: {{{name}: query, answer: x}}, max_steps: 3}}"])
-        assert recipe.training_arguments() == {"router_mapping": {"anchor": "query", "positive": "x"}, "max_steps": 3}
+        recipe = load_recipe(write(MINIMAL), [f"train={{{key}: {{{name}: 'query: ', answer: x}}, max_steps: 3}}"])
+        assert recipe.training_arguments() == {key: {"anchor": "query: ", "positive": "x"}, "max_steps": 3}
+
+
+def test_one_prompt_for_all_columns(write):
+    assert load_recipe(write(MINIMAL), ["train.prompts='query: '"]).training_arguments() == {"prompts": "query: "}
+
+
+@pytest.mark.parametrize(
+    ("prompts", "problem"),
+    [
+        (
+            "{qestion: x}",
+            'train.prompts.qestion: is not a column (did you mean "question"?); there are question, answer, anc',
+        ),
+        ("{query: x}", "train.prompts.query: is not a column; there are question, answer, anchor, positive"),
+        ("{anchor: x, question: y}", "train.prompts.anchor: is given twice, also as question, its column"),
+        (
+            "{question: {anchor: x}}",
+            'train.prompts.question: must be text, got {"anchor": "x"}: a recipe has one data set',
+        ),
+    ],
+)
+def test_prompts_of_what_is_no_column(write, prompts, problem):
+    [found] = problems(write(MINIMAL), f"train.prompts={prompts}")
+    assert found.startswith(f"--set train.prompts={prompts}: {problem}")
+
+
+def test_a_column_called_like_another_role(write):
+    swapped = "data.columns={anchor: positive, positive: anchor}"
+    [found] = problems(write(MINIMAL), swapped, "train.prompts={anchor: x}")
+    assert "train.prompts.anchor: is the name of a role and of another role's column" in found
 
 
 def test_prompts_are_the_models(write):
-    [found] = problems(write(MINIMAL), "train.prompts={anchor: 'query: '}")
-    assert "train.prompts: belongs to the encoder: set model.prompts, as {query: ..., document: ...}" in found
+    [found] = problems(write(MINIMAL), "train.prompts={anchor: 'q: '}", "model.prompts={query: 'q: '}")
+    assert "train.prompts: is given by model.prompts, which evaluation uses too; drop it" in found
     [found] = problems(write(MINIMAL), "model.prompts={querry: 'query: '}")
     assert 'model.prompts.querry: unknown key (did you mean "query"?)' in found
     images = "data={train: photos, columns: {anchor: image}, views: augment}"
     [found] = problems(write(MINIMAL), images, "model.prompts={query: 'query: '}")
     assert "model.prompts: is for texts, not for images (data.views: augment)" in found
-
-
-@pytest.mark.parametrize(
-    ("mapping", "problem"),
-    [
-        (
-            "{qestion: x}",
-            'train.router_mapping.qestion: is not a column (did you mean "question"?); there are question, answer, anc',
-        ),
-        ("{query: x}", "train.router_mapping.query: is not a column; there are question, answer, anchor, positive"),
-        ("{anchor: x, question: y}", "train.router_mapping.anchor: is given twice, also as question, its column"),
-        (
-            "{question: {anchor: x}}",
-            'train.router_mapping.question: must be text, got {"anchor": "x"}: a recipe has one data set',
-        ),
-    ],
-)
-def test_routes_of_what_is_no_column(write, mapping, problem):
-    [found] = problems(write(MINIMAL), f"train.router_mapping={mapping}")
-    assert found.startswith(f"--set train.router_mapping={mapping}: {problem}")
-
-
-def test_a_column_called_like_another_role(write):
-    swapped = "data.columns={anchor: positive, positive: anchor}"
-    [found] = problems(write(MINIMAL), swapped, "train.router_mapping={anchor: x}")
-    assert "train.router_mapping.anchor: is the name of a role and of another role's column" in found
 
 
 def test_the_largest_number(write):
