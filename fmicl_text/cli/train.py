@@ -201,8 +201,9 @@ def _print_plan(console: Console, name: str, plan: Plan, output: Path, seeds: li
     stream = f"a stream of {columns}, shuffled in a buffer of {plan.buffer:,} rows" if plan.buffer else None
     reads = "texts of any length" if plan.max_seq_length is None else f"{plan.max_seq_length} tokens"
     reads = reads if plan.image_size is None else f"images of {plan.image_size} pixels"
+    trained = "" if plan.trained == plan.parameters else f", of which {plan.trained:,} train"
     lines = {
-        "encoder": f"{plan.parameters:,} parameters, {plan.dimensions} dimensions, {reads}",
+        "encoder": f"{plan.parameters:,} parameters{trained}, {plan.dimensions} dimensions, {reads}",
         "data": stream or f"{plan.rows:,} rows of {columns}",
         "loss": json.dumps(plan.loss),
         "training": f"{plan.steps:,} steps of {plan.batch} rows on {plan.device}, {plan.precision}",

@@ -13,6 +13,7 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraini
 from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from fmicl_text import hub
 from fmicl_text.bars import bars_are_shown
 from fmicl_text.data.section import AugmentSection
 from fmicl_text.data.streams import Stream
@@ -48,6 +49,8 @@ def check_build(recipe: Recipe, inputs: Inputs) -> ContrastiveTrainer:
     Raises:
         InputError: They refuse something.
     """
+    if recipe.publish.repo is not None:
+        hub.check_adapted_base(recipe.model)
     with tempfile.TemporaryDirectory() as scratch:  # the trainer makes its output folder when it is built
         trainer = build_trainer(recipe, inputs, recipe.seeds[0], RunFolder(Path(scratch)))
         with refusals(recipe.train):

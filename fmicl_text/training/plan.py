@@ -19,15 +19,17 @@ from fmicl_text.training.loss_state import contrastive_losses
 class Plan:
     """What a run would do; ``rows`` is None for a stream, ``buffer`` for all else.
 
-    ``during`` says which score chooses the checkpoint and why, ``after`` names what is measured at the end, ``dims`` at
-    how many dimensions beside all, ``mining`` says how negatives are mined, and ``warnings`` why the data will not
-    train well. ``image_size`` is None for texts. ``prompts`` has what is put before the texts of a column.
+    ``trained`` is how many of the ``parameters`` train. ``during`` says which score chooses the checkpoint and why,
+    ``after`` names what is measured at the end, ``dims`` at how many dimensions beside all, ``mining`` says how
+    negatives are mined, and ``warnings`` why the data will not train well. ``image_size`` is None for texts.
+    ``prompts`` has what is put before the texts of a column.
     """
 
     rows: int | None
     buffer: int | None
     columns: list[str]
     parameters: int
+    trained: int
     dimensions: int
     max_seq_length: int | None
     image_size: int | None
@@ -63,6 +65,7 @@ def plan(recipe: Recipe) -> Plan:
         buffer=recipe.data.shuffle_buffer if isinstance(rows, Stream) else None,
         columns=list(recipe.data.columns.used) if isinstance(rows, Stream) else rows.column_names,
         parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
+        trained=sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad),
         dimensions=trainer.model.get_embedding_dimension(),
         max_seq_length=longest_text(trainer.model),
         image_size=trainer.views.size if trainer.views is not None else None,

@@ -18,6 +18,7 @@ from sentence_transformers import SentenceTransformer
 from fmicl_text import hub
 from fmicl_text.data.stream_batches import StreamError
 from fmicl_text.data.streams import Stream
+from fmicl_text.encoders.lora import merge_adapter
 from fmicl_text.errors import InputError, RunFailedError, RunInterrupted
 from fmicl_text.evaluation.section import AUTO
 from fmicl_text.files import cannot_write, sync, write_json
@@ -226,6 +227,8 @@ def _fit(
     try:
         output = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         if first:
+            if recipe.model.lora is not None and recipe.model.lora.merge:
+                merge_adapter(trainer.model)
             files = _save(trainer.model, folder)
             logger.info("%.1f%% of the time went to waiting for data", 100 * trainer.waited_for_data())
             criterion = trainer.args.metric_for_best_model
