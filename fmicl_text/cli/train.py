@@ -72,12 +72,12 @@ def run(args: argparse.Namespace) -> int:
     """Train, and print the results."""
     if args.quiet:
         disable_bars()
-    with _logging(args.verbose, args.quiet):
+    with shown_log(args.verbose, args.quiet):
         return _run(args)
 
 
 @contextmanager
-def _logging(verbose: bool, quiet: bool) -> Iterator[None]:
+def shown_log(verbose: bool = False, quiet: bool = False) -> Iterator[None]:
     """Show on standard error what the package logs: phases and progress as well as warnings."""
     logger = logging.getLogger(None if verbose else "fmicl_text")
     handler, level = logging.StreamHandler(sys.stderr), logger.level

@@ -2,7 +2,7 @@ import json
 import random
 
 import pytest
-from conftest import WORDS
+from words import WORDS
 
 from fmicl_text.cli import main
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import WORDS
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
+from words import WORDS
 
 from fmicl_text.cli import main
 from fmicl_text.errors import InputError
