@@ -200,12 +200,14 @@ def _print(swept: Swept, as_json: bool) -> None:
     console = Console()
     headings, rows = swept.verdict.table()
     table = Table()
-    table.add_column("finalist")
-    for heading in headings:
+    table.add_column("finalist", no_wrap=True)
+    for heading in headings[:-1]:
         table.add_column(heading)
     for name, cells in rows:
-        table.add_row(name, *cells)
+        table.add_row(name, *cells[:-1])
     console.print(table)
+    for name, (*_, settings) in rows:
+        console.print(f"{name}: {settings or 'as in the recipe'}", soft_wrap=True)
     console.print(swept.verdict.summary, soft_wrap=True)
     for warning in swept.verdict.warnings:
         console.print(f"note: {warning}", soft_wrap=True)

@@ -7,6 +7,7 @@ were planned, no matter how many workers there are or how often they are stopped
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import secrets
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
     from optuna.trial import Trial as Running
+
+logger = logging.getLogger(__name__)
 
 HEARTBEAT = 30
 """Seconds between two signs of life of a worker in a database; after twice as many without one its trial is free."""
@@ -112,6 +115,8 @@ class Board:
         self.worker = f"{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._life = FileLock(self._workers / self.worker)
         self._life.acquire()  # released by the system if this process is killed
+        # Two processes may take the same row of SQLite, which knows no lock of a row.
+        self._claim = FileLock(self._workers / ".claim")
         pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
         if halving is not None:
             pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=halving, reduction_factor=3)
@@ -170,12 +175,15 @@ class Board:
 
     def next_arm(self) -> str | None:
         """Return the arm whose next trial is due, if any is waiting."""
-        self._take_up_again()
+        with self._claim:
+            self._take_up_again()
         waiting = [trial for trial in self.trials() if trial.state == "waiting"]
         return waiting[0].arm if waiting else None
 
-    def run(self, arm: str, train: Callable[[Running, int], float], refused: tuple[type[Exception], ...]) -> None:
-        """Take the next trial of an arm and train it, with signs of life.
+    def run(
+        self, arm: str, train: Callable[[Running, int], float], refused: tuple[type[Exception], ...]
+    ) -> Trial | None:
+        """Take the next trial of an arm and train it, with signs of life; return it, unless none was left.
 
         A trial that is interrupted goes back into the queue, with the settings it has.
 
@@ -188,8 +196,10 @@ class Board:
 
         study = self._studies[arm]
         taken: list[int] = []
+        scores: list[float] = []
 
         def objective(trial: Running) -> float:
+            self._claim.release()
             if (place := trial.user_attrs.get(_PLACE)) is None:  # another worker took the last that was planned
                 raise _NothingLeftError
             taken.append(trial.number)
@@ -197,18 +207,25 @@ class Board:
             seed = zlib.crc32(f"{self.seed} {arm} {place}".encode())  # the same, whichever worker draws
             study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=_RANDOM)
             try:
-                return train(trial, place)
+                scores.append(train(trial, place))
+                return scores[0]
             except refused as error:
                 trial.set_user_attr(_WHY, str(error))
                 raise
 
+        self._claim.acquire()
         try:
             study.optimize(objective, n_trials=1, catch=(_NothingLeftError, *refused))
-        except BaseException:
+        except BaseException as error:
+            if scores and isinstance(error, ValueError):  # Optuna's: the trial has ended already
+                logger.warning("%s: another worker took the trial up, as this one gave no sign of life", arm)
+                return None
             for number in taken:
-                trial = study.trials[number]
-                _queue_again(study, trial)
+                _queue_again(study, study.trials[number])
             raise
+        finally:
+            self._claim.release()
+        return _trial(arm, study.trials[taken[0]]) if taken else None
 
     def _take_up_again(self) -> None:
         """Put the trials of workers that are dead back into the queue."""

@@ -12,6 +12,7 @@ from typing import Any
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.items import digest
 from fmicl_text.evaluation.kind import Evaluation
+from fmicl_text.evaluation.kinds.geometry import GeometryOfPairs
 from fmicl_text.evaluation.kinds.images import OfImages
 from fmicl_text.evaluation.registry import evaluation
 from fmicl_text.recipe.file import dump_recipe
@@ -144,15 +145,21 @@ def judged(recipe: Recipe, inputs: Inputs) -> tuple[Recipe, Criterion, list[str]
             f"evaluate.during: a sweep needs a score that chooses ({inputs.choice.why}); name held-out pairs "
             "(heldout), a file of pairs, a suite, knn, or without any labels {name: geometry, metric: ...}"
         )
+    warnings = []
     during = recipe.evaluate.during
     chooses = during if isinstance(during, Evaluation) else evaluation(criterion.name)
+    if isinstance(chooses, GeometryOfPairs):
+        warnings.append(
+            f"{chooses.name} {criterion.metric.name} chooses: no label says that it is right; how far "
+            "it ranks final runs as labels do is measured where evaluate.after has labels, and may differ on other data"
+        )
     if not recipe.evaluate.after:
         evaluate = recipe.evaluate.model_copy(update={"after": [chooses.model_copy(update={"metric": None})]})
         why = f"evaluate.after is empty, so {chooses.name} judges what it chose itself: the verdict is too favourable"
-        return recipe.model_copy(update={"evaluate": evaluate}), criterion, [why]
+        return recipe.model_copy(update={"evaluate": evaluate}), criterion, [*warnings, why]
     same = [asked.name for asked in recipe.evaluate.after if _same_data(asked, chooses, inputs, criterion)]
     why = "chooses and judges on the same data: the verdict is too favourable; name other data in evaluate.after"
-    return recipe, criterion, [f"{', '.join(same)}: {why}"] if same else []
+    return recipe, criterion, [*warnings, *([f"{', '.join(same)}: {why}"] if same else [])]
 
 
 def _same_data(asked: Evaluation, chooses: Evaluation, inputs: Inputs, criterion: Criterion) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from statistics import mean
 
 from fmicl_text.report.cells import number
@@ -12,27 +11,25 @@ from fmicl_text.training.callbacks import duration
 from fmicl_text.training.criterion import Criterion
 
 
-def progress(trials: Sequence[Trial], before: set[str], arm: str, criterion: Criterion, board: Board) -> Iterator[str]:
-    """Yield a line for each trial of an arm that has ended since ``before``, the names of those that had not."""
-    ended = [trial for trial in trials if trial.state not in ("waiting", "running")]
-    stage = [trial for trial in trials if (trial.arm == FINALISTS) == (arm == FINALISTS)]
-    done = sum(trial in ended for trial in stage)
-    tried = [trial for trial in ended if trial.arm != FINALISTS]
-    for trial in ended:
-        if trial.arm != arm or trial.name not in before:
-            continue
-        what = "final run" if arm == FINALISTS else "trial"
-        parts = [
-            f"{what} {done} of {len(stage)}: {trial.arm}: {trial.described or 'as it is'}: {outcome(trial, criterion)}"
-        ]
-        if arm != FINALISTS and (best := board.best(tried)):
-            shown = number(best[0].score or 0.0, criterion.metric.unit)
-            parts.append(f"best so far {shown} ({best[0].arm}{': ' if best[0].described else ''}{best[0].described})")
-        times = [one.seconds for one in stage if one.seconds is not None]
-        running = sum(one.state == "running" for one in stage) + 1
-        if times and done < len(stage):
-            parts.append(f"about {duration(mean(times) * (len(stage) - done) / running)} left")
-        yield "; ".join(parts)
+def progress(trial: Trial, board: Board, criterion: Criterion) -> str:
+    """Return the line of a trial that has just ended."""
+    final = trial.arm == FINALISTS
+    trials = [one for one in board.trials() if (one.arm == FINALISTS) == final]
+    ended = [one for one in trials if one.state not in ("waiting", "running")]
+    what, name = ("final run", str(trial.settings.get("run"))) if final else ("trial", _named(trial))
+    parts = [f"{what} {len(ended)} of {len(trials)}: {name}: {outcome(trial, criterion)}"]
+    if not final and (best := board.best(ended)):
+        shown = number(best[0].score or 0.0, criterion.metric.unit)
+        parts.append(f"best so far {shown} ({_named(best[0])})")
+    times = [one.seconds for one in trials if one.seconds is not None]
+    running = sum(one.state == "running" for one in trials) + 1
+    if times and len(ended) < len(trials):
+        parts.append(f"about {duration(mean(times) * (len(trials) - len(ended)) / running)} left")
+    return "; ".join(parts)
+
+
+def _named(trial: Trial) -> str:
+    return f"{trial.arm}: {trial.described}" if trial.described else trial.arm
 
 
 def outcome(trial: Trial, criterion: Criterion) -> str:

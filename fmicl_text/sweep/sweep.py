@@ -77,7 +77,7 @@ def sweep(plan: Plan, command: Sequence[str] = ()) -> Swept:
                 for arm in plan.arms:
                     board.plan(arm.name, plan.planned(arm, 1))
                 _finish(worker, board, started)
-                number = _affordable(plan, board)
+                number = affordable(plan, board)
             board.note(trials=number)
             for arm in plan.arms:
                 board.plan(arm.name, plan.planned(arm, number))
@@ -164,7 +164,7 @@ def _finish(worker: Worker, board: Board, started: Sequence[subprocess.Popen[byt
     worker.work()
 
 
-def _affordable(plan: Plan, board: Board) -> int:
+def affordable(plan: Plan, board: Board) -> int:
     """Return how many trials each arm can have within the budget, from the time of the first, finalists included."""
     assert plan.budget is not None  # there is a number of trials otherwise
     took = [trial.seconds for trial in board.trials() if trial.seconds is not None]

@@ -93,8 +93,8 @@ def verdict(plan: Plan, board: Board, criterion: Criterion, warnings: Sequence[s
     """Read the finalists' runs, and test each against InfoNCE."""
     chosen = finalists(plan, board)
     runs = read_runs([plan.final_folder(trial.arm).path for trial in chosen])
-    title, score, judge = _judge(plan, runs[0])
-    tests = [_test(run, runs[0], title, score) for run in runs[1:]]
+    title, score, judge = judge_of(plan, runs[0])
+    tests = [test_against(run, runs[0], title, score) for run in runs[1:]]
     adjusted = iter(holm([test.p_value for test in tests if test is not None]))
     rows = []
     for trial, run, test in zip(chosen, runs, [None, *tests], strict=True):
@@ -109,7 +109,7 @@ def verdict(plan: Plan, board: Board, criterion: Criterion, warnings: Sequence[s
     return Verdict(label, judge, score.unit, rows, winner.arm, _summary(winner, rows[0], judge, score.unit), notes)
 
 
-def _judge(plan: Plan, run: Run) -> tuple[str, Score, str]:
+def judge_of(plan: Plan, run: Run) -> tuple[str, Score, str]:
     """Return the title of the first result that can judge, its first score that can, and a name for both."""
     results = run.first.results
     names = {file.stem: title for title, file in results.files.items()}
@@ -126,7 +126,8 @@ def _during(run: Run) -> list[float]:
     return [float(next(iter((best.model_extra or {}).values()))) for best in found if best is not None]
 
 
-def _test(run: Run, baseline: Run, title: str, score: Score) -> PairedTest | None:
+def test_against(run: Run, baseline: Run, title: str, score: Score) -> PairedTest | None:
+    """Test a score of a run against another run's; None if what each item scored is not known of both."""
     items = [
         items_of_seeds([of.seeds[seed].results.items.get(title, {}) for seed in baseline.seeds])
         for of in (run, baseline)

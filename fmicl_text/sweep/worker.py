@@ -70,11 +70,10 @@ class Worker:
         return any(trial.state == "running" for trial in self._board.trials())
 
     def _take(self, arm: str) -> None:
-        before = {trial.name for trial in self._board.trials() if trial.state in ("waiting", "running")}
-        self._board.run(arm, self._final if arm == FINALISTS else self._trial(arm), _REFUSED)
+        trial = self._board.run(arm, self._final if arm == FINALISTS else self._trial(arm), _REFUSED)
         tidy(self._plan, self._board)
-        for line in progress(self._board.trials(), before, arm, self._criterion, self._board):
-            logger.info(line)
+        if trial is not None:
+            logger.info(progress(trial, self._board, self._criterion))
 
     def _trial(self, name: str) -> Any:
         from optuna import TrialPruned

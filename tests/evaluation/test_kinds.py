@@ -178,6 +178,7 @@ def test_what_is_asked_for_survives_a_resolved_recipe(asked, given):
         ({"metric": "a"}, "must be the name of an evaluation"),
         ({"name": "heldout", "pairs": "a.csv"}, "heldout has no option pairs"),
         ({"name": "pairs.csv", "label": "a", "score": "b"}, "exclude each other"),
+        ({"name": "geometry", "pairs": "a.csv", "columns": ["a", "a"]}, "must be two columns"),
         ({"name": "pairs.csv", "sentences": ["a"]}, "sentences"),
         ("mteb", "needs tasks"),
         ({"name": "transfer", "task": ["MR"]}, 'did you mean "tasks"?'),

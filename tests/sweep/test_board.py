@@ -188,3 +188,21 @@ def test_trials_of_a_killed_worker_are_taken_up_again(tmp_path: Path, shallow: P
         settings = [trial.settings["width"] for trial in done]
         assert [trial.state for trial in done] == ["complete"] * 6 and len(set(settings)) == 6
         assert float(begun.read_text()) in settings
+
+
+@pytest.mark.parametrize(("budget", "number"), [(100.0, 4), (1.0, 1)])
+def test_a_budget_is_for_equal_trials_and_the_finalists(tmp_path: Path, budget: float, number: int):
+    from fmicl_text.sweep.board import note_seconds
+    from fmicl_text.sweep.sweep import affordable
+
+    def train(trial, place):
+        note_seconds(trial, 4.0)
+        return 1.0
+
+    first = board(tmp_path)
+    for arm in "ab":
+        first.plan(arm, [{}])
+    run_all(first, train)
+    # 100 s for two workers are 200 s; 8 s are gone, 6 final runs take 24 s, and a round of 11 arms takes 44 s: 3.8 more
+    plan = SimpleNamespace(budget=budget, workers=2, most_finalists=3, seeds=2, arms=["own", *range(11)])
+    assert affordable(plan, first) == number

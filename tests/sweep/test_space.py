@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from sweep_recipes import write_sweep_recipe
 
 from fmicl_text.errors import InputError
 from fmicl_text.losses.registry import objectives
@@ -12,6 +13,11 @@ from fmicl_text.recipe.file import load_recipe
 from fmicl_text.recipe.schema import Recipe
 from fmicl_text.sweep.arms import arms_of
 from fmicl_text.sweep.space import Choices, read_grid, read_space, shipped_spaces
+
+
+@pytest.fixture(scope="module")
+def sweep_recipe(tmp_path_factory: pytest.TempPathFactory, tiny_encoder_path: Path) -> Path:
+    return write_sweep_recipe(tmp_path_factory.mktemp("sweep-data"), tiny_encoder_path)
 
 
 def arms(recipe: Recipe, tmp_path: Path, text: str):

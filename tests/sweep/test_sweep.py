@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from sweep_recipes import write_sweep_recipe
 
 from fmicl_text.cli import main
 from fmicl_text.errors import RunInterrupted
@@ -24,6 +25,11 @@ loss.shift: [none]
 loss.sigma: {low: 0.15, high: 0.6, log: true}
 loss.balance_cosine: {low: 0.0, high: 0.6}
 """
+
+
+@pytest.fixture(scope="module")
+def sweep_recipe(tmp_path_factory: pytest.TempPathFactory, tiny_encoder_path: Path) -> Path:
+    return write_sweep_recipe(tmp_path_factory.mktemp("sweep-data"), tiny_encoder_path)
 
 
 class Log(logging.Handler):

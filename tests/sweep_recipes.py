@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 SENTENCES = [
     f"the {size} {animal} {verb} in the {place}"
@@ -17,10 +16,8 @@ SENTENCES = [
 ]
 
 
-@pytest.fixture(scope="session")
-def sweep_recipe(tmp_path_factory: pytest.TempPathFactory, tiny_encoder_path: Path) -> Path:
-    """A recipe that trains in a tenth of a second."""
-    folder = tmp_path_factory.mktemp("sweep-data")
+def write_sweep_recipe(folder: Path, encoder: Path) -> Path:
+    """Write a recipe of four small steps, and its data."""
     rows = [{"question": s, "answer": s.replace("the", "a")} for s in SENTENCES]
     (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     rng = np.random.default_rng(0)
@@ -32,7 +29,7 @@ def sweep_recipe(tmp_path_factory: pytest.TempPathFactory, tiny_encoder_path: Pa
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in scored))
     recipe = {
         "name": "tiny",
-        "model": {"base": str(tiny_encoder_path)},
+        "model": {"base": str(encoder)},
         "data": {"train": str(folder / "pairs.jsonl"), "columns": {"anchor": "question", "positive": "answer"}},
         "loss": {"objective": "fmicl", "divergence": "tsallis", "order": 1.5},
         "train": {"per_device_train_batch_size": 12, "max_steps": 4, "learning_rate": 1e-3, "use_cpu": True},
