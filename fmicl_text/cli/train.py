@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import shlex
@@ -204,12 +203,12 @@ def _print_plan(console: Console, name: str, plan: Plan, output: Path, seeds: li
     lines = {
         "encoder": f"{plan.parameters:,} parameters, {plan.dimensions} dimensions, {reads}",
         "data": stream or f"{plan.rows:,} rows of {columns}",
-        "loss": json.dumps(plan.loss),
+        "loss": plan.loss,
         "training": f"{plan.steps:,} steps of {plan.batch} rows on {plan.device}, {plan.precision}",
     }
     if plan.mining:
         lines["negatives"] = plan.mining
-    lines["choice"] = f"best checkpoint by {plan.during}"
+    lines["weights"] = plan.weights
     if plan.after:
         lines["results"] = ", ".join(plan.after)
     from fmicl_text.runs.folder import RunFolder

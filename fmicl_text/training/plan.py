@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from fmicl_text.data.mining import described
 from fmicl_text.data.streams import Stream
 from fmicl_text.encoders.tokens import longest_text
 from fmicl_text.recipe.schema import Recipe
 from fmicl_text.training.build import check_build, check_rows, precision
-from fmicl_text.training.inputs import load_inputs
+from fmicl_text.training.inputs import Inputs, load_inputs
 
 
 @dataclass(frozen=True)
 class Plan:
     """What a run would do; ``rows`` is None for a stream, ``buffer`` for all else.
 
-    ``during`` says which score chooses the checkpoint and why, ``after`` names what is measured at the end, ``mining``
-    says how negatives are mined, and ``warnings`` why the data will not train well. ``image_size`` is None for texts.
+    ``loss`` is the loss as Python has it, ``weights`` says which step's weights are kept and why, ``after`` names what
+    is measured at the end, ``mining`` says how negatives are mined, and ``warnings`` why the data will not train well.
+    ``image_size`` is None for texts.
     """
 
     rows: int | None
@@ -28,7 +28,7 @@ class Plan:
     dimensions: int
     max_seq_length: int | None
     image_size: int | None
-    loss: dict[str, Any]
+    loss: str
     batch: int
     steps: int
     device: str
@@ -37,7 +37,7 @@ class Plan:
     imports: list[str]
     mining: str | None
     warnings: list[str]
-    during: str
+    weights: str
     after: list[str]
 
 
@@ -60,7 +60,7 @@ def plan(recipe: Recipe) -> Plan:
         dimensions=trainer.model.get_embedding_dimension(),
         max_seq_length=longest_text(trainer.model),
         image_size=trainer.views.size if trainer.views is not None else None,
-        loss=trainer.loss.get_config_dict(),
+        loss=f"{recipe.loss.loss_name}({trainer.loss.extra_repr()})",
         batch=trainer.get_total_train_batch_size(arguments),
         steps=steps,
         device=str(arguments.device),
@@ -69,8 +69,17 @@ def plan(recipe: Recipe) -> Plan:
         imports=recipe.imports,
         mining=described(recipe.data.mine, recipe.model) if recipe.data.mine is not None else None,
         warnings=check_rows(recipe, inputs, trainer.model, arguments),
-        during=f"{inputs.during.name} {inputs.during.metric.name} ({inputs.choice.why})"
-        if inputs.during
-        else f"none ({inputs.choice.why}): the last checkpoint is kept",
+        weights=_weights(inputs, arguments.load_best_model_at_end),
         after=[asked.name for asked in recipe.evaluate.after],
     )
+
+
+def _weights(inputs: Inputs, keeps_best: bool) -> str:
+    """Say which step's weights are kept, and why."""
+    during, why = inputs.during, inputs.choice.why
+    if during is None:
+        return f"of the last step: {why}"
+    score = f"{during.name} {during.metric.name}"
+    if not keeps_best:
+        return f"of the last step: load_best_model_at_end is false; {score} is measured ({why})"
+    return f"of the best checkpoint by {score} ({why})"
