@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import shlex
@@ -205,14 +204,14 @@ def _print_plan(console: Console, name: str, plan: Plan, output: Path, seeds: li
     lines = {
         "encoder": f"{plan.parameters:,} parameters{trained}, {plan.dimensions} dimensions, {reads}",
         "data": stream or f"{plan.rows:,} rows of {columns}",
-        "loss": json.dumps(plan.loss),
+        "loss": plan.loss,
         "training": f"{plan.steps:,} steps of {plan.batch} rows on {plan.device}, {plan.precision}",
     }
     if plan.prompts:
         lines["prompts"] = ", ".join(f"{json.dumps(prompt)} before {name}" for name, prompt in plan.prompts.items())
     if plan.mining:
         lines["negatives"] = plan.mining
-    lines["choice"] = f"best checkpoint by {plan.during}"
+    lines["weights"] = plan.weights
     if plan.after:
         at = f", also at {', '.join(map(str, plan.dims))} dimensions" if plan.dims else ""
         lines["results"] = ", ".join(plan.after) + at

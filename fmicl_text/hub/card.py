@@ -264,7 +264,7 @@ def _training(source: Source, base: BaseModel, model: SentenceTransformer) -> di
         "pairs": _PAIRS.get(recipe.data.views),
         "augmentation": _settings(recipe.data.augment),
         "columns": ", ".join(f"{role}: {column}" for role, column in recipe.data.columns.used.items()),
-        "settings": ", ".join(f"{key}: {value}" for key, value in shorten(recipe.train).items()),
+        "settings": ", ".join(f"{key}: {value}" for key, value in shorten(manifest.in_effect(recipe.train)).items()),
         "steps": manifest.steps,
         "weights": manifest.weights(recipe.train),
         "seed": manifest.seed,

@@ -177,7 +177,10 @@ def _run(
     before = measure_before(recipe, inputs, RunFolder(folder)) if recipe.evaluate.before else {}
     results = []
     for seed, place in folders.items():
-        if not _is_finished(RunFolder(place)):
+        if _is_finished(RunFolder(place)):
+            if processes().is_main_process:
+                logger.warning("%s is finished: nothing is trained", place)
+        else:
             if processes().is_main_process:
                 logger.info("training with seed %d in %s", seed, place)
             _fit(recipe, prepared, seed, RunFolder(place), callbacks)

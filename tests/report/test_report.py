@@ -770,6 +770,31 @@ def test_one_development_score_is_a_point_on_an_axis_of_whole_steps() -> None:
     assert all(float(tick).is_integer() for tick in axes.get_xticks())
 
 
+def test_a_nearly_constant_curve_looks_constant_and_has_its_values_in_full() -> None:
+    from matplotlib.figure import Figure
+
+    axes = Figure().add_subplot()
+    plots.draw_curves(axes, "positive", {"run": [([1, 2, 3], [-12.000001, -12.0, -12.000002])]})
+    low, high = axes.get_ylim()
+    assert high - low == pytest.approx(0.24) and (low + high) / 2 == pytest.approx(-12)
+    assert not axes.yaxis.get_major_formatter().get_useOffset()
+    axes = Figure().add_subplot()
+    plots.draw_curves(axes, "positive", {"run": [([1, 2], [1.0, 3.0])]})
+    assert axes.get_ylim()[0] < 1 and axes.get_ylim()[1] > 3
+
+
+def test_training_arguments_without_effect_are_not_shown(tmp_path: Path) -> None:
+    train = {"max_steps": 4, "num_train_epochs": 3, "bf16": True, "learning_rate": 1e-5}
+    known = Manifest.model_validate({"seed": 1, "precision": "float32"})
+    assert known.in_effect(train) == {"max_steps": 4, "learning_rate": 1e-5}
+    on_gpu = Manifest.model_validate({"seed": 1, "precision": "bfloat16 autocast"})
+    assert on_gpu.in_effect(train | {"max_steps": -1}) == {"num_train_epochs": 3, "bf16": True, "learning_rate": 1e-5}
+    run = make_run(tmp_path / "run")
+    write_text(run / "recipe.yaml", json.dumps({"model": {"base": "bert"}, "train": train}))
+    text = page_of(run, output=tmp_path / "out").text.partition("What was run")[2].partition("recipe of")[0]
+    assert "max_steps 4" in text and "num_train_epochs" not in text and "bf16" not in text
+
+
 @pytest.mark.filterwarnings("error")
 def test_names_in_any_script_are_drawn_without_warnings(tmp_path: Path, caplog) -> None:
     name = "模型 モデル 모델 نموذج 🙂"
