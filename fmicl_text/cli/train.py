@@ -201,17 +201,21 @@ def _print_plan(console: Console, name: str, plan: Plan, output: Path, seeds: li
     stream = f"a stream of {columns}, shuffled in a buffer of {plan.buffer:,} rows" if plan.buffer else None
     reads = "texts of any length" if plan.max_seq_length is None else f"{plan.max_seq_length} tokens"
     reads = reads if plan.image_size is None else f"images of {plan.image_size} pixels"
+    trained = "" if plan.trained == plan.parameters else f", of which {plan.trained:,} train"
     lines = {
-        "encoder": f"{plan.parameters:,} parameters, {plan.dimensions} dimensions, {reads}",
+        "encoder": f"{plan.parameters:,} parameters{trained}, {plan.dimensions} dimensions, {reads}",
         "data": stream or f"{plan.rows:,} rows of {columns}",
-        "loss": json.dumps(plan.loss),
+        "loss": plan.loss,
         "training": f"{plan.steps:,} steps of {plan.batch} rows on {plan.device}, {plan.precision}",
     }
+    if plan.prompts:
+        lines["prompts"] = ", ".join(f"{json.dumps(prompt)} before {name}" for name, prompt in plan.prompts.items())
     if plan.mining:
         lines["negatives"] = plan.mining
-    lines["choice"] = f"best checkpoint by {plan.during}"
+    lines["weights"] = plan.weights
     if plan.after:
-        lines["results"] = ", ".join(plan.after)
+        at = f", also at {', '.join(map(str, plan.dims))} dimensions" if plan.dims else ""
+        lines["results"] = ", ".join(plan.after) + at
     from fmicl_text.runs.folder import RunFolder
 
     taken = RunFolder(output).manifest.is_file()

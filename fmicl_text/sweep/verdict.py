@@ -133,7 +133,7 @@ def test_against(run: Run, baseline: Run, title: str, score: Score) -> PairedTes
         for of in (run, baseline)
     ]
     scores = baseline.first.results.scores(title)
-    return paired_tests(scores, *items)[0].get(score.key)
+    return paired_tests(scores, *items).get(score.key)
 
 
 def _words(test: PairedTest | None, p: float | None, score: Score) -> str:

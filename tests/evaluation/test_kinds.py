@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import WORDS
 from datasets import Dataset
 from pydantic import TypeAdapter
 from test_image_encoder import RESNET, encoder
+from words import WORDS
 
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.items import Items, read_items, score, write_result
