@@ -23,8 +23,8 @@ import sys, time
 from pathlib import Path
 from fmicl_text.sweep import board as boards
 
-boards.HEARTBEAT = 1
-folder, url, name, seconds = sys.argv[1:]
+folder, url, name, seconds, heartbeat = sys.argv[1:]
+boards.HEARTBEAT = int(heartbeat)
 board = boards.Board("shared", url, Path(folder), ["a", "b"], True, "plan")
 Path(folder, f"ready-{name}").touch()
 
@@ -162,6 +162,7 @@ def shallow() -> Iterator[Path]:
 def test_trials_of_a_killed_worker_are_taken_up_again(tmp_path: Path, shallow: Path, shared: bool):
     """Known at once by the lock of the worker in a folder that is shared, otherwise by its heartbeat."""
     pytest.importorskip("psycopg2")
+    beat = "600" if shared else "1"
     folders = {name: tmp_path / (name if not shared else "both") for name in ("killed", "lives")}
     with postgres(shallow) as url:
         leader = board(folders["killed"], url)
@@ -170,7 +171,7 @@ def test_trials_of_a_killed_worker_are_taken_up_again(tmp_path: Path, shallow: P
 
         def start(name: str, seconds: float) -> subprocess.Popen[bytes]:
             folders[name].mkdir(exist_ok=True)
-            return subprocess.Popen([sys.executable, "-c", WORKER, folders[name], url, name, str(seconds)])
+            return subprocess.Popen([sys.executable, "-c", WORKER, folders[name], url, name, str(seconds), beat])
 
         killed, lives = start("killed", 600), start("lives", 0.1)
         try:
