@@ -18,8 +18,8 @@ from fmicl_text.report.base import read_base
 from fmicl_text.report.compare import Comparison, compare
 from fmicl_text.report.geometry import layout
 from fmicl_text.report.images import photos
-from fmicl_text.report.page import Page, render
-from fmicl_text.report.pictures import comparison_pictures, geometry_pictures, training_pictures
+from fmicl_text.report.page import Chapter, Page, render
+from fmicl_text.report.pictures import comparison_pictures, dimension_pictures, geometry_pictures, training_pictures
 from fmicl_text.report.published import Figure, load_published
 from fmicl_text.report.runs import Run, read_runs
 from fmicl_text.runs.plots import save_png
@@ -88,13 +88,14 @@ def check_place(output: Path, overwrite: bool) -> None:
         raise InputError(f"{path.parent} is a file; give a folder for the report, or a file that ends in .html")
 
 
-def write_report(report: Report, output: Path, overwrite: bool = False) -> Path:
+def write_report(report: Report, output: Path, overwrite: bool = False, chapters: Sequence[Chapter] = ()) -> Path:
     """Write the page and beside it its pictures, for ``report.html`` as ``report-*.png``.
 
     Args:
         report: What it says.
         output: A folder, or the file of the page, which ends in ``.html``.
         overwrite: Replace what is there; of an earlier report, the pictures that it had are deleted.
+        chapters: What comes before the runs.
 
     Returns:
         The page.
@@ -108,12 +109,21 @@ def write_report(report: Report, output: Path, overwrite: bool = False) -> Path:
         report.runs,
         report.comparisons,
         report.published,
+        dimensions=list(dimension_pictures(report.runs)),
         training=list(training_pictures(report.runs)),
         differences=list(comparison_pictures(report.comparisons)),
         geometry=list(geometry_pictures(report.runs)),
         photos=list(photos(report.runs)),
+        chapters=list(chapters),
     )
-    pictures = {_beside(path, picture.name): picture for picture in (*page.training, *page.differences, *page.geometry)}
+    drawn = (
+        *(picture for chapter in chapters for picture in chapter.pictures),
+        *page.dimensions,
+        *page.training,
+        *page.differences,
+        *page.geometry,
+    )
+    pictures = {_beside(path, picture.name): picture for picture in drawn}
     if taken := [str(file) for file in pictures if _is_taken(file) and not overwrite]:
         raise InputError(
             f"{', '.join(taken)}: already there, and of no report; --overwrite replaces what has this name"

@@ -107,10 +107,11 @@ def plot_training(history: list[dict[str, Any]], path: Path, title: str, criteri
 
 
 def training_curves(history: list[dict[str, Any]], criterion: str | None) -> dict[str, Curve]:
-    """Return what a trainer's log has of both loss terms, learning rate and development score, by title."""
+    """Return what a trainer's log has of loss terms, bound, learning rate and development score, by title."""
     keys = {
         "positive term of the loss": "positive",
         "negative term of the loss": "negative",
+        "bound of the f-information, minus the loss": "information_bound",
         "learning rate": "learning_rate",
         f"development: {criterion}": f"eval_{criterion}",
     }
@@ -139,6 +140,16 @@ def draw_curves(axes: Axes, title: str, curves: Mapping[str, Sequence[Curve]]) -
     _steady(axes, [value for seeds in curves.values() for _, values in seeds for value in values])
     if len(curves) > 1:
         axes.legend()
+
+
+def draw_by_dimensions(axes: Axes, title: str, curves: Mapping[str, Sequence[Curve]]) -> None:
+    """Draw a score over the number of dimensions; the arguments are those of :func:`draw_curves`."""
+    draw_curves(axes, title, curves)
+    axes.set_xscale("log", base=2)
+    dims = sorted({dim for seeds in curves.values() for dims, _ in seeds for dim in dims})
+    axes.set_xticks(dims, labels=[str(dim) for dim in dims])
+    axes.minorticks_off()
+    axes.set_xlabel("dimensions")
 
 
 def _whole_steps(axes: Axes, steps: Sequence[float]) -> None:

@@ -1,6 +1,6 @@
 """The sentence-transformers trainer with complete checkpoints, exact resuming, and a stop at NaN and infinity.
 
-It overrides and calls what the libraries document; :mod:`fmicl_text.training.library` has the one exception.
+It overrides and calls what the libraries document, but for the one method of :mod:`fmicl_text.training.library`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from transformers.trainer_utils import TrainOutput
 
 from fmicl_text.data.stream_batches import StreamBatches, stream_loader
 from fmicl_text.encoders.images import EXTRA
+from fmicl_text.encoders.lora import has_adapter, load_adapter
+from fmicl_text.encoders.views import AugmentedViews
 from fmicl_text.errors import RunFailedError
 from fmicl_text.files import cannot_write
-from fmicl_text.losses import NonFiniteEmbeddings
+from fmicl_text.losses import ContrastiveLoss, NonFiniteEmbeddings
 from fmicl_text.losses.identities import IdentityCollator
 from fmicl_text.training import checkpoints
 from fmicl_text.training.first_steps import FirstSteps
@@ -33,7 +35,6 @@ from fmicl_text.training.loss_state import contrastive_losses, load_losses, save
 from fmicl_text.training.non_finite import NonFiniteError, last_good_checkpoint, texts_of
 from fmicl_text.training.numbered_rows import ROWS, numbered_loader
 from fmicl_text.training.optimizer_state import foreign_state
-from fmicl_text.training.views import AugmentedViews
 
 SUMS_FILE = "sums-{}.safetensors"
 """What one process has added up since the last log, by the number of the process."""
@@ -149,6 +150,16 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         if isinstance(error, SafetensorError) or "PytorchStreamReader" in str(error):
             return self._unreadable(error)
         return error
+
+    def _load_from_checkpoint(self, checkpoint_path: str) -> None:
+        """Put the weights of a checkpoint into the encoder, as the parent does, but never read an adapter's base again.
+
+        The base is in memory, and where a checkpoint says that it lies may be another machine's path.
+        """
+        if has_adapter(self.model):
+            load_adapter(self.model, Path(checkpoint_path))
+        else:
+            super()._load_from_checkpoint(checkpoint_path)
 
     def _unreadable(self, error: Exception) -> Exception:
         if self._resumed is None:
@@ -402,6 +413,8 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         """Log as the parent does, with averages that do not depend on whether the training was resumed."""
         if "loss" in logs:
             logs = logs | self._sums.take(self.state.global_step)
+            if isinstance(self.loss, ContrastiveLoss) and self.loss.objective.is_bound:
+                logs["information_bound"] = -logs["loss"]
         elif "train_loss" in logs:  # in place: the trainer returns this dictionary
             logs["train_loss"] = self._sums.final_average(self.state.global_step)
             logs["train_runtime"] = round(self._sums.elapsed(), 4)

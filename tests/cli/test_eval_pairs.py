@@ -3,7 +3,7 @@ import json
 import random
 
 import pytest
-from conftest import WORDS
+from words import WORDS
 
 from fmicl_text.cli import main
 from fmicl_text.evaluation.registry import evaluation

@@ -19,11 +19,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import WORDS
 from hypothesis import given
 from hypothesis import strategies as st
 from run_folders import STSB, finished_run, write
 from tqdm import tqdm
+from words import WORDS
 
 from fmicl_text.bars import DISABLED
 from fmicl_text.cli import main

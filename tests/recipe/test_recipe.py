@@ -575,7 +575,7 @@ def test_resolved_recipe_is_tidy(write):
         "  kernel: gaussian\n  sigma: 0.2646\n  mu: 1.0\n  learn_kernel: false\n"
         "  shift: row\n  critic: ratio\n  negatives: cross\n"
         "train: {}\n"
-        "evaluate:\n  during: null\n  every_steps: 125\n  before: false\n  after: []\n"
+        "evaluate:\n  during: null\n  every_steps: 125\n  before: false\n  after: []\n  dims: []\n"
         "imports: []\n"
         "seeds:\n- 1\n- 2\n"
         "publish:\n  private: true\n  language: []\n"
@@ -783,6 +783,16 @@ def test_a_column_called_like_another_role(write):
     swapped = "data.columns={anchor: positive, positive: anchor}"
     [found] = problems(write(MINIMAL), swapped, "train.prompts={anchor: x}")
     assert "train.prompts.anchor: is the name of a role and of another role's column" in found
+
+
+def test_prompts_are_the_models(write):
+    [found] = problems(write(MINIMAL), "train.prompts={anchor: 'q: '}", "model.prompts={query: 'q: '}")
+    assert "train.prompts: is given by model.prompts, which evaluation uses too; drop it" in found
+    [found] = problems(write(MINIMAL), "model.prompts={querry: 'query: '}")
+    assert 'model.prompts.querry: unknown key (did you mean "query"?)' in found
+    images = "data={train: photos, columns: {anchor: image}, views: augment}"
+    [found] = problems(write(MINIMAL), images, "model.prompts={query: 'query: '}")
+    assert "model.prompts: is for texts, not for images (data.views: augment)" in found
 
 
 def test_the_largest_number(write):

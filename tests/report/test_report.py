@@ -619,7 +619,7 @@ def test_a_trained_run_has_all_that_a_report_shows(tmp_path: Path, tiny_encoder_
     """`geometry` in evaluate.after, and suites, leave everything: one command trains, one reports."""
     import pyarrow as pa
     import pyarrow.parquet as pq
-    from conftest import WORDS
+    from words import WORDS
 
     rng = np.random.default_rng(0)
     sentences = [" ".join(rng.choice(WORDS, 6)) for _ in range(60)]
@@ -661,7 +661,7 @@ def test_a_trained_run_has_all_that_a_report_shows(tmp_path: Path, tiny_encoder_
 
 
 def test_a_base_model_is_measured_as_the_run_was_and_once(tmp_path: Path, tiny_encoder_path: Path, capsys) -> None:
-    from conftest import WORDS
+    from words import WORDS
 
     rng = np.random.default_rng(0)
     lines = [f"{' '.join(rng.choice(WORDS, 5))},{rng.random()}" for _ in range(30)]
