@@ -27,6 +27,7 @@ from fmicl_text.encoders.views import AugmentedViews, PixelCollator
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.embeddings import cpu_has_bfloat16
 from fmicl_text.losses.columns import is_group_column
+from fmicl_text.losses.objective import Objective
 from fmicl_text.recipe.build import at_dimensions, build_loss, check_dims
 from fmicl_text.recipe.schema import Recipe
 from fmicl_text.recipe.trackers import place_tensorboard, require_trackers
@@ -121,7 +122,8 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
 
 def _check_columns(recipe: Recipe, model: SentenceTransformer) -> None:
     """Refuse a loss whose columns are not there, and routes of columns for an encoder that has none."""
-    if recipe.loss.needs_negatives and not recipe.data.columns.negatives and recipe.data.mine is None:
+    needs_negatives = isinstance(recipe.loss, Objective) and recipe.loss.needs_negatives
+    if needs_negatives and not recipe.data.columns.negatives and recipe.data.mine is None:
         raise InputError(
             f"loss.objective: {recipe.loss.objective} needs explicit negatives: name their columns in "
             "data.columns.negatives, or set data.mine"
