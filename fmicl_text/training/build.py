@@ -122,8 +122,8 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
 
 def _check_columns(recipe: Recipe, model: SentenceTransformer) -> None:
     """Refuse a loss whose columns are not there, and routes of columns for an encoder that has none."""
-    needs_negatives = isinstance(recipe.loss, Objective) and recipe.loss.needs_negatives
-    if needs_negatives and not recipe.data.columns.negatives and recipe.data.mine is None:
+    needed = isinstance(recipe.loss, Objective) and recipe.loss.needs_negatives
+    if needed and not recipe.data.columns.negatives and recipe.data.mine is None:
         raise InputError(
             f"loss.objective: {recipe.loss.objective} needs explicit negatives: name their columns in "
             "data.columns.negatives, or set data.mine"
