@@ -22,6 +22,7 @@ VERBS = {
     "train": "train a sentence encoder from a recipe",
     "eval": "evaluate sentence encoders",
     "report": "show runs, and how they compare, on one page",
+    "export": "store embeddings of a run in fewer bits, and say what that costs",
     "publish": "publish a run or an encoder on the Hugging Face Hub",
     "recipe": "list, show, copy, write and validate recipes",
 }
