@@ -19,7 +19,9 @@ from fmicl_text import __version__
 from fmicl_text.data.formats import FORMATS, ending
 from fmicl_text.data.section import AugmentSection
 from fmicl_text.encoders.images import image_size, reads_images
+from fmicl_text.encoders.lora import ADAPTER_CONFIG, base_of
 from fmicl_text.encoders.prompts import Prompts, pools_prompts
+from fmicl_text.encoders.section import LoraSection, ModelSection
 from fmicl_text.encoders.tokens import longest_text
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.results import Result, Score
@@ -58,13 +60,14 @@ def model_card(source: Source, target: PublishSection, model: SentenceTransforme
     from huggingface_hub import ModelCard, ModelCardData
 
     recipe = source.recipe
-    base = describe_base(recipe.model) if recipe else BaseModel("", None)
+    base = _base(source)
     assert target.repo is not None and target.license is not None
     manifest = source.manifest[1] if source.manifest else None
     language = list(target.language or base.language)
     data = ModelCardData(
         model_name=target.repo.partition("/")[2],
         base_model=base.hub_id,
+        base_model_relation=("adapter" if adapter else "finetune") if base.hub_id else None,
         datasets=_datasets(recipe) if recipe else None,
         eval_results=[_eval_result(name, score) for name, r in source.results.items() for score in r.scores] or None,
         language=language or None,
@@ -95,6 +98,15 @@ def model_card(source: Source, target: PublishSection, model: SentenceTransforme
     )
     _validate(card)
     return card
+
+
+def _base(source: Source) -> BaseModel:
+    """Return the base model: what the run began with, or of a lone adapter what it refers to."""
+    if source.recipe is not None:
+        return describe_base(source.recipe.model)
+    if (source.model / ADAPTER_CONFIG).is_file():
+        return describe_base(ModelSection(base=base_of(source.model)))
+    return BaseModel("", None)
 
 
 def _validate(card: ModelCard) -> None:
@@ -244,6 +256,7 @@ def _training(source: Source, base: BaseModel, model: SentenceTransformer) -> di
         citations[trained.citation.strip()] = None
     rows = {
         "base model": base.name,
+        "adapter": _adapter(recipe.model.lora),
         "objective": objective,
         **_loss_rows(loss_settings(recipe, loss), manifest.measured),
         "data": _data(recipe),
@@ -251,7 +264,7 @@ def _training(source: Source, base: BaseModel, model: SentenceTransformer) -> di
         "pairs": _PAIRS.get(recipe.data.views),
         "augmentation": _settings(recipe.data.augment),
         "columns": ", ".join(f"{role}: {column}" for role, column in recipe.data.columns.used.items()),
-        "settings": ", ".join(f"{key}: {value}" for key, value in shorten(recipe.train).items()),
+        "settings": ", ".join(f"{key}: {value}" for key, value in shorten(manifest.in_effect(recipe.train)).items()),
         "steps": manifest.steps,
         "weights": manifest.weights(recipe.train),
         "seed": manifest.seed,
@@ -286,6 +299,14 @@ def _loss_rows(settings: dict[str, Any], measured: Mapping[str, float]) -> dict[
     if (balance := rows.pop("balance_cosine", None)) is not None:
         rows["alpha"] = f"1 / u(s), where push and pull of a pair balance at the cosine s = {balance}"
     return {key.replace("_", " "): value for key, value in rows.items()}
+
+
+def _adapter(section: LoraSection | None) -> str | None:
+    if section is None:
+        return None
+    settings = section.model_dump(exclude={"merge"}, exclude_none=True)
+    listed = ", ".join(f"{key}: {value}" for key, value in settings.items() if value is not False)
+    return f"LoRA ({listed})" + (", merged into the weights" if section.merge else "")
 
 
 def _settings(section: AugmentSection | None) -> str | None:

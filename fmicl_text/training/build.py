@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
+from sentence_transformers.sentence_transformer.modules import Router
 from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from fmicl_text import hub
 from fmicl_text.bars import bars_are_shown
 from fmicl_text.data.section import AugmentSection
 from fmicl_text.data.streams import Stream
@@ -25,10 +27,12 @@ from fmicl_text.encoders.views import AugmentedViews, PixelCollator
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.embeddings import cpu_has_bfloat16
 from fmicl_text.losses.columns import is_group_column
+from fmicl_text.losses.objective import Objective
 from fmicl_text.recipe.build import at_dimensions, build_loss, check_dims
 from fmicl_text.recipe.schema import Recipe
 from fmicl_text.recipe.trackers import place_tensorboard, require_trackers
 from fmicl_text.runs.folder import RunFolder
+from fmicl_text.runs.manifest import FLOAT32
 from fmicl_text.training.arguments import check_train_section, refusals
 from fmicl_text.training.batch_norms import share_batch_norms
 from fmicl_text.training.callbacks import LastStep, MetricsFile, Progress, ProgressLines
@@ -48,6 +52,8 @@ def check_build(recipe: Recipe, inputs: Inputs) -> ContrastiveTrainer:
     Raises:
         InputError: They refuse something.
     """
+    if recipe.publish.repo is not None:
+        hub.check_adapted_base(recipe.model)
     with tempfile.TemporaryDirectory() as scratch:  # the trainer makes its output folder when it is built
         trainer = build_trainer(recipe, inputs, recipe.seeds[0], RunFolder(Path(scratch)))
         with refusals(recipe.train):
@@ -82,6 +88,7 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
     """
     set_seed(seed)  # a head's initial weights
     model = load_encoder(recipe.model)
+    _check_columns(recipe, model)
     rows = inputs.train
     views = None
     if recipe.data.views == "augment":
@@ -111,6 +118,18 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
         trainer.add_callback(ProgressLines(trainer.get_total_train_batch_size(trainer.args)))
     place_tensorboard(trainer, folder.tensorboard)
     return trainer
+
+
+def _check_columns(recipe: Recipe, model: SentenceTransformer) -> None:
+    """Refuse a loss whose columns are not there, and routes of columns for an encoder that has none."""
+    needed = isinstance(recipe.loss, Objective) and recipe.loss.needs_negatives
+    if needed and not recipe.data.columns.negatives and recipe.data.mine is None:
+        raise InputError(
+            f"loss.objective: {recipe.loss.objective} needs explicit negatives: name their columns in "
+            "data.columns.negatives, or set data.mine"
+        )
+    if recipe.train.get("router_mapping") and not any(isinstance(module, Router) for module in model):
+        raise InputError("train.router_mapping: the encoder has no Router, so all columns take the same route")
 
 
 def training_arguments(
@@ -169,7 +188,7 @@ def text_columns(recipe: Recipe, inputs: Inputs) -> list[str]:
 
 def precision(arguments: SentenceTransformerTrainingArguments) -> str:
     """Return the type of matrix products in training."""
-    return "bfloat16 autocast" if arguments.bf16 else "float16 autocast" if arguments.fp16 else "float32"
+    return "bfloat16 autocast" if arguments.bf16 else "float16 autocast" if arguments.fp16 else FLOAT32
 
 
 def _ends_in_a_lone_row(recipe: Recipe, inputs: Inputs) -> bool:

@@ -1,6 +1,6 @@
 """The sentence-transformers trainer with complete checkpoints, exact resuming, and a stop at NaN and infinity.
 
-It overrides and calls what the libraries document; :mod:`fmicl_text.training.library` has the one exception.
+It overrides and calls what the libraries document, but for the one method of :mod:`fmicl_text.training.library`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from transformers.trainer_utils import TrainOutput
 
 from fmicl_text.data.stream_batches import StreamBatches, stream_loader
 from fmicl_text.encoders.images import EXTRA
+from fmicl_text.encoders.lora import has_adapter, load_adapter
 from fmicl_text.encoders.views import AugmentedViews
 from fmicl_text.errors import RunFailedError
 from fmicl_text.files import cannot_write
@@ -149,6 +150,16 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         if isinstance(error, SafetensorError) or "PytorchStreamReader" in str(error):
             return self._unreadable(error)
         return error
+
+    def _load_from_checkpoint(self, checkpoint_path: str) -> None:
+        """Put the weights of a checkpoint into the encoder, as the parent does, but never read an adapter's base again.
+
+        The base is in memory, and where a checkpoint says that it lies may be another machine's path.
+        """
+        if has_adapter(self.model):
+            load_adapter(self.model, Path(checkpoint_path))
+        else:
+            super()._load_from_checkpoint(checkpoint_path)
 
     def _unreadable(self, error: Exception) -> Exception:
         if self._resumed is None:

@@ -9,8 +9,8 @@ import sys
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import WORDS
 from sentence_transformers import SentenceTransformer
+from words import WORDS
 
 from fmicl_text.cli import main
 from fmicl_text.evaluation.embeddings import cpu_has_bfloat16

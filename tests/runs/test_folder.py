@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import WORDS
 from run_folders import finished_run
+from words import WORDS
 
 from fmicl_text.cli import main
 from fmicl_text.errors import InputError, RunFailedError

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import WORDS
 from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import quantize_embeddings
+from words import WORDS
 
 from fmicl_text.cli import main
 from fmicl_text.evaluation.results import read_result
