@@ -93,8 +93,8 @@ def test_the_verdict_is_the_paired_test_of_the_finalists_on_what_did_not_choose(
     assert [row["arm"] for row in verdict["rows"]] == ["infonce", "fmicl-kl", "recipe"]
 
     def items(arm: str):
-        files = [folder / "finalists" / arm / f"seed-{seed}" / "results" / "judges.json" for seed in (8,)]
-        return {"judges": [read_items(file, read_result(file))["judges.jsonl Spearman"] for file in files]}
+        files = [folder / "finalists" / arm / f"seed-{seed}" / "results" / "heldout.json" for seed in (8,)]
+        return {"judges": [read_items(file, read_result(file))["held-out pairs MRR@10"] for file in files]}
 
     p_values = []
     for row in verdict["rows"][1:]:
@@ -136,9 +136,7 @@ def test_progress_says_which_trial_the_best_so_far_and_the_time_left(swept):
 def test_the_page_has_the_verdict_and_the_pictures(swept):
     folder, _, _ = swept
     page = (folder / "report.html").read_text()
-    assert (
-        "The sweep" in page and "minus InfoNCE" in page and "chooses Spearman chooses, judges Spearman judges" in page
-    )
+    assert "The sweep" in page and "minus InfoNCE" in page and "chooses Spearman chooses, heldout MRR@10 judges" in page
     names = {path.stem for path in folder.glob("report-*.png")}
     assert {"report-objectives", "report-cost", "report-balance-width", "report-parallel"} <= names
 
