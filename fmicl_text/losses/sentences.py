@@ -73,7 +73,7 @@ class SentenceLoss(CachedLossMixin, ContrastiveLoss):
             )
         dimensions = _dimensions(model) if objective.needs_dimensions else None
         super().__init__(objective, encoder=model, dimensions=dimensions)
-        self.model = model
+        self.model: SentenceTransformer = model
         self.mini_batch_size = objective.mini_batch_size  # the mixin reads it only if it is a number
         self.uses_gradient_cache = objective.mini_batch_size is not None
         if self.uses_gradient_cache and any(isinstance(part, _BATCH_NORMS) for part in self.modules()):

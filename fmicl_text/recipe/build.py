@@ -48,9 +48,8 @@ def at_dimensions(loss: SentenceLoss, matryoshka: Matryoshka | None) -> nn.Modul
         return loss
     from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss
 
-    encoder: Any = loss.model
-    check_dims("loss.matryoshka.dims", matryoshka.dims, encoder)
-    width = encoder.get_embedding_dimension()
+    check_dims("loss.matryoshka.dims", matryoshka.dims, loss.model)
+    width = loss.model.get_embedding_dimension()
     if width not in matryoshka.dims:
         raise InputError(
             f"loss.matryoshka.dims: must have the encoder's own {width} dimensions among them, or its whole embeddings "
@@ -58,7 +57,7 @@ def at_dimensions(loss: SentenceLoss, matryoshka: Matryoshka | None) -> nn.Modul
         )
     if loss.uses_gradient_cache and any(True for _ in loss.own_parameters()):
         raise InputError("loss.mini_batch_size: does not go with matryoshka where the loss learns, as by learn_kernel")
-    return MatryoshkaLoss(encoder, loss, matryoshka.dims, matryoshka.weights)
+    return MatryoshkaLoss(loss.model, loss, matryoshka.dims, matryoshka.weights)
 
 
 def check_dims(key: str, dims: list[int], model: SentenceTransformer) -> None:
