@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, JsonValue, create_model
 from pydantic_core import PydanticCustomError
 
+from fmicl_text.recipe.accelerate import NO_SHARDING
 from fmicl_text.recipe.trackers import unknown_tracker
 
 _ELSEWHERE = {
@@ -20,6 +21,9 @@ _ELSEWHERE = {
     "seed": "belongs at the top of the recipe, as `seeds: [42]`",
     "push_to_hub": "is not how this publishes; set publish.repo and publish.license",
     "hub_model_id": "is not how this publishes; set publish.repo and publish.license",
+    "fsdp": NO_SHARDING,
+    "fsdp_config": NO_SHARDING,
+    "deepspeed": NO_SHARDING,
     "hub_token": "is a secret, which no recipe should hold: log in by `hf auth login`, or set HF_TOKEN",
 }
 LARS = "lars"
