@@ -83,7 +83,7 @@ def model_card(source: Source, target: PublishSection, model: SentenceTransforme
         similarity=_plain(model.similarity_fn_name),
         adapter=adapter,
         prompts=any(model.prompts.values()),
-        scratch=recipe is not None and recipe.model.base is None,
+        scratch=recipe is not None and recipe.model.is_new,
         images=image_size(model) if reads_images(model) else None,
         license=_plain(target.license),
         base_license=_plain(base.license or ""),
