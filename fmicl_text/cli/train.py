@@ -78,12 +78,12 @@ def run(args: argparse.Namespace) -> int:
     """Train, and print the results."""
     if args.quiet:
         disable_bars()
-    with _logging(args.verbose, args.quiet):
+    with shown_log(args.verbose, args.quiet):
         return _run(args)
 
 
 @contextmanager
-def _logging(verbose: bool, quiet: bool) -> Iterator[None]:
+def shown_log(verbose: bool = False, quiet: bool = False) -> Iterator[None]:
     """Show on standard error what the package logs: phases and progress as well as warnings."""
     logger = logging.getLogger(None if verbose else "fmicl_text")
     handler, level = logging.StreamHandler(sys.stderr), logger.level
@@ -217,14 +217,17 @@ def _print_plan(console: Console, name: str, plan: Plan, output: Path, seeds: li
     lines = {
         "encoder": f"{plan.parameters:,} parameters{trained}, {plan.dimensions} dimensions, {reads}",
         "data": stream or f"{plan.rows:,} rows of {columns}",
-        "loss": json.dumps(plan.loss),
+        "loss": plan.loss,
         "training": f"{plan.steps:,} steps of {plan.batch} rows on {plan.device}, {plan.precision}",
     }
+    if plan.prompts:
+        lines["prompts"] = ", ".join(f"{json.dumps(prompt)} before {name}" for name, prompt in plan.prompts.items())
     if plan.mining:
         lines["negatives"] = plan.mining
-    lines["choice"] = f"best checkpoint by {plan.during}"
+    lines["weights"] = plan.weights
     if plan.after:
-        lines["results"] = ", ".join(plan.after)
+        at = f", also at {', '.join(map(str, plan.dims))} dimensions" if plan.dims else ""
+        lines["results"] = ", ".join(plan.after) + at
     from fmicl_text.runs.folder import RunFolder
 
     taken = RunFolder(output).manifest.is_file()

@@ -28,6 +28,15 @@ class ScratchSection(Section):
         return dict(self.model_extra or {})
 
 
+class PromptsSection(Section):
+    """What is put before a text by its role; saved with the encoder, and used wherever it encodes."""
+
+    query: str = ""
+    """Before an anchor, a query of retrieval, and a text without a role, as in STS; with its space at the end."""
+    document: str = ""
+    """Before a positive, a negative, and a document of retrieval."""
+
+
 class LoraSection(Section):
     """Low-rank adapters that train in place of the encoder's weights (LoRA), by the names of peft's LoraConfig."""
 
@@ -70,6 +79,10 @@ class ModelSection(Section):
     """How attention is computed; default: the best that transformers finds for the model without more packages."""
     pooling: Literal["cls", "mean", "max", "lasttoken"] | None = None
     """How token vectors become a sentence vector; default: what the model's files say, mean if they say nothing."""
+    prompts: PromptsSection | None = None
+    """What is put before queries and documents; default: what the model's files say, often nothing."""
+    include_prompt: bool | None = None
+    """Whether pooling includes the tokens of prompts; default: what the model's files say, true if they say nothing."""
     max_seq_length: PositiveInt | None = None
     """Tokens of a sentence that are read; default: what the model's files say."""
     head: Literal["none", "mlp", "mlp-train-only"] = "none"
@@ -107,7 +120,8 @@ class ModelSection(Section):
         if self.scratch is not None:
             if self.image_size is None:
                 yield ("image_size",), "is needed with scratch: width and height of the images, in pixels"
-            for name in ("revision", "max_seq_length", "lora", "attn_implementation"):
+            names = ("revision", "max_seq_length", "prompts", "include_prompt", "lora", "attn_implementation")
+            for name in names:
                 if getattr(self, name) is not None:
                     yield (name,), "is for a base; drop it, or scratch"
         if self.tokenizer is not None:

@@ -12,6 +12,7 @@ from fmicl_text.data.samples import minilm_path
 from fmicl_text.encoders.images import image_size, new_encoder, reads_images, set_image_size, show_images_on_card
 from fmicl_text.encoders.lora import EXTRA, add_lora, has_adapter, merge_adapter
 from fmicl_text.encoders.pickles import files_of, refuse_pickles
+from fmicl_text.encoders.prompts import pool_prompts, set_prompts
 from fmicl_text.encoders.revisions import cached_snapshot
 from fmicl_text.encoders.section import ModelSection
 from fmicl_text.encoders.static import new_static
@@ -57,7 +58,7 @@ def load_model(
 
 
 def load_encoder(section: ModelSection) -> SentenceTransformer:
-    """Load the encoder of a recipe with the pooling, length, image size, head and adapter it asks for, or a new one.
+    """Load the encoder that a recipe describes, or make a new one.
 
     A base that is an adapter is merged into its own base, and trains as a whole.
 
@@ -85,6 +86,10 @@ def load_encoder(section: ModelSection) -> SentenceTransformer:
         pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode=section.pooling)
         model = SentenceTransformer(modules=[transformer, pooling], trust_remote_code=section.trust_remote_code)
         model.model_card_data.local_files_only = True  # as above
+    if section.prompts is not None:
+        set_prompts(model, section.prompts)
+    if section.include_prompt is not None:
+        pool_prompts(model, section.include_prompt)
     if section.max_seq_length is not None:
         try:
             model.max_seq_length = section.max_seq_length

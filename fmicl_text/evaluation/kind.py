@@ -19,6 +19,7 @@ from fmicl_text.section import Section
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from fmicl_text.data.section import AugmentSection
     from fmicl_text.evaluation.items import Measured
     from fmicl_text.evaluation.metrics import Metric
     from fmicl_text.evaluation.scored_model import ScoredModel
@@ -52,11 +53,13 @@ class Given:
         data: ``evaluate.data``: a folder, ``sample:stsb``, or None for the Hub.
         heldout: Pairs held out from training: ``anchor``, ``positive`` and perhaps ``group``.
         image_size: Width and height of the images that the encoder reads, if it reads any.
+        augment: How views of images are made, in a run that trains on them.
     """
 
     data: str | None = None
     heldout: Dataset | None = None
     image_size: int | None = None
+    augment: AugmentSection | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ Hub client's own classes. What comes from recipes, manifests, data and results i
 from __future__ import annotations
 
 import html
+import json
 import re
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
@@ -19,6 +20,7 @@ from fmicl_text.data.formats import FORMATS, ending
 from fmicl_text.data.section import AugmentSection
 from fmicl_text.encoders.images import image_size, reads_images
 from fmicl_text.encoders.lora import ADAPTER_CONFIG, base_of
+from fmicl_text.encoders.prompts import Prompts, pools_prompts
 from fmicl_text.encoders.section import LoraSection, ModelSection
 from fmicl_text.encoders.tokens import longest_text
 from fmicl_text.errors import InputError
@@ -82,7 +84,9 @@ def model_card(source: Source, target: PublishSection, model: SentenceTransforme
         dimensions=model.get_embedding_dimension(),
         similarity=_plain(model.similarity_fn_name),
         adapter=adapter,
-        prompts=any(model.prompts.values()),
+        prompts={name: _code(prompt) for name, prompt in Prompts.of(model).given().items()},
+        parts=_parts(recipe),
+        pools_prompts=pools_prompts(model),
         scratch=recipe is not None and recipe.model.is_new,
         images=image_size(model) if reads_images(model) else None,
         license=_plain(target.license),
@@ -119,6 +123,19 @@ def _validate(card: ModelCard) -> None:
 def _plain(text: object) -> str:
     """Return text that Markdown and HTML show as it is, on one line."""
     return re.sub(r"([\\`*_\[\]|#~$])", r"\\\1", html.escape(one_line(text), quote=False))
+
+
+def _parts(recipe: Recipe | None) -> list[int]:
+    """Return at how many of its first numbers an embedding was trained too, most first."""
+    trained = recipe.matryoshka if recipe else None
+    return sorted(trained.dims, reverse=True)[1:] if trained is not None else []
+
+
+def _code(text: str) -> str:
+    """Return text as code on one line of Markdown, with its spaces; a mark longer than any in the text is around it."""
+    shown = json.dumps(text, ensure_ascii=False)
+    marks = "`" * (1 + max(map(len, re.findall("`+", shown)), default=0))
+    return f"{marks} {shown} {marks}" if "`" in shown else f"`{shown}`"
 
 
 def _datasets(recipe: Recipe) -> list[str] | None:
@@ -226,7 +243,7 @@ def _number(value: float, score: Score) -> str:
 
 def _training(source: Source, base: BaseModel, model: SentenceTransformer) -> dict[str, Any]:
     from fmicl_text.losses import LOSSES
-    from fmicl_text.recipe.build import build_loss
+    from fmicl_text.recipe.build import at_dimensions, build_loss, loss_settings
 
     recipe = source.recipe
     assert recipe is not None and source.manifest is not None
@@ -234,17 +251,20 @@ def _training(source: Source, base: BaseModel, model: SentenceTransformer) -> di
     loss: Any = build_loss(recipe, model)
     objective = _objective(recipe)
     citations = dict.fromkeys(LOSSES[name].citation.strip() for name in ("fmicl", recipe.loss.objective))
+    if recipe.matryoshka is not None:
+        trained: Any = at_dimensions(loss, recipe.matryoshka)
+        citations[trained.citation.strip()] = None
     rows = {
         "base model": base.name,
         "adapter": _adapter(recipe.model.lora),
         "objective": objective,
-        **_loss_rows(loss.get_config_dict(), manifest.measured),
+        **_loss_rows(loss_settings(recipe, loss), manifest.measured),
         "data": _data(recipe),
         "held out": _heldout(recipe.data.heldout),
         "pairs": _PAIRS.get(recipe.data.views),
         "augmentation": _settings(recipe.data.augment),
         "columns": ", ".join(f"{role}: {column}" for role, column in recipe.data.columns.used.items()),
-        "settings": ", ".join(f"{key}: {value}" for key, value in shorten(recipe.train).items()),
+        "settings": ", ".join(f"{key}: {value}" for key, value in shorten(manifest.in_effect(recipe.train)).items()),
         "steps": manifest.steps,
         "weights": manifest.weights(recipe.train),
         "seed": manifest.seed,
@@ -273,6 +293,8 @@ def _tag(recipe: Recipe) -> str:
 def _loss_rows(settings: dict[str, Any], measured: Mapping[str, float]) -> dict[str, Any]:
     """Return the settings of a loss as rows of a table, those that were measured with their values."""
     rows = {key: value for key, value in settings.items() if value is not False}
+    if (dims := rows.pop("matryoshka", None)) is not None:
+        rows |= {f"matryoshka {key}": ", ".join(map(str, values)) for key, values in dims.items()}
     rows |= {key: f"{value:.4g}, measured on the first batches" for key, value in measured.items()}
     if (balance := rows.pop("balance_cosine", None)) is not None:
         rows["alpha"] = f"1 / u(s), where push and pull of a pair balance at the cosine s = {balance}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -18,6 +18,7 @@ from pydantic_core import InitErrorDetails
 
 from fmicl_text.errors import InputError
 from fmicl_text.findings import explain
+from fmicl_text.losses.matryoshka import Matryoshka
 from fmicl_text.losses.mlp import Mlp
 from fmicl_text.losses.nested import flattened
 from fmicl_text.section import Conflict, KeyPath, Section, refused
@@ -28,8 +29,15 @@ if TYPE_CHECKING:
     from fmicl_text.core import Adaptation, Annealing, Region
 
 _OF_A_QUEUE = 0.999  # MoCo's momentum
+OF_RECIPES = frozenset({"objective", "matryoshka"})
+"""Settings that a loss class does not take: the class is the objective, and ``MatryoshkaLoss`` goes around it."""
 ANY = "any"
 """A choice, in :class:`Of`: any value of the other setting but None."""
+_WIDTHS: dict[str, tuple[str, Callable[[float], float]]] = {
+    "gaussian": ("sigma", math.sqrt),
+    "cosine": ("temperature", lambda sigma: sigma**2),
+}
+"""Kernel -> its width, and how it follows from that of the other."""
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
 OpenShare = Annotated[float, Field(ge=0, lt=1)]
@@ -116,6 +124,8 @@ class Objective(Section, ABC):
     """Over pairs: a mean, or a log-sum-exp over each row."""
     needs: ClassVar[str] = "pairs"
     """What the data must have."""
+    needs_negatives: ClassVar[bool] = False
+    """Whether the data must have explicit negatives."""
     when: ClassVar[str]
     """What it is good for."""
     variants: ClassVar[tuple[Variant, ...]] = ()
@@ -143,6 +153,8 @@ class Objective(Section, ABC):
     """cosine: from this share to 1, by half a cosine over all steps of training (MoCo v3)."""
     factor: Annotated[PositiveFloat | None, Of("momentum", {ANY: 1.0})] = None
     """The loss times this; MoCo v3 has 4 * temperature over the mean of its two directions."""
+    matryoshka: Matryoshka | None = None
+    """Also train an embedding's first numbers as embeddings of their own, by MatryoshkaLoss (2205.13147)."""
     region: Literal["ball", "ring"] | None = None
     """Take the negatives of each row from a region of similarity: the hardest, or those without the very hardest."""
     region_outer: Annotated[PositiveShare | None, Of("region", {ANY: 0.1})] = None
@@ -196,6 +208,11 @@ class Objective(Section, ABC):
         return False
 
     @property
+    def is_bound(self) -> bool:
+        """Whether minus the loss estimates a lower bound of an f-information, see :mod:`fmicl_text.core.shift`."""
+        return False
+
+    @property
     def needs_dimensions(self) -> bool:
         """Whether the loss has parts whose size depends on the encoder's."""
         return any(part is not None for part in (self.head, self.projector, self.predictor, self.momentum))
@@ -224,13 +241,27 @@ class Objective(Section, ABC):
                 continue  # what users have registered refuses settings itself
             if getattr(self, name) is not None and not of.admits(chosen):
                 choices = of.choice if ANY in of.defaults else f"{of.choice}: {' or '.join(map(str, of.defaults))}"
-                yield (name,), f"belongs to {choices}" + ("" if chosen is None else f", got {of.choice}: {chosen}")
+                instead = "" if chosen is None else f", got {of.choice}: {chosen}{self._same_width(name, chosen)}"
+                yield (name,), f"belongs to {choices}{instead}"
         if self.projector is not None and self.head is not None:
             yield ("projector",), "takes the place of head; give one of the two"
+        if self.matryoshka is not None:
+            for name in ("head", "projector", "predictor", "momentum"):
+                if getattr(self, name) is not None:
+                    written = "queue" if name == "momentum" and self.queue is not None else name
+                    yield ("matryoshka",), f"cuts the encoder's own vectors: it does not go with {written}"
         if self.predictor is not None and self.momentum is None:
             yield ("predictor",), "is for a loss whose positives a moving average makes; set momentum"
         if self.region_schedule not in (None, "adaptive") and self.region_steps is None:
             yield ("region_steps",), f"is required with region_schedule: {self.region_schedule}"
+
+    def _same_width(self, name: str, kernel: str) -> str:
+        """Say which width of a kernel is the one that was given for another kernel."""
+        value = getattr(self, name)
+        if name not in dict(_WIDTHS.values()) or kernel not in _WIDTHS or isinstance(value, str):
+            return ""
+        width, of_other = _WIDTHS[kernel]
+        return f"; {name}={value:g} is {width}={of_other(value):.4g} here"
 
     def defaults(self) -> dict[str, Any]:
         """Return the default of each setting for which it depends on other settings."""

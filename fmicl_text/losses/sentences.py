@@ -22,7 +22,7 @@ from fmicl_text.errors import InputError
 from fmicl_text.losses.contrastive import ContrastiveLoss
 from fmicl_text.losses.features import Features, twice
 from fmicl_text.losses.identities import IDENTITY, identities_of_features
-from fmicl_text.losses.objective import Objective
+from fmicl_text.losses.objective import OF_RECIPES, Objective
 from fmicl_text.losses.terms import Terms
 from fmicl_text.losses.vectors import embeddings_of
 
@@ -62,12 +62,18 @@ class SentenceLoss(CachedLossMixin, ContrastiveLoss):
     Raises:
         ValueError: If settings overflow together, if a head or a queue is wanted and the encoder does not know how
             many dimensions it has, or if ``mini_batch_size`` is given and there is a static embedding or a BatchNorm.
+        TypeError: If ``model`` is no module, such as the name of one.
     """
 
     def __init__(self, model: SentenceTransformer, objective: Objective) -> None:
+        if not isinstance(model, nn.Module):
+            name, load = type(self).__name__, f'SentenceTransformer("{model}")' if isinstance(model, str) else ""
+            raise TypeError(
+                f"{name}: model must be a SentenceTransformer, got {model!r}" + (load and f"; load it: {name}({load})")
+            )
         dimensions = _dimensions(model) if objective.needs_dimensions else None
         super().__init__(objective, encoder=model, dimensions=dimensions)
-        self.model = model
+        self.model: SentenceTransformer = model
         self.mini_batch_size = objective.mini_batch_size  # the mixin reads it only if it is a number
         self.uses_gradient_cache = objective.mini_batch_size is not None
         if self.uses_gradient_cache and any(isinstance(part, _BATCH_NORMS) for part in self.modules()):
@@ -258,7 +264,7 @@ def bound(declaration: type[Objective], module: str) -> type[SentenceLoss]:
     """
     fields = declaration.model_fields
     order = [*declaration.positional, *declaration.own_fields(), *fields]
-    settings = [name for name in dict.fromkeys(order) if name != "objective"]
+    settings = [name for name in dict.fromkeys(order) if name not in OF_RECIPES]
     parameters = [inspect.Parameter("model", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
     for name in settings:
         by_position = name in declaration.positional

@@ -19,6 +19,7 @@ from fmicl_text.evaluation.kind import Evaluation
 from fmicl_text.evaluation.kinds.heldout import Heldout
 from fmicl_text.evaluation.section import EvaluateSection
 from fmicl_text.findings import SectionOf
+from fmicl_text.losses.matryoshka import Matryoshka
 from fmicl_text.losses.objective import Objective
 from fmicl_text.losses.registry import Undeclared, chosen, declared, json_schema
 from fmicl_text.recipe.training_arguments import LARS, check_training_arguments, training_arguments_model
@@ -136,6 +137,11 @@ class Recipe(Section):
         """Whether the optimiser is LARS, which the trainer's library does not have."""
         return self.train.get("optim") == LARS
 
+    @property
+    def matryoshka(self) -> Matryoshka | None:
+        """At which dimensions the loss is, if it is at several."""
+        return self.loss.matryoshka if isinstance(self.loss, Objective) else None
+
     def training_arguments(self) -> dict[str, JsonValue]:
         """Return the ``train`` section with columns called by their roles, as the data that trains has them."""
         roles = {column: role for role, column in self.data.columns.roles.items()}
@@ -163,6 +169,18 @@ class Recipe(Section):
             yield ("model", "scratch"), "is an encoder of images: set data.views: augment"
         if self.model.tokenizer is not None and self.data.mine is not None and self.data.mine.model is None:
             yield ("data", "mine"), "needs a model: the base is a static embedding that has learned nothing yet"
+        if self.matryoshka is not None:
+            for name in ("projector", "predictor"):
+                if getattr(self.model, name) is not None:
+                    yield ("loss", "matryoshka"), f"cuts the encoder's own vectors: it does not go with model.{name}"
+            if self.model.head == "mlp-train-only":
+                yield ("loss", "matryoshka"), "cuts the encoder's own vectors: it needs model.head: mlp or none"
+        if self.data.views == "augment":
+            for name in ("prompts", "include_prompt"):
+                if self.model.base is not None and getattr(self.model, name) is not None:
+                    yield ("model", name), "is for texts, not for images (data.views: augment)"
+        if self.model.prompts is not None and self.train.get("prompts") is not None:
+            yield ("train", "prompts"), "is given by model.prompts, which evaluation uses too; drop it"
         for key in _BY_COLUMN:
             yield from _wrong_columns(key, self.train.get(key), self.data.columns.roles)
 

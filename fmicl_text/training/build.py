@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
+from sentence_transformers.sentence_transformer.modules import Router
 from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
@@ -19,21 +20,25 @@ from fmicl_text.data.section import AugmentSection
 from fmicl_text.data.streams import Stream
 from fmicl_text.data.warnings import data_warnings, image_warnings, require_tokens
 from fmicl_text.encoders.images import reads_images
+from fmicl_text.encoders.prompts import Prompts
 from fmicl_text.encoders.text import load_encoder
 from fmicl_text.encoders.tokens import token_counts
+from fmicl_text.encoders.views import AugmentedViews, PixelCollator
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.embeddings import cpu_has_bfloat16
-from fmicl_text.recipe.build import build_loss
+from fmicl_text.losses.columns import is_group_column
+from fmicl_text.losses.objective import Objective
+from fmicl_text.recipe.build import at_dimensions, build_loss, check_dims
 from fmicl_text.recipe.schema import Recipe
 from fmicl_text.recipe.trackers import place_tensorboard, require_trackers
 from fmicl_text.runs.folder import RunFolder
+from fmicl_text.runs.manifest import FLOAT32
 from fmicl_text.training.arguments import check_train_section, refusals
 from fmicl_text.training.batch_norms import share_batch_norms
 from fmicl_text.training.callbacks import LastStep, MetricsFile, Progress, ProgressLines
 from fmicl_text.training.criterion import EvaluationInTraining
 from fmicl_text.training.inputs import Inputs
 from fmicl_text.training.trainer import ContrastiveTrainer
-from fmicl_text.training.views import AugmentedViews, PixelCollator
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +88,7 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
     """
     set_seed(seed)  # a head's initial weights
     model = load_encoder(recipe.model)
+    _check_columns(recipe, model)
     rows = inputs.train
     views = None
     if recipe.data.views == "augment":
@@ -90,8 +96,9 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
         model.to(memory_format=torch.channels_last)
     elif reads_images(model):
         raise InputError("model: the encoder reads images; to train it, set data.views: augment")
-    arguments, loss = training_arguments(recipe, inputs, seed, folder), build_loss(recipe, model)
+    arguments, loss = training_arguments(recipe, inputs, model, seed, folder), build_loss(recipe, model)
     share_batch_norms(loss, arguments)
+    check_dims("evaluate.dims", recipe.evaluate.dims, model)
     with refusals(recipe.train):
         trainer = ContrastiveTrainer(
             model=model,
@@ -100,7 +107,7 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
             lars=recipe.uses_lars,
             data_collator=None if views is None else PixelCollator(views.size),
             train_dataset=rows.shuffled(seed, recipe.data.shuffle_buffer) if isinstance(rows, Stream) else rows,
-            loss=loss,
+            loss=at_dimensions(loss, recipe.matryoshka),
             evaluator=None if inputs.during is None else EvaluationInTraining(inputs.during),
             callbacks=[MetricsFile(folder.metrics), LastStep()],
         )
@@ -113,10 +120,24 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
     return trainer
 
 
+def _check_columns(recipe: Recipe, model: SentenceTransformer) -> None:
+    """Refuse a loss whose columns are not there, and routes of columns for an encoder that has none."""
+    needed = isinstance(recipe.loss, Objective) and recipe.loss.needs_negatives
+    if needed and not recipe.data.columns.negatives and recipe.data.mine is None:
+        raise InputError(
+            f"loss.objective: {recipe.loss.objective} needs explicit negatives: name their columns in "
+            "data.columns.negatives, or set data.mine"
+        )
+    if recipe.train.get("router_mapping") and not any(isinstance(module, Router) for module in model):
+        raise InputError("train.router_mapping: the encoder has no Router, so all columns take the same route")
+
+
 def training_arguments(
-    recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder
+    recipe: Recipe, inputs: Inputs, model: SentenceTransformer, seed: int, folder: RunFolder
 ) -> SentenceTransformerTrainingArguments:
     """Return the trainer's arguments: the recipe's ``train`` section over defaults that fit its evaluation.
+
+    Texts are trained on after the encoder's own prompts, so that training, evaluation and use have the same.
 
     On a CPU without bfloat16 instructions ``bf16: true`` is dropped, since emulating them is several times slower
     than float32.
@@ -147,6 +168,8 @@ def training_arguments(
     if _ends_in_a_lone_row(recipe, inputs):
         settings["dataloader_drop_last"] = True
     settings |= recipe.training_arguments()
+    if prompts := Prompts.of(model).by_column(text_columns(recipe, inputs)):
+        settings.setdefault("prompts", prompts)  # train.prompts are those of training alone
     settings |= {"output_dir": str(folder.checkpoints), "seed": seed}
     if settings.get("bf16") and settings["use_cpu"] and not cpu_has_bfloat16():
         settings["bf16"] = False
@@ -156,9 +179,16 @@ def training_arguments(
     return arguments
 
 
+def text_columns(recipe: Recipe, inputs: Inputs) -> list[str]:
+    """Return the columns that are encoded, by their roles, the anchor first."""
+    rows = inputs.train
+    columns = list(recipe.data.columns.roles) if isinstance(rows, Stream) else rows.column_names
+    return [column for column in columns if not is_group_column(column)]
+
+
 def precision(arguments: SentenceTransformerTrainingArguments) -> str:
     """Return the type of matrix products in training."""
-    return "bfloat16 autocast" if arguments.bf16 else "float16 autocast" if arguments.fp16 else "float32"
+    return "bfloat16 autocast" if arguments.bf16 else "float16 autocast" if arguments.fp16 else FLOAT32
 
 
 def _ends_in_a_lone_row(recipe: Recipe, inputs: Inputs) -> bool:

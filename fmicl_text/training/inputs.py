@@ -74,7 +74,7 @@ def load_inputs(recipe: Recipe, mine: bool = True) -> Inputs:
     if heldout is None and recipe.data.heldout is not None:
         raise InputError(list(dict.fromkeys(problems)))
     size = images_of(recipe.model) if recipe.data.views == "augment" else None
-    given = Given(section.data, heldout, size)
+    given = Given(section.data, heldout, size, recipe.data.augment)
     choice = attempt(lambda: choose(section, given))
     after = {asked.result_name: attempt(partial(_complete, asked, given)) for asked in section.after}
     if problems:

@@ -19,6 +19,7 @@ from fmicl_text import FMICLLoss, InfoNCELoss
 from fmicl_text.core import DIVERGENCES
 from fmicl_text.errors import InputError
 from fmicl_text.losses import LOSSES, ContrastiveLoss, Objective, SentenceLoss, objectives, register, registry
+from fmicl_text.losses.objective import OF_RECIPES
 from fmicl_text.losses.table import README, table
 
 
@@ -29,7 +30,7 @@ def test_a_class_says_what_it_takes(name: str):
     assert getattr(fmicl_text, made.__name__) is made and made.__name__ in fmicl_text.__all__
     assert made.__module__ == "fmicl_text.losses" and issubclass(made, SentenceLoss | ContrastiveLoss)
     parameters = inspect.signature(made).parameters
-    assert next(iter(parameters)) == "model" and set(parameters) == {"model", *declaration.model_fields} - {"objective"}
+    assert next(iter(parameters)) == "model" and set(parameters) == {"model", *declaration.model_fields} - OF_RECIPES
     for setting in LOSS_TABLE[name].expected[-1][0]:
         assert f"    {setting}: " in made.__doc__
     defaults = {key: parameter.default for key, parameter in parameters.items() if key != "model"}
@@ -62,6 +63,28 @@ def test_the_scale_of_multiple_negatives_ranking_loss(make: Any, meant: str, by_
     arguments, settings = ([20.0], {}) if by_position else ([], {"scale": 20.0})
     with pytest.raises(ValueError, match=f"scale is MultipleNegativesRankingLoss's name .* {meant}"):
         make(MeanOfTokens(), *arguments, **settings)
+
+
+def test_the_name_of_an_encoder_is_not_an_encoder():
+    with pytest.raises(TypeError, match=r'load it: FMICLLoss\(SentenceTransformer\("static"\)\)'):
+        FMICLLoss("static")
+    with pytest.raises(TypeError, match=r"InfoNCELoss: model must be a SentenceTransformer, got None$"):
+        InfoNCELoss(None)
+
+
+def test_the_width_of_another_kernel_is_told_as_that_of_this_one():
+    """A Gaussian of unit vectors is a cosine kernel whose temperature is the square of its width."""
+    with pytest.raises(InputError, match=r"got kernel: gaussian; temperature=0.05 is sigma=0.2236 here"):
+        FMICLLoss(MeanOfTokens(), temperature=0.05)
+    with pytest.raises(InputError, match=r"got kernel: cosine; sigma=0.2 is temperature=0.04 here"):
+        InfoNCELoss(MeanOfTokens(), sigma=0.2)
+    with pytest.raises(InputError, match=r"got kernel: cosine-critic$"):
+        FMICLLoss(MeanOfTokens(), kernel="cosine-critic", sigma=0.2)
+
+
+def test_a_printed_loss_shows_its_settings():
+    printed = repr(FMICLLoss(MeanOfTokens(), "kl", sigma=0.25))
+    assert printed.startswith("FMICLLoss(") and "divergence='kl'" in printed and "sigma=0.25" in printed
 
 
 def test_everything_wrong_is_said_at_once():
