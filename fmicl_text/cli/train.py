@@ -63,6 +63,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="train in N processes on this machine, one per GPU; the same as `accelerate launch -m fmicl_text train`",
     )
+    parser.add_argument(
+        "--accelerate-config",
+        type=Path,
+        metavar="FILE",
+        help="take the number of processes from a file of `accelerate config`; sharding (FSDP, DeepSpeed) is refused",
+    )
     volume = parser.add_mutually_exclusive_group()
     volume.add_argument("-v", "--verbose", action="store_true", help="also show what the libraries log")
     volume.add_argument("-q", "--quiet", action="store_true", help="show only warnings, errors and the result")
@@ -92,9 +98,15 @@ def shown_log(verbose: bool = False, quiet: bool = False) -> Iterator[None]:
 
 def _run(args: argparse.Namespace) -> int:
     from fmicl_text.cli.console import Console
+    from fmicl_text.recipe.accelerate import processes_of, refuse_sharding
     from fmicl_text.recipe.file import load_recipe
     from fmicl_text.recipe.new import is_data
 
+    refuse_sharding()
+    if args.accelerate_config is not None:
+        if args.num_processes is not None:
+            raise InputError("--accelerate-config has the number of processes; leave --num-processes out")
+        args.num_processes = processes_of(args.accelerate_config)
     folder = _run_folder(Path(args.recipe))
     allowed = folder is None or args.allow_imports
     if is_data(args.recipe):

@@ -57,9 +57,10 @@ def add_lora(model: SentenceTransformer, section: LoraSection, revision: str | N
         )
     for key in ("target_modules", "exclude_modules"):
         _check_names(inner, key, getattr(section, key))
-    settings = LoraConfig(
-        task_type=TaskType.FEATURE_EXTRACTION, revision=revision, **section.model_dump(exclude={"merge"})
-    )
+    given = section.model_dump(exclude={"merge"})
+    if section.exclude_modules is None and getattr(inner, "pooler", None) is not None:
+        given["exclude_modules"] = r"pooler\..*"
+    settings = LoraConfig(task_type=TaskType.FEATURE_EXTRACTION, revision=revision, **given)
     try:
         model.add_adapter(settings, _NAME)
     except (ValueError, TypeError) as error:

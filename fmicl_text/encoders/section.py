@@ -10,6 +10,9 @@ from pydantic import AfterValidator, ConfigDict, Field, PositiveInt
 from fmicl_text.losses.mlp import Mlp
 from fmicl_text.section import Conflict, Section, check_revision
 
+STATIC = "static:"
+"""Begins the name of a new static embedding; the rest is a model with a tokenizer."""
+
 
 class ScratchSection(Section):
     """An encoder of images with random weights: a type of transformers, and the fields of its configuration."""
@@ -45,7 +48,7 @@ class LoraSection(Section):
     """Dropout on what an adapter reads."""
     target_modules: list[str] | str = "all-linear"
     """Which layers have an adapter: the ends of their names, such as [query, value], or a regular expression."""
-    exclude_modules: list[str] | str | None = r"pooler\..*"
+    exclude_modules: list[str] | str | None = None
     """Which have none all the same; default: BERT's pooler, of which no sentence vector is made."""
     use_rslora: bool = False
     """Scale by lora_alpha / sqrt(r) (Kalajdzievski, arXiv 2312.03732)."""
@@ -59,7 +62,9 @@ class ModelSection(Section):
     """The encoder to start from."""
 
     base: str | None = None
-    """Hub id, local folder, or sample:minilm."""
+    """Hub id, local folder, or sample:minilm; static:TOKENIZER is a new static embedding over a model's tokenizer."""
+    embedding_dim: PositiveInt | None = None
+    """Dimensions of a new static embedding; default 512."""
     scratch: ScratchSection | None = None
     """In place of base: an encoder of images with random weights."""
     image_size: PositiveInt | None = None
@@ -68,7 +73,11 @@ class ModelSection(Section):
     """Revision of the model on the Hub."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model: only if you have read it."""
-    pooling: Literal["cls", "mean", "max"] | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the encoder's weights in training, whatever its files have; adapters are in float32 all the same."""
+    attn_implementation: Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3"] | None = None
+    """How attention is computed; default: the best that transformers finds for the model without more packages."""
+    pooling: Literal["cls", "mean", "max", "lasttoken"] | None = None
     """How token vectors become a sentence vector; default: what the model's files say, mean if they say nothing."""
     prompts: PromptsSection | None = None
     """What is put before queries and documents; default: what the model's files say, often nothing."""
@@ -92,6 +101,16 @@ class ModelSection(Section):
         """What the encoder is called in messages and results."""
         return self.base or f"a new {self.scratch.type if self.scratch else 'encoder'}"
 
+    @property
+    def tokenizer(self) -> str | None:
+        """The model whose tokenizer a new static embedding takes, if that is what the base is."""
+        return None if self.base is None or not self.base.startswith(STATIC) else self.base.removeprefix(STATIC)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the encoder begins with random weights."""
+        return self.base is None or self.tokenizer is not None
+
     def conflicts(self) -> Iterator[Conflict]:
         """There is one encoder to start from, and one head for training."""
         if self.base is None and self.scratch is None:
@@ -101,8 +120,17 @@ class ModelSection(Section):
         if self.scratch is not None:
             if self.image_size is None:
                 yield ("image_size",), "is needed with scratch: width and height of the images, in pixels"
-            for name in ("revision", "max_seq_length", "prompts", "include_prompt", "lora"):
+            names = ("revision", "max_seq_length", "prompts", "include_prompt", "lora", "attn_implementation")
+            for name in names:
                 if getattr(self, name) is not None:
                     yield (name,), "is for a base; drop it, or scratch"
+        if self.tokenizer is not None:
+            for name in ("pooling", "max_seq_length", "lora", "attn_implementation", "image_size", "freeze"):
+                if getattr(self, name) is not None:
+                    yield (name,), "is for a transformer, not for a static embedding; leave it out"
+        elif self.embedding_dim is not None:
+            yield ("embedding_dim",), "is for base: static:TOKENIZER; other encoders have their own dimensions"
+        if self.dtype != "float32" and self.is_new:
+            yield ("dtype",), "is for a base that is a transformer; leave it out"
         if self.projector is not None and self.head == "mlp-train-only":
             yield ("projector",), "takes the place of head: mlp-train-only; give one of the two"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fmicl_text.data.samples import minilm_path
 from fmicl_text.encoders.images import image_size, new_encoder, reads_images, set_image_size, show_images_on_card
@@ -15,6 +15,7 @@ from fmicl_text.encoders.pickles import files_of, refuse_pickles
 from fmicl_text.encoders.prompts import pool_prompts, set_prompts
 from fmicl_text.encoders.revisions import cached_snapshot
 from fmicl_text.encoders.section import ModelSection
+from fmicl_text.encoders.static import new_static
 from fmicl_text.errors import InputError
 from fmicl_text.text import did_you_mean
 
@@ -24,7 +25,12 @@ if TYPE_CHECKING:
 _SAFE = {"use_safetensors": True}  # weights in pickle files could run code
 
 
-def load_model(name: str, revision: str | None = None, trust_remote_code: bool = False) -> SentenceTransformer:
+def load_model(
+    name: str,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> SentenceTransformer:
     """Load a sentence encoder; one without pooling of its own gets mean pooling.
 
     Weights must be safetensors.
@@ -33,6 +39,7 @@ def load_model(name: str, revision: str | None = None, trust_remote_code: bool =
         name: A model folder, a run folder (its ``model/`` is taken), a Hub id, or ``sample:minilm``.
         revision: Revision on the Hub.
         trust_remote_code: Run code that comes with the model.
+        options: Of ``from_pretrained`` of transformers, such as ``dtype``.
 
     Raises:
         InputError: There is no such model, it cannot be loaded, its weights are pickled (with the command that converts
@@ -41,10 +48,9 @@ def load_model(name: str, revision: str | None = None, trust_remote_code: bool =
     from sentence_transformers import SentenceTransformer
 
     place = locate(name)
-    with _explained(name, place, revision):
-        model = SentenceTransformer(
-            place, revision=revision, trust_remote_code=trust_remote_code, model_kwargs=dict(_SAFE)
-        )
+    options = _SAFE | dict(options or {})
+    with _explained(name, place, revision, options):
+        model = SentenceTransformer(place, revision=revision, trust_remote_code=trust_remote_code, model_kwargs=options)
     model.model_card_data.local_files_only = True  # otherwise each save asks the Hub for a model of this name
     if reads_images(model):
         show_images_on_card(model)
@@ -64,15 +70,19 @@ def load_encoder(section: ModelSection) -> SentenceTransformer:
     from sentence_transformers.sentence_transformer.modules import Pooling
     from torch import nn
 
+    options = _options(section)
     if section.base is None:
         model = new_encoder(section)
+    elif section.tokenizer is not None:
+        model = new_static(section, locate(section.tokenizer))
     elif section.pooling is None:
-        model = load_model(section.base, section.revision, section.trust_remote_code)
+        model = load_model(section.base, section.revision, section.trust_remote_code, options)
     else:
         place = locate(section.base)
         hub = {"revision": section.revision, "trust_remote_code": section.trust_remote_code}
-        with _explained(section.base, place, section.revision):
-            transformer = Transformer(place, model_kwargs=_SAFE | hub, config_kwargs=hub, processor_kwargs=hub)
+        options = _SAFE | options
+        with _explained(section.base, place, section.revision, options):
+            transformer = Transformer(place, model_kwargs=options | hub, config_kwargs=hub, processor_kwargs=hub)
         pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode=section.pooling)
         model = SentenceTransformer(modules=[transformer, pooling], trust_remote_code=section.trust_remote_code)
         model.model_card_data.local_files_only = True  # as above
@@ -99,6 +109,22 @@ def load_encoder(section: ModelSection) -> SentenceTransformer:
     for name in section.freeze or []:
         _freeze(model, name)
     return model
+
+
+def _options(section: ModelSection) -> dict[str, Any]:
+    """Return what transformers is told of how to hold and compute the model.
+
+    Raises:
+        InputError: If that needs a GPU, and there is none.
+    """
+    import torch
+
+    attention = section.attn_implementation
+    if attention is None:
+        return {"dtype": section.dtype}
+    if attention.startswith("flash") and not torch.cuda.is_available():
+        raise InputError(f"model.attn_implementation: {attention} needs a GPU; sdpa runs everywhere")
+    return {"dtype": section.dtype, "attn_implementation": attention}
 
 
 def images_of(section: ModelSection) -> int:
@@ -137,7 +163,7 @@ def locate(name: str) -> str:
 
 
 @contextmanager
-def _explained(name: str, place: str, revision: str | None) -> Iterator[None]:
+def _explained(name: str, place: str, revision: str | None, options: Mapping[str, Any]) -> Iterator[None]:
     """Refuse pickles (in a folder before anything is read) and turn errors of loading into input errors."""
     here = os.path.isdir(place)
     if here:
@@ -154,10 +180,13 @@ def _explained(name: str, place: str, revision: str | None) -> Iterator[None]:
                 f"the model {name!r} brings Python code of its own, which is not run; if you have read it and trust "
                 "it, train from it with model.trust_remote_code: true in the recipe"
             ) from error
+        first = str(error).partition("\n")[0]
+        if "attn_implementation" in options and "attention" in str(error).lower():
+            raise InputError(f"model.attn_implementation: {options['attn_implementation']}: {first}") from error
         if isinstance(error, ImportError) and "peft" in str(error):
             raise InputError(f"the model {name!r} is an adapter, which needs peft: {EXTRA}") from error
         where = "the folder holds none" if here else "not a folder here, and not found on the Hub"
-        raise InputError(f"no model {name!r} ({where}): {str(error).partition(chr(10))[0]}") from error
+        raise InputError(f"no model {name!r} ({where}): {first}") from error
     if not here:
         refuse_pickles(name, place, files_of(cached_snapshot(place, revision)))
 

@@ -43,6 +43,9 @@ def describe_base(section: ModelSection) -> BaseModel:
     base = section.base
     if base is None:
         return BaseModel(section.called, None)
+    if section.tokenizer is not None:
+        tokenizer = last_part(section.tokenizer) if is_local(section.tokenizer) else section.tokenizer
+        return BaseModel(f"a new static embedding over the tokenizer of {tokenizer}", None)
     here = is_local(base) or Path(base).is_dir()
     hub_id = None if here else as_hub_id(_SAMPLES.get(base, base))
     name = last_part(base) if here else hub_id or base

@@ -87,7 +87,7 @@ def model_card(source: Source, target: PublishSection, model: SentenceTransforme
         prompts={name: _code(prompt) for name, prompt in Prompts.of(model).given().items()},
         parts=_parts(recipe),
         pools_prompts=pools_prompts(model),
-        scratch=recipe is not None and recipe.model.base is None,
+        scratch=recipe is not None and recipe.model.is_new,
         images=image_size(model) if reads_images(model) else None,
         license=_plain(target.license),
         base_license=_plain(base.license or ""),

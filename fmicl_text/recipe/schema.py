@@ -167,6 +167,8 @@ class Recipe(Section):
             yield from _not_of_a_stream(self.train)
         if self.model.scratch is not None and self.data.views != "augment":
             yield ("model", "scratch"), "is an encoder of images: set data.views: augment"
+        if self.model.tokenizer is not None and self.data.mine is not None and self.data.mine.model is None:
+            yield ("data", "mine"), "needs a model: the base is a static embedding that has learned nothing yet"
         if self.matryoshka is not None:
             for name in ("projector", "predictor"):
                 if getattr(self.model, name) is not None:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, JsonValue, create_model
 from pydantic_core import PydanticCustomError
 
+from fmicl_text.recipe.accelerate import NO_SHARDING
 from fmicl_text.recipe.trackers import unknown_tracker
 
 _PUBLISH = "is not how this publishes; set publish.repo and publish.license"
@@ -21,6 +22,9 @@ _ELSEWHERE = {
     "seed": "belongs at the top of the recipe, as `seeds: [42]`",
     "push_to_hub": _PUBLISH,
     **dict.fromkeys(("hub_model_id", "hub_private_repo", "hub_strategy", "hub_always_push", "hub_revision"), _PUBLISH),
+    "fsdp": NO_SHARDING,
+    "fsdp_config": NO_SHARDING,
+    "deepspeed": NO_SHARDING,
     "hub_token": "is a secret, which no recipe should hold: log in by `hf auth login`, or set HF_TOKEN",
 }
 _WITHOUT_EFFECT = {

@@ -70,11 +70,12 @@ def stream_fingerprint(stream: Stream) -> dict[str, Any]:
 def model_fingerprint(section: ModelSection) -> dict[str, Any]:
     """Return the SHA-256 of each file of a base model's folder, or the Hub's commit that a name stands for.
 
-    An encoder that begins with random weights has neither: its recipe and the seed say all there is.
+    Of a new static embedding these are its tokenizer's. A new encoder of images has neither: its recipe and the seed
+    say all there is.
     """
     if section.base is None:
         return {}
-    place = locate(section.base)
+    place = locate(section.tokenizer or section.base)
     if not Path(place).is_dir():
         return {"revision": cached_snapshot(place, section.revision).name}
     return {"sha256": {name: sha256(file) for name, file in visible_files(Path(place)).items()}}

@@ -24,6 +24,7 @@ from fmicl_text.encoders.lora import merge_adapter
 from fmicl_text.errors import InputError, RunFailedError, RunInterrupted
 from fmicl_text.evaluation.section import AUTO
 from fmicl_text.files import cannot_write, sync, write_json
+from fmicl_text.recipe.accelerate import refuse_sharding
 from fmicl_text.recipe.file import load_recipe
 from fmicl_text.recipe.schema import PublishSection, Recipe
 from fmicl_text.runs.folder import RunFolder, open_run
@@ -78,6 +79,7 @@ def train(
             when all else is done and ``resume`` tries again. If the disk is full.
         RunInterrupted: On SIGINT or SIGTERM, in training after a checkpoint is written.
     """
+    refuse_sharding()
     folder = output or Path("runs") / recipe.name
     if resume and RunFolder(folder).recipe.is_file():
         begun = load_recipe(RunFolder(folder).recipe)
