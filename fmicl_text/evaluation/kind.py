@@ -50,12 +50,15 @@ class Given:
 
     Attributes:
         data: ``evaluate.data``: a folder, ``sample:stsb``, or None for the Hub.
-        heldout: Pairs held out from training: ``anchor``, ``positive`` and perhaps ``group``.
+        heldout: Pairs held out from training, ``anchor``, ``positive`` and perhaps ``group``, by the name of their
+            source; the name of a single one is empty.
+        prompts: Source -> prompts of its anchors and positives, by these names, where it has its own.
         image_size: Width and height of the images that the encoder reads, if it reads any.
     """
 
     data: str | None = None
-    heldout: Dataset | None = None
+    heldout: Mapping[str, Dataset] = field(default_factory=dict)
+    prompts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     image_size: int | None = None
 
 

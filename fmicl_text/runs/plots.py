@@ -106,10 +106,13 @@ def plot_training(history: list[dict[str, Any]], path: Path, title: str, criteri
 
 
 def training_curves(history: list[dict[str, Any]], criterion: str | None) -> dict[str, Curve]:
-    """Return what a trainer's log has of both loss terms, learning rate and development score, by title."""
-    keys = {
-        "positive term of the loss": "positive",
-        "negative term of the loss": "negative",
+    """Return what a trainer's log has of both loss terms, learning rate and development score, by title.
+
+    Of several data sets, each has its own terms, as in ``questions/positive``.
+    """
+    logged = dict.fromkeys(key for entry in history for key in entry)
+    terms = [key for kind in ("positive", "negative") for key in logged if key.rpartition("/")[2] == kind]
+    keys = {_term_title(key): key for key in terms} | {
         "learning rate": "learning_rate",
         f"development: {criterion}": f"eval_{criterion}",
     }
@@ -118,6 +121,11 @@ def training_curves(history: list[dict[str, Any]], criterion: str | None) -> dic
         if entries := [entry for entry in history if key in entry]:
             curves[title] = [entry["step"] for entry in entries], [entry[key] for entry in entries]
     return curves
+
+
+def _term_title(key: str) -> str:
+    source, _, kind = key.rpartition("/")
+    return f"{kind} term of the loss" + (f" of {source}" if source else "")
 
 
 def draw_curves(axes: Axes, title: str, curves: Mapping[str, Sequence[Curve]]) -> None:

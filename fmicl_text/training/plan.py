@@ -3,39 +3,58 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fmicl_text.data.mining import described
+from fmicl_text.data.mixture import SourceSection
+from fmicl_text.data.section import DataSection
 from fmicl_text.data.streams import Stream
 from fmicl_text.encoders.tokens import longest_text
-from fmicl_text.recipe.schema import Recipe
+from fmicl_text.losses.sentences import SentenceLoss
+from fmicl_text.recipe.schema import IN_TURN, Recipe
 from fmicl_text.training.build import check_build, check_rows, precision
 from fmicl_text.training.inputs import load_inputs
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+
 
 @dataclass(frozen=True)
-class Plan:
-    """What a run would do; ``rows`` is None for a stream, ``buffer`` for all else.
+class PlannedSource:
+    """What is trained on, and by which loss; ``rows`` is None for a stream, ``buffer`` for all else.
 
-    ``during`` says which score chooses the checkpoint and why, ``after`` names what is measured at the end, ``mining``
-    says how negatives are mined, and ``warnings`` why the data will not train well. ``image_size`` is None for texts.
+    ``mining`` says how negatives are mined, and ``weight`` is None if there is one source, or none has a weight.
     """
 
     rows: int | None
     buffer: int | None
     columns: list[str]
+    loss: dict[str, Any]
+    mining: str | None
+    weight: float | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do; ``sources`` are by name, and the name of a single one is empty.
+
+    ``drawn`` says how batches are drawn from several sources, ``during`` which score chooses the checkpoint and why,
+    ``after`` names what is measured at the end, and ``warnings`` why the data will not train well. ``image_size`` is
+    None for texts.
+    """
+
+    sources: dict[str, PlannedSource]
+    drawn: str
     parameters: int
     dimensions: int
     max_seq_length: int | None
     image_size: int | None
-    loss: dict[str, Any]
     batch: int
     steps: int
     device: str
     precision: str
     remote_code: bool
     imports: list[str]
-    mining: str | None
     warnings: list[str]
     during: str
     after: list[str]
@@ -51,26 +70,43 @@ def plan(recipe: Recipe) -> Plan:
     trainer = check_build(recipe, inputs)
     arguments = trainer.args
     *_, steps = trainer.set_initial_training_values(arguments, trainer.get_train_dataloader())
-    rows = inputs.train
+    losses = trainer.loss if isinstance(trainer.loss, dict) else {"": trainer.loss}
     return Plan(
-        rows=None if isinstance(rows, Stream) else len(rows),
-        buffer=recipe.data.shuffle_buffer if isinstance(rows, Stream) else None,
-        columns=list(recipe.data.columns.used) if isinstance(rows, Stream) else rows.column_names,
+        sources={
+            name: _planned(source, inputs.train[name], losses[name], recipe)
+            for name, source in recipe.data.sources.items()
+        },
+        drawn=_drawn(recipe),
         parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
         dimensions=trainer.model.get_embedding_dimension(),
         max_seq_length=longest_text(trainer.model),
         image_size=trainer.views.size if trainer.views is not None else None,
-        loss=trainer.loss.get_config_dict(),
         batch=trainer.get_total_train_batch_size(arguments),
         steps=steps,
         device=str(arguments.device),
         precision=precision(arguments),
         remote_code=recipe.model.trust_remote_code,
         imports=recipe.imports,
-        mining=described(recipe.data.mine, recipe.model) if recipe.data.mine is not None else None,
         warnings=check_rows(recipe, inputs, trainer.model, arguments),
         during=f"{inputs.during.name} {inputs.during.metric.name} ({inputs.choice.why})"
         if inputs.during
         else f"none ({inputs.choice.why}): the last checkpoint is kept",
         after=[asked.name for asked in recipe.evaluate.after],
     )
+
+
+def _planned(source: DataSection, rows: Dataset | Stream, loss: SentenceLoss, recipe: Recipe) -> PlannedSource:
+    return PlannedSource(
+        rows=None if isinstance(rows, Stream) else len(rows),
+        buffer=source.shuffle_buffer if isinstance(rows, Stream) else None,
+        columns=list(source.columns.used) if isinstance(rows, Stream) else rows.column_names,
+        loss=loss.get_config_dict(),
+        mining=described(source.mine, recipe.model) if source.mine is not None else None,
+        weight=source.weight if isinstance(source, SourceSection) else None,
+    )
+
+
+def _drawn(recipe: Recipe) -> str:
+    if recipe.train.get("multi_dataset_batch_sampler") == IN_TURN:
+        return "in turn, until one ends"
+    return "by weight" if recipe.weights else "in proportion to their rows"

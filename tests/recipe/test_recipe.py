@@ -751,7 +751,7 @@ def test_one_prompt_for_all_columns(write):
         ("{anchor: x, question: y}", "train.prompts.anchor: is given twice, also as question, its column"),
         (
             "{question: {anchor: x}}",
-            'train.prompts.question: must be text, got {"anchor": "x"}: a recipe has one data set',
+            'train.prompts.question: must be text, got {"anchor": "x"}',
         ),
     ],
 )

@@ -208,7 +208,7 @@ def test_plan_says_what_would_run_and_writes_nothing(
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.rglob("*"))
     planned = plan(recipe)
-    assert (planned.rows, planned.steps, planned.batch) == (len(SENTENCES), 8, 6)
+    assert (planned.sources[""].rows, planned.steps, planned.batch) == (len(SENTENCES), 8, 6)
     assert sorted(tmp_path.rglob("*")) == before
 
 
