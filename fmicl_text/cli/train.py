@@ -199,14 +199,16 @@ def _print_plan(console: Console, name: str, plan: Plan, output: Path, seeds: li
     console.print(f"{name} would run:", style="bold")
     reads = "texts of any length" if plan.max_seq_length is None else f"{plan.max_seq_length} tokens"
     reads = reads if plan.image_size is None else f"images of {plan.image_size} pixels"
+    trained = "" if plan.trained == plan.parameters else f", of which {plan.trained:,} train"
     lines = {
-        "encoder": f"{plan.parameters:,} parameters, {plan.dimensions} dimensions, {reads}",
+        "encoder": f"{plan.parameters:,} parameters{trained}, {plan.dimensions} dimensions, {reads}",
         **_planned_data(plan),
         "training": f"{plan.steps:,} steps of {plan.batch} rows on {plan.device}, {plan.precision}",
     }
     lines["choice"] = f"best checkpoint by {plan.during}"
     if plan.after:
-        lines["results"] = ", ".join(plan.after)
+        at = f", also at {', '.join(map(str, plan.dims))} dimensions" if plan.dims else ""
+        lines["results"] = ", ".join(plan.after) + at
     from fmicl_text.runs.folder import RunFolder
 
     taken = RunFolder(output).manifest.is_file()
@@ -232,12 +234,18 @@ def _planned_data(plan: Plan) -> dict[str, str]:
         for name, source in plan.sources.items():
             parts = [_planned_rows(source), json.dumps(source.loss)]
             parts += [f"weight {source.weight:g}"] if source.weight is not None else []
+            parts += [f"prompts: {_planned_prompts(source)}"] if source.prompts else []
             parts += [f"negatives: {source.mining}"] if source.mining else []
             lines[f"  {name}"] = "; ".join(parts)
         return lines
     (source,) = plan.sources.values()
     lines = {"data": _planned_rows(source), "loss": json.dumps(source.loss)}
+    lines |= {"prompts": _planned_prompts(source)} if source.prompts else {}
     return lines | ({"negatives": source.mining} if source.mining else {})
+
+
+def _planned_prompts(source: PlannedSource) -> str:
+    return ", ".join(f"{json.dumps(prompt)} before {name}" for name, prompt in source.prompts.items())
 
 
 def _planned_rows(source: PlannedSource) -> str:

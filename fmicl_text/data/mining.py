@@ -41,7 +41,9 @@ def mined(rows: Dataset, mine: MineSection, base: ModelSection, source: str) -> 
     Raises:
         InputError: If the encoder cannot be loaded, or too few pairs have enough negatives.
     """
-    section = base.model_copy(update={"head": "none"}) if mine.model is None else ModelSection(base=mine.model)
+    section = (
+        base.model_copy(update={"head": "none", "lora": None}) if mine.model is None else ModelSection(base=mine.model)
+    )
     assert section.base is not None  # texts have no new encoders
     encoder = load_encoder(section)
     made_from = [

@@ -10,18 +10,11 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Discriminator, Field, PositiveFloat, Tag
 
 from fmicl_text.data.section import DataSection
+from fmicl_text.encoders.section import PromptsSection
 from fmicl_text.findings import SectionOf
+from fmicl_text.losses.objective import Objective
 from fmicl_text.losses.section import OptionalLossSection
 from fmicl_text.section import Conflict, Section, check_name, is_name
-
-
-class PromptsSection(Section):
-    """What is put in front of the texts of a source."""
-
-    query: str | None = None
-    """In front of anchors."""
-    document: str | None = None
-    """In front of positives and negatives."""
 
 
 class SourceSection(DataSection):
@@ -32,7 +25,7 @@ class SourceSection(DataSection):
     weight: PositiveFloat | None = None
     """Share of the batches, relative to the other sources' weights; default: by its rows, or in turn."""
     prompts: PromptsSection | None = None
-    """Prompts of its texts, in training and for its held-out pairs; default: train.prompts."""
+    """Prompts of its texts, in training and for its held-out pairs; default: the model's."""
     loss: OptionalLossSection = None
     """The objective of its batches; default: the recipe's loss."""
 
@@ -41,20 +34,16 @@ class SourceSection(DataSection):
         """Its name."""
         return self.name or PurePath(self.train.rpartition(":")[2]).name.partition(".")[0]
 
-    def prompts_by_role(self) -> dict[str, str]:
-        """Return the prompt of each role that has one of its own."""
-        if self.prompts is None:
-            return {}
-        negatives = self.mine.num_negatives if self.mine is not None else len(self.columns.negatives)
-        others = ["positive", *(f"negative_{number}" for number in range(1, negatives + 1))]
-        prompts = {"anchor": self.prompts.query} | dict.fromkeys(others, self.prompts.document)
-        return {role: prompt for role, prompt in prompts.items() if prompt is not None}
-
     def conflicts(self) -> Iterator[Conflict]:
         """Refuse images, and a source whose name must be given."""
         yield from super().conflicts()
         if self.views == "augment":
             yield ("views",), "augment is for images, which train alone: a mixture is of texts"
+        if isinstance(self.loss, Objective) and self.loss.matryoshka is not None:
+            yield (
+                ("loss", "matryoshka"),
+                "belongs in the recipe's loss: it is of the encoder, and holds for all sources",
+            )
         if not is_name(self.called):
             yield ("name",), f'is needed: "{self.called}", from {self.train}, cannot be one'
         if self.called == "average":

@@ -90,7 +90,7 @@ def random_twin(model: SentenceTransformer, seed: int) -> SentenceTransformer:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         fresh = AutoModel.from_config(inner.model.config)
-    inner.model.load_state_dict(fresh.state_dict())
+    inner.model = fresh.to(inner.model.device, inner.model.dtype)  # an adapter is not part of it
     return twin.eval()
 
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from fmicl_text.data.samples import minilm_path
 from fmicl_text.encoders.images import image_size, new_encoder, reads_images, set_image_size, show_images_on_card
+from fmicl_text.encoders.lora import EXTRA, add_lora, has_adapter, merge_adapter
 from fmicl_text.encoders.pickles import files_of, refuse_pickles
+from fmicl_text.encoders.prompts import pool_prompts, set_prompts
 from fmicl_text.encoders.revisions import cached_snapshot
 from fmicl_text.encoders.section import ModelSection
 from fmicl_text.errors import InputError
@@ -50,7 +52,9 @@ def load_model(name: str, revision: str | None = None, trust_remote_code: bool =
 
 
 def load_encoder(section: ModelSection) -> SentenceTransformer:
-    """Load the encoder of a recipe with the pooling, length, image size and head it asks for, or make a new one.
+    """Load the encoder that a recipe describes, or make a new one.
+
+    A base that is an adapter is merged into its own base, and trains as a whole.
 
     Raises:
         InputError: As :func:`load_model`, and if what the recipe asks for is not to be had of the encoder.
@@ -72,6 +76,10 @@ def load_encoder(section: ModelSection) -> SentenceTransformer:
         pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode=section.pooling)
         model = SentenceTransformer(modules=[transformer, pooling], trust_remote_code=section.trust_remote_code)
         model.model_card_data.local_files_only = True  # as above
+    if section.prompts is not None:
+        set_prompts(model, section.prompts)
+    if section.include_prompt is not None:
+        pool_prompts(model, section.include_prompt)
     if section.max_seq_length is not None:
         try:
             model.max_seq_length = section.max_seq_length
@@ -84,6 +92,10 @@ def load_encoder(section: ModelSection) -> SentenceTransformer:
     if section.head == "mlp":
         width = model.get_embedding_dimension()
         model.append(Dense(width, width, activation_function=nn.Tanh()))
+    if section.lora is not None:
+        add_lora(model, section.lora, section.revision)
+    elif has_adapter(model):
+        merge_adapter(model)  # otherwise its weights would not train
     for name in section.freeze or []:
         _freeze(model, name)
     return model
@@ -142,6 +154,8 @@ def _explained(name: str, place: str, revision: str | None) -> Iterator[None]:
                 f"the model {name!r} brings Python code of its own, which is not run; if you have read it and trust "
                 "it, train from it with model.trust_remote_code: true in the recipe"
             ) from error
+        if isinstance(error, ImportError) and "peft" in str(error):
+            raise InputError(f"the model {name!r} is an adapter, which needs peft: {EXTRA}") from error
         where = "the folder holds none" if here else "not a folder here, and not found on the Hub"
         raise InputError(f"no model {name!r} ({where}): {str(error).partition(chr(10))[0]}") from error
     if not here:

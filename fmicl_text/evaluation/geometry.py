@@ -1,4 +1,4 @@
-"""How an encoder lays sentences out on the sphere, measured from pairs that mean the same, without other labels.
+"""How an encoder lays sentences or images out on the sphere, from pairs that mean the same, without other labels.
 
 All of it is about unit vectors, whether or not the encoder normalises; ``s`` is the cosine of a pair and
 ``d2 = ||a - b||^2 = 2 - 2 s``.
@@ -6,6 +6,7 @@ All of it is about unit vectors, whether or not the encoder normalises; ``s`` is
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.density_ratio import EDGES, DensityRatio, divergence_bounds, fit_density_ratio
+from fmicl_text.evaluation.image_batches import eval_mode, image_batches
 from fmicl_text.evaluation.items import Measured
 from fmicl_text.evaluation.kind import Effort, NoScoreError
 from fmicl_text.evaluation.metrics import DENSITY_RATIO, GEOMETRY, Metric, mutual_information
@@ -23,11 +25,15 @@ from fmicl_text.evaluation.scored_model import ScoredModel, scored_model
 from fmicl_text.evaluation.statistics import mean_interval, percentile_interval, resampled_pair_means
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from sentence_transformers import SentenceTransformer
+
+    from fmicl_text.data.section import AugmentSection
 
 _HUB_NEIGHBOURS = 10
 _T = 2.0
 _PROBES, _SHOWN_NEIGHBOURS = 6, 3
+_SEED_OF_VIEWS, _IMAGES_AT_ONCE = 0, 128  # views follow from both, so that they are the same for every encoder
 
 
 @dataclass(frozen=True)
@@ -123,9 +129,14 @@ class Layout(BaseModel):
 
 
 PROTOCOL = "unit vectors of the sentences; positive pairs mean the same, random pairs are all others"
+PROTOCOL_OF_IMAGES = (
+    "unit vectors of views; positive pairs are two augmented views of one image, random pairs all others"
+)
+SENTENCES, IMAGES = "sentences", "images"
+"""What the scores are of."""
 
 
-def geometry_scores(geometry: Geometry) -> list[Score]:
+def geometry_scores(geometry: Geometry, of: str = SENTENCES) -> list[Score]:
     """Return the figures as scores; one that could not be measured, such as the hubness of ten texts, is left out."""
     ratio = geometry.density_ratio
     figures: list[tuple[Metric, Estimate | float | None]] = [
@@ -137,9 +148,9 @@ def geometry_scores(geometry: Geometry) -> list[Score]:
     for metric, figure in figures:
         n = geometry.positives if metric is GEOMETRY["alignment"] else geometry.sentences
         if isinstance(figure, Estimate):
-            scores.append(metric.score("sentences", figure.value, n, figure.ci95))
+            scores.append(metric.score(of, figure.value, n, figure.ci95))
         elif figure is not None:
-            scores.append(metric.score("sentences", figure, n))
+            scores.append(metric.score(of, figure, n))
     return scores
 
 
@@ -174,12 +185,51 @@ def measure_pair_set(scored: ScoredModel, effort: Effort, pairs: PairSet) -> Mea
         geometry=geometry(embeddings, pairs.positives),
         neighbours=_neighbours(pairs.sentences, _cosines(_unit(embeddings))),
     )
+    return _measured(scored, layout, PROTOCOL, pairs.source, SENTENCES)
+
+
+def measure_views(
+    scored: ScoredModel, effort: Effort, load: Callable[[int], Dataset], section: AugmentSection, source: str
+) -> Measured:
+    """Measure an encoder of images on two views of each image, which are the same for every encoder of one size.
+
+    Args:
+        scored: The encoder.
+        effort: Whether to show progress.
+        load: Loads a column ``image``, pixels, at a size.
+        section: How views are made.
+        source: Where the images come from.
+
+    Raises:
+        InputError: The encoder reads no images, kornia is not installed, or as :func:`geometry`.
+    """
+    import torch
+
+    from fmicl_text.encoders.images import normalised
+    from fmicl_text.encoders.views import AugmentedViews
+
+    views = AugmentedViews(section, scored.encoder)
+    images = load(views.size)
+    drawn: list[list[np.ndarray]] = []
+    with eval_mode(scored.encoder), torch.no_grad():
+        for number, pixels in enumerate(image_batches(images, views.size, _IMAGES_AT_ONCE, effort.show_progress)):
+            both = views.draw(pixels.to(scored.encoder.device), _SEED_OF_VIEWS, number)  # 2 of (B, 3, S, S)
+            features = [{"pixel_values": normalised(view, scored.encoder), "modality": "image"} for view in both]
+            found = [scored.encoder(view)["sentence_embedding"] for view in features]  # (B, D) each
+            drawn.append([view[:, : scored.encoder.truncate_dim].float().cpu().numpy() for view in found])
+    embeddings = np.concatenate([np.concatenate(view) for view in zip(*drawn, strict=True)])  # (2 N, D)
+    firsts = np.arange(len(images))
+    layout = Layout(geometry=geometry(embeddings, np.stack([firsts, firsts + len(images)], axis=1)))
+    return _measured(scored, layout, PROTOCOL_OF_IMAGES, source, IMAGES)
+
+
+def _measured(scored: ScoredModel, layout: Layout, protocol: str, source: str, of: str) -> Measured:
     result = Result(
         kind="geometry",
         name="geometry",
-        protocol=PROTOCOL,
-        data=pairs.source,
-        scores=geometry_scores(layout.geometry),
+        protocol=protocol,
+        data=source,
+        scores=geometry_scores(layout.geometry, of),
         details=layout.model_dump(mode="json"),
         **scored.described(),
     )

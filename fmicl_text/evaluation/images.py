@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fmicl_text.encoders.images import as_features, image_size, random_twin
+from fmicl_text.evaluation.image_batches import eval_mode, image_batches
 from fmicl_text.evaluation.image_pictures import pictures
 from fmicl_text.evaluation.items import Items, Measured, Parts, digest, scores_of_items
 from fmicl_text.evaluation.kind import Effort, NoScoreError
@@ -174,18 +174,11 @@ def embed_images(model: SentenceTransformer, rows: Dataset, size: int, effort: E
         effort: How many at a time.
     """
     import torch
-    from rich.console import Console
-    from rich.progress import track
 
-    with _eval_mode(model), torch.no_grad():
-        starts = range(0, len(rows), effort.batch_size)
+    with eval_mode(model), torch.no_grad():
         found = [
-            model(as_features(torch.from_numpy(_arrays(rows, start, effort.batch_size, size)), model))[
-                "sentence_embedding"
-            ].float()
-            for start in track(
-                starts, "Embedding", console=Console(stderr=True), disable=not effort.show_progress, transient=True
-            )
+            model(as_features(pixels, model))["sentence_embedding"][:, : model.truncate_dim].float()
+            for pixels in image_batches(rows, size, effort.batch_size, effort.show_progress)
         ]
         return torch.cat(found).cpu().numpy()
 
@@ -260,23 +253,6 @@ def linear(bank: np.ndarray, classes: np.ndarray, test: np.ndarray) -> tuple[np.
     )
     search.fit(x, classes)
     return search.predict(asked), float(search.best_params_["C"])
-
-
-@contextmanager
-def _eval_mode(model: SentenceTransformer) -> Iterator[None]:
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, was in training.items():
-            module.training = was
-
-
-def _arrays(rows: Dataset, start: int, count: int, size: int) -> np.ndarray:
-    """Return some images, uint8 ``(B, S, S, 3)``."""
-    part = rows[start : start + count]["image"]
-    return np.frombuffer(b"".join(part), np.uint8).reshape(len(part), size, size, 3).copy()
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -48,6 +48,13 @@ class Score(_Document):
     """Why there is no interval, where a reader would expect one."""
     higher_is_better: bool | None = True
     """``None`` if neither high nor low values are better."""
+    dimensions: int | None = None
+    """Measured on so many of an embedding's first numbers, as ``name`` says; ``None`` for all."""
+
+    def at(self, dimensions: int) -> Score:
+        """Return the score as one that was measured on so many of an embedding's first numbers."""
+        name = f"{self.name} at {dimensions} dimensions"
+        return self.model_copy(update={"name": name, "dimensions": dimensions})
 
     @property
     def key(self) -> str:

@@ -19,6 +19,8 @@ from fmicl_text.evaluation.scored_model import ScoredModel, scored_model
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+    from fmicl_text.encoders.section import PromptsSection
+
 SCORED = "held-out pairs"
 """What the scores are called."""
 _CUTOFF = 10
@@ -32,14 +34,13 @@ _OF_A_GROUP = ", or with any query of its group"
 class Search:
     """Queries, and documents among which they search; see :func:`retrieve`.
 
-    A prompt is put in front of the texts; ``None`` is the model's own for queries and documents, if it has any.
+    Prompts are put before the texts; the default is the encoder's own.
     """
 
     queries: Sequence[str]
     documents: Sequence[str]
     groups: Sequence[Hashable] | None = None
-    query_prompt: str | None = None
-    document_prompt: str | None = None
+    prompts: PromptsSection | None = None
 
 
 def retrieve(
@@ -116,8 +117,7 @@ def _facts(searches: Mapping[str, Search], candidates: Mapping[str, int]) -> dic
         return {"candidates": sum(candidates.values())}
     facts: dict[str, Any] = {f"candidates of {name}": count for name, count in candidates.items()}
     for name, search in searches.items():
-        prompts = {"queries": search.query_prompt, "documents": search.document_prompt}
-        facts |= {f"prompt of {name} {kind}": text for kind, text in prompts.items() if text is not None}
+        facts |= {f"prompts of {name}": search.prompts.model_dump()} if search.prompts is not None else {}
     return facts
 
 
@@ -142,8 +142,8 @@ def _reciprocal_ranks(scored: ScoredModel, effort: Effort, search: Search) -> tu
         "convert_to_tensor": True,
     }
     found = semantic_search(
-        scored.encoder.encode_query(list(queries), prompt=search.query_prompt, **encoding),
-        scored.encoder.encode_document(list(candidates), prompt=search.document_prompt, **encoding),
+        scored.encoder.encode_query(list(queries), prompt=search.prompts and search.prompts.query, **encoding),
+        scored.encoder.encode_document(list(candidates), prompt=search.prompts and search.prompts.document, **encoding),
         top_k=_CUTOFF,
     )
     reciprocal_ranks = np.zeros(len(queries))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fmicl_text.encoders import revisions
+from fmicl_text.encoders.prompts import Prompts
 from fmicl_text.encoders.text import load_model, locate
 from fmicl_text.encoders.tokens import longest_text
 from fmicl_text.versions import versions
@@ -26,12 +27,14 @@ class ScoredModel(NamedTuple):
         Args:
             precision: Of the products of matrices, if not the type of the model's weights.
         """
+        prompts = Prompts.of(self.encoder).given()
         return {
             "model": self.name,
             "revision": self.revision,
             "facts": {
                 "max_seq_length": longest_text(self.encoder),
                 "precision": precision or str(self.encoder.dtype).removeprefix("torch."),
+                **({"prompts": prompts} if prompts else {}),
             },
             "versions": versions(),
         }

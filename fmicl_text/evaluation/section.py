@@ -39,6 +39,8 @@ class EvaluateSection(Section):
     """Also measure everything in `after` before training."""
     after: list[Annotated[SerializeAsAny[Evaluation], BeforeValidator(evaluation), _SCHEMA]] = []
     """What to measure at the end: suites, heldout, geometry, transfer, mteb, files of suites or pairs."""
+    dims: list[PositiveInt] = []
+    """Also measure everything in `after` on so many of an embedding's first numbers, such as [256, 64]."""
     data: str | None = None
     """Where the data of STS and transfer tasks comes from: a folder, or sample:stsb; default the Hub."""
 
@@ -47,5 +49,9 @@ class EvaluateSection(Section):
         names = [asked.name for asked in self.after]
         if len({asked.result_name for asked in self.after}) < len(names):
             yield ("after",), f"has something twice: {', '.join(names)}"
+        if len(set(self.dims)) < len(self.dims):
+            yield ("dims",), f"must differ, got {self.dims}"
+        if self.dims and not self.after:
+            yield ("dims",), "needs evaluate.after, what is to be measured"
         if any(asked.metric for asked in self.after):
             yield ("after",), "reports every metric; `metric` belongs in evaluate.during, where it chooses a checkpoint"

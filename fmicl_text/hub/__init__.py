@@ -7,5 +7,6 @@ and :mod:`.private` keep pickles, paths and secrets out, and only :mod:`.remote`
 
 from fmicl_text.hub.publishing import publish
 from fmicl_text.hub.remote import Published, check_access
+from fmicl_text.hub.stage import check_adapted_base
 
-__all__ = ["Published", "check_access", "publish"]
+__all__ = ["Published", "check_access", "check_adapted_base", "publish"]

@@ -8,6 +8,7 @@ Hub client's own classes. What comes from recipes, manifests, data and results i
 from __future__ import annotations
 
 import html
+import json
 import re
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
@@ -19,6 +20,9 @@ from fmicl_text.data.formats import FORMATS, ending
 from fmicl_text.data.mixture import SourceSection
 from fmicl_text.data.section import AugmentSection, DataSection
 from fmicl_text.encoders.images import image_size, reads_images
+from fmicl_text.encoders.lora import ADAPTER_CONFIG, base_of
+from fmicl_text.encoders.prompts import Prompts, pools_prompts
+from fmicl_text.encoders.section import LoraSection, ModelSection
 from fmicl_text.encoders.tokens import longest_text
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.results import Result, Score
@@ -33,7 +37,6 @@ if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCard
     from sentence_transformers import SentenceTransformer
 
-    from fmicl_text.losses import SentenceLoss
 
 _TAGS = ["sentence-transformers", "sentence-similarity", "feature-extraction"]
 _IMAGE_TAGS = ["sentence-transformers", "image-feature-extraction"]
@@ -59,13 +62,14 @@ def model_card(source: Source, target: PublishSection, model: SentenceTransforme
     from huggingface_hub import ModelCard, ModelCardData
 
     recipe = source.recipe
-    base = describe_base(recipe.model) if recipe else BaseModel("", None)
+    base = _base(source)
     assert target.repo is not None and target.license is not None
     manifest = source.manifest[1] if source.manifest else None
     language = list(target.language or base.language)
     data = ModelCardData(
         model_name=target.repo.partition("/")[2],
         base_model=base.hub_id,
+        base_model_relation=("adapter" if adapter else "finetune") if base.hub_id else None,
         datasets=_datasets(recipe) if recipe else None,
         eval_results=[_eval_result(name, score) for name, r in source.results.items() for score in r.scores] or None,
         language=language or None,
@@ -82,7 +86,9 @@ def model_card(source: Source, target: PublishSection, model: SentenceTransforme
         dimensions=model.get_embedding_dimension(),
         similarity=_plain(model.similarity_fn_name),
         adapter=adapter,
-        prompts=any(model.prompts.values()),
+        prompts={name: _code(prompt) for name, prompt in Prompts.of(model).given().items()},
+        parts=_parts(recipe),
+        pools_prompts=pools_prompts(model),
         scratch=recipe is not None and recipe.model.base is None,
         images=image_size(model) if reads_images(model) else None,
         license=_plain(target.license),
@@ -94,6 +100,15 @@ def model_card(source: Source, target: PublishSection, model: SentenceTransforme
     )
     _validate(card)
     return card
+
+
+def _base(source: Source) -> BaseModel:
+    """Return the base model: what the run began with, or of a lone adapter what it refers to."""
+    if source.recipe is not None:
+        return describe_base(source.recipe.model)
+    if (source.model / ADAPTER_CONFIG).is_file():
+        return describe_base(ModelSection(base=base_of(source.model)))
+    return BaseModel("", None)
 
 
 def _validate(card: ModelCard) -> None:
@@ -110,6 +125,19 @@ def _validate(card: ModelCard) -> None:
 def _plain(text: object) -> str:
     """Return text that Markdown and HTML show as it is, on one line."""
     return re.sub(r"([\\`*_\[\]|#~$])", r"\\\1", html.escape(one_line(text), quote=False))
+
+
+def _parts(recipe: Recipe | None) -> list[int]:
+    """Return at how many of its first numbers an embedding was trained too, most first."""
+    trained = recipe.matryoshka if recipe else None
+    return sorted(trained.dims, reverse=True)[1:] if trained is not None else []
+
+
+def _code(text: str) -> str:
+    """Return text as code on one line of Markdown, with its spaces; a mark longer than any in the text is around it."""
+    shown = json.dumps(text, ensure_ascii=False)
+    marks = "`" * (1 + max(map(len, re.findall("`+", shown)), default=0))
+    return f"{marks} {shown} {marks}" if "`" in shown else f"`{shown}`"
 
 
 def _datasets(recipe: Recipe) -> list[str] | None:
@@ -221,7 +249,7 @@ def _number(value: float, score: Score) -> str:
 
 def _training(source: Source, base: BaseModel, model: SentenceTransformer) -> dict[str, Any]:
     from fmicl_text.losses import LOSSES
-    from fmicl_text.recipe.build import build_losses
+    from fmicl_text.recipe.build import at_dimensions, build_losses, loss_settings
 
     recipe = source.recipe
     assert recipe is not None and source.manifest is not None
@@ -229,13 +257,17 @@ def _training(source: Source, base: BaseModel, model: SentenceTransformer) -> di
     losses = build_losses(recipe, model)
     objective = " and ".join(map(_called, _objectives(recipe)))
     citations = dict.fromkeys(LOSSES[name].citation.strip() for name in ("fmicl", *_objectives(recipe)))
+    if recipe.matryoshka is not None:
+        trained: Any = at_dimensions(next(iter(losses.values())), recipe.matryoshka)
+        citations[trained.citation.strip()] = None
     rows = {
         "base model": base.name,
+        "adapter": _adapter(recipe.model.lora),
         "objective": objective,
         **{
             key: value
             for name, data in recipe.data.sources.items()
-            for key, value in _source_rows(name, data, losses[name], manifest.measured).items()
+            for key, value in _source_rows(name, data, loss_settings(recipe, losses[name]), manifest.measured).items()
         },
         "settings": ", ".join(f"{key}: {value}" for key, value in shorten(recipe.train).items()),
         "steps": manifest.steps,
@@ -267,13 +299,12 @@ def _tags(recipe: Recipe) -> list[str]:
     return ["f-micl" if name == "fmicl" else name for name in _objectives(recipe)]
 
 
-def _source_rows(name: str, data: DataSection, loss: SentenceLoss, measured: Mapping[str, float]) -> dict[str, Any]:
+def _source_rows(name: str, data: DataSection, loss: dict[str, Any], measured: Mapping[str, float]) -> dict[str, Any]:
     """Return rows of a table about a source and its loss; those of one of several have its name before them."""
-    of_loss = {
-        key.removeprefix(f"{name} "): value for key, value in measured.items() if key.startswith(f"{name} ".lstrip())
-    }
+    before = f"{name} " if name else ""
+    of_loss = {key.removeprefix(before): value for key, value in measured.items() if key.startswith(before)}
     rows = {
-        **_loss_rows(loss.get_config_dict(), of_loss),
+        **_loss_rows(loss, of_loss),
         "data": _data(data),
         "held out": _heldout(data.heldout),
         "pairs": _PAIRS.get(data.views),
@@ -281,17 +312,28 @@ def _source_rows(name: str, data: DataSection, loss: SentenceLoss, measured: Map
         "columns": ", ".join(f"{role}: {column}" for role, column in data.columns.used.items()),
     }
     if isinstance(data, SourceSection):
-        rows |= {"weight": data.weight, "prompts": ", ".join(f"{k}: {v}" for k, v in data.prompts_by_role().items())}
+        prompts = {} if data.prompts is None else data.prompts.model_dump()
+        rows |= {"weight": data.weight, "prompts": ", ".join(f"{key}: {text}" for key, text in prompts.items())}
     return {f"{name}: {key}" if name else key: value for key, value in rows.items()}
 
 
 def _loss_rows(settings: dict[str, Any], measured: Mapping[str, float]) -> dict[str, Any]:
     """Return the settings of a loss as rows of a table, those that were measured with their values."""
     rows = {key: value for key, value in settings.items() if value is not False}
+    if (dims := rows.pop("matryoshka", None)) is not None:
+        rows |= {f"matryoshka {key}": ", ".join(map(str, values)) for key, values in dims.items()}
     rows |= {key: f"{value:.4g}, measured on the first batches" for key, value in measured.items()}
     if (balance := rows.pop("balance_cosine", None)) is not None:
         rows["alpha"] = f"1 / u(s), where push and pull of a pair balance at the cosine s = {balance}"
     return {key.replace("_", " "): value for key, value in rows.items()}
+
+
+def _adapter(section: LoraSection | None) -> str | None:
+    if section is None:
+        return None
+    settings = section.model_dump(exclude={"merge"}, exclude_none=True)
+    listed = ", ".join(f"{key}: {value}" for key, value in settings.items() if value is not False)
+    return f"LoRA ({listed})" + (", merged into the weights" if section.merge else "")
 
 
 def _settings(section: AugmentSection | None) -> str | None:

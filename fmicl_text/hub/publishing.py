@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from fmicl_text.encoders.images import reads_images
+from fmicl_text.encoders.lora import ADAPTER_CONFIG
 from fmicl_text.encoders.text import load_model
 from fmicl_text.errors import InputError, RunFailedError
 from fmicl_text.files import cannot_write
@@ -118,7 +119,7 @@ def _prepare(source: Source, target: PublishSection, folder: Path, merge_adapter
     stage(source, files, folder, merge_adapter)
     model = load_model(str(folder))
     check_tokenizers(model, folder, source.model)
-    model_card(source, target, model, adapter=(folder / "adapter_config.json").is_file()).save(folder / "README.md")
+    model_card(source, target, model, adapter=(folder / ADAPTER_CONFIG).is_file()).save(folder / "README.md")
     check_contents(folder)
     if _distance(actual := _embed(folder), expected) > _SAME:
         raise InputError(

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from fmicl_text.data import yaml_tree
+from fmicl_text.encoders.lora import ADAPTER_CONFIG, base_of, merge_adapter
+from fmicl_text.encoders.section import ModelSection
+from fmicl_text.encoders.text import load_model, locate
 from fmicl_text.errors import InputError
 from fmicl_text.files import cannot_write, read_json, write_json, write_text
 from fmicl_text.hub.private import is_local, shorten
@@ -38,13 +41,13 @@ def stage(source: Source, files: Iterable[Path], folder: Path, merge_adapter: bo
     Raises:
         InputError: If the encoder is an adapter on a model that others do not have; if there is none to merge.
     """
-    adapter = source.model / "adapter_config.json"
+    adapter = source.model / ADAPTER_CONFIG
     if merge_adapter:
         if not adapter.is_file():
-            raise InputError(f"--merge-adapter: {source.model} has no adapter (adapter_config.json)")
+            raise InputError(f"--merge-adapter: {source.model} has no adapter ({ADAPTER_CONFIG})")
         _save_merged(source.model, folder)
     else:
-        if adapter.is_file() and _is_here(base := str(_settings(adapter).get("base_model_name_or_path"))):
+        if adapter.is_file() and _is_here(base := base_of(source.model)):
             raise InputError(
                 f"{source.model} is an adapter on {base}, which others do not have; --merge-adapter publishes the "
                 "two as one encoder"
@@ -88,7 +91,22 @@ def _paths(recipe: Recipe) -> list[str]:
     return [path for path in named if isinstance(path, str)]
 
 
+def check_adapted_base(section: ModelSection) -> None:
+    """Refuse, before training, to publish an adapter on a base model that others do not have.
+
+    Raises:
+        InputError: If the base is a folder, and the adapter is not merged into it.
+    """
+    adapter = section.lora is not None and not section.lora.merge
+    if adapter and section.base is not None and _is_here(locate(section.base)):
+        raise InputError(
+            f"model.lora: {section.base}, the base of the adapter, is on this machine alone: to publish the model "
+            "(publish.repo), set merge: true there, or take a base from the Hub"
+        )
+
+
 def _is_here(model: str) -> bool:
+    """Whether the name of a model is a folder of this machine."""
     return is_local(model) or Path(model).exists()
 
 
@@ -116,16 +134,6 @@ def _figures_only(value: Any) -> Any:
 
 def _save_merged(model: Path, folder: Path) -> None:
     """Save an encoder with its adapter's weights merged into its transformer."""
-    try:
-        from peft import PeftConfig, PeftModel
-    except ImportError:
-        raise InputError("--merge-adapter needs peft: pip install 'fmicl-text[peft]'") from None
-    from transformers import AutoModel
-
-    from fmicl_text.encoders.text import load_model
-
     encoder = load_model(str(model))
-    config = PeftConfig.from_pretrained(str(model))
-    base = AutoModel.from_pretrained(config.base_model_name_or_path, revision=config.revision, use_safetensors=True)
-    encoder[0].model = PeftModel.from_pretrained(base, str(model)).merge_and_unload(safe_merge=True)
+    merge_adapter(encoder)
     encoder.save_pretrained(str(folder), create_model_card=False)

@@ -78,6 +78,8 @@ class ContrastiveLoss(nn.Module):
         super().__init__()
         self.objective = objective
         self.gather_across_devices = objective.gather_across_devices
+        if objective.matryoshka is not None:
+            raise ValueError("matryoshka is for recipes: put sentence-transformers' MatryoshkaLoss around this loss")
         if objective.needs_dimensions and dimensions is None:
             raise ValueError("dimensions must be given for a head, a projector, a predictor or a queue, got None")
         self.head: nn.Sequential | None = None
@@ -94,6 +96,7 @@ class ContrastiveLoss(nn.Module):
                 raise ValueError("encoder must be given for a moving average of it, as a queue has, got None")
             width = _width(self.head, dimensions)
             self.queue = MomentumQueue(encoder, self.head, objective.queue or 0, objective.momentum, width)
+        self._widest = 0  # dimensions of the vectors so far
         self.progress: float | None = None
         course = objective.course()
         self.region = course
@@ -240,6 +243,7 @@ class ContrastiveLoss(nn.Module):
                 "extra_texts": torch.cat(extra_texts) if sum(map(len, extra_texts)) else None,
                 "region": self.region if self.moving_region is None else self.moving_region.now(),
             }
+            self._measure_the_widest(x.shape[1])
             directions = [self.terms(anchors, positives, **batch) for anchors, positives in pairs]
         if self.queue is not None and self.training and texts is not None:
             self.queue.push([of_x, of_y], texts)
@@ -248,6 +252,12 @@ class ContrastiveLoss(nn.Module):
         if self.moving_region is not None and self.training:
             self.moving_region.record(torch.stack(list(terms.values())).sum())
         return terms
+
+    def _measure_the_widest(self, dimensions: int) -> None:
+        """Have width and balance measured on whole vectors alone, where ``MatryoshkaLoss`` also gives parts of them."""
+        self._widest = max(self._widest, dimensions)
+        for part in self._own_parts().values():
+            part.train(self.training and dimensions == self._widest)
 
     def _check_finite(self, embeddings: Sequence[Tensor]) -> None:
         """Refuse NaN and infinity, on all processes that share the batch: none is left waiting for the others."""

@@ -18,6 +18,7 @@ from pydantic_core import InitErrorDetails
 
 from fmicl_text.errors import InputError
 from fmicl_text.findings import explain
+from fmicl_text.losses.matryoshka import Matryoshka
 from fmicl_text.losses.mlp import Mlp
 from fmicl_text.losses.nested import flattened
 from fmicl_text.section import Conflict, KeyPath, Section, refused
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from fmicl_text.core import Adaptation, Annealing, Region
 
 _OF_A_QUEUE = 0.999  # MoCo's momentum
+OF_RECIPES = frozenset({"objective", "matryoshka"})
+"""Settings that a loss class does not take: the class is the objective, and ``MatryoshkaLoss`` goes around it."""
 ANY = "any"
 """A choice, in :class:`Of`: any value of the other setting but None."""
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -143,6 +146,8 @@ class Objective(Section, ABC):
     """cosine: from this share to 1, by half a cosine over all steps of training (MoCo v3)."""
     factor: Annotated[PositiveFloat | None, Of("momentum", {ANY: 1.0})] = None
     """The loss times this; MoCo v3 has 4 * temperature over the mean of its two directions."""
+    matryoshka: Matryoshka | None = None
+    """Also train an embedding's first numbers as embeddings of their own, by MatryoshkaLoss (2205.13147)."""
     region: Literal["ball", "ring"] | None = None
     """Take the negatives of each row from a region of similarity: the hardest, or those without the very hardest."""
     region_outer: Annotated[PositiveShare | None, Of("region", {ANY: 0.1})] = None
@@ -196,6 +201,11 @@ class Objective(Section, ABC):
         return False
 
     @property
+    def is_bound(self) -> bool:
+        """Whether minus the loss estimates a lower bound of an f-information, see :mod:`fmicl_text.core.shift`."""
+        return False
+
+    @property
     def needs_dimensions(self) -> bool:
         """Whether the loss has parts whose size depends on the encoder's."""
         return any(part is not None for part in (self.head, self.projector, self.predictor, self.momentum))
@@ -227,6 +237,11 @@ class Objective(Section, ABC):
                 yield (name,), f"belongs to {choices}" + ("" if chosen is None else f", got {of.choice}: {chosen}")
         if self.projector is not None and self.head is not None:
             yield ("projector",), "takes the place of head; give one of the two"
+        if self.matryoshka is not None:
+            for name in ("head", "projector", "predictor", "momentum"):
+                if getattr(self, name) is not None:
+                    written = "queue" if name == "momentum" and self.queue is not None else name
+                    yield ("matryoshka",), f"cuts the encoder's own vectors: it does not go with {written}"
         if self.predictor is not None and self.momentum is None:
             yield ("predictor",), "is for a loss whose positives a moving average makes; set momentum"
         if self.region_schedule not in (None, "adaptive") and self.region_steps is None:

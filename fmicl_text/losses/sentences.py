@@ -22,7 +22,7 @@ from fmicl_text.errors import InputError
 from fmicl_text.losses.contrastive import ContrastiveLoss
 from fmicl_text.losses.features import Features, twice
 from fmicl_text.losses.identities import IDENTITY, identities_of_features
-from fmicl_text.losses.objective import Objective
+from fmicl_text.losses.objective import OF_RECIPES, Objective
 from fmicl_text.losses.terms import Terms
 from fmicl_text.losses.vectors import embeddings_of
 
@@ -258,7 +258,7 @@ def bound(declaration: type[Objective], module: str) -> type[SentenceLoss]:
     """
     fields = declaration.model_fields
     order = [*declaration.positional, *declaration.own_fields(), *fields]
-    settings = [name for name in dict.fromkeys(order) if name != "objective"]
+    settings = [name for name in dict.fromkeys(order) if name not in OF_RECIPES]
     parameters = [inspect.Parameter("model", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
     for name in settings:
         by_position = name in declaration.positional

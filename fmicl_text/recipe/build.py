@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fmicl_text.errors import InputError
+from fmicl_text.losses.matryoshka import Matryoshka
 from fmicl_text.losses.registry import Undeclared
 from fmicl_text.losses.sentences import SentenceLoss
 from fmicl_text.recipe.schema import Recipe
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+    from torch import nn
 
 
 def build_losses(recipe: Recipe, model: SentenceTransformer) -> dict[str, SentenceLoss]:
@@ -25,7 +27,7 @@ def build_losses(recipe: Recipe, model: SentenceTransformer) -> dict[str, Senten
 
 
 def build_loss(recipe: Recipe, model: SentenceTransformer, source: str = "") -> SentenceLoss:
-    """Build the loss of a recipe, or of one of several sources by its name, over an encoder.
+    """Build the loss of a recipe, or of one of several sources, at the encoder's own number of dimensions.
 
     Raises:
         InputError: If the loss refuses its settings.
@@ -42,6 +44,44 @@ def build_loss(recipe: Recipe, model: SentenceTransformer, source: str = "") -> 
     if given := {name: part for name, part in parts.items() if part is not None}:
         objective = type(objective).of(key, objective.model_dump() | given)
     try:
-        return SentenceLoss(model, objective)
+        return SentenceLoss(model, objective.model_copy(update={"matryoshka": None}))
     except ValueError as error:
         raise InputError(f"{key}: {error}") from error
+
+
+def at_dimensions(loss: SentenceLoss, matryoshka: Matryoshka | None) -> nn.Module:
+    """Return a loss at all numbers of dimensions that a recipe asks for, or as it is if it asks for none.
+
+    Raises:
+        InputError: If the encoder has fewer dimensions, or its own number is not among them; if the loss cannot be had
+            at several.
+    """
+    if matryoshka is None:
+        return loss
+    from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss
+
+    check_dims("loss.matryoshka.dims", matryoshka.dims, loss.model)
+    width = loss.model.get_embedding_dimension()
+    if width not in matryoshka.dims:
+        raise InputError(
+            f"loss.matryoshka.dims: must have the encoder's own {width} dimensions among them, or its whole embeddings "
+            f"are not trained; got {matryoshka.dims}"
+        )
+    if loss.uses_gradient_cache and any(True for _ in loss.own_parameters()):
+        raise InputError("loss.mini_batch_size: does not go with matryoshka where the loss learns, as by learn_kernel")
+    return MatryoshkaLoss(loss.model, loss, matryoshka.dims, matryoshka.weights)
+
+
+def check_dims(key: str, dims: list[int], model: SentenceTransformer) -> None:
+    """Raise an InputError if an encoder has fewer dimensions than a key of a recipe asks for."""
+    width = model.get_embedding_dimension()
+    if width is not None and max(dims, default=0) > width:
+        raise InputError(f"{key}: the encoder has {width} dimensions, got {max(dims)}")
+
+
+def loss_settings(recipe: Recipe, loss: SentenceLoss) -> dict[str, Any]:
+    """Return the settings in force of a recipe's loss, those of its dimensions among them."""
+    settings = loss.get_config_dict()
+    if recipe.matryoshka is None:
+        return settings
+    return settings | {"matryoshka": recipe.matryoshka.model_dump(exclude_none=True)}

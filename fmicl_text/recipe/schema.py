@@ -20,6 +20,8 @@ from fmicl_text.evaluation.kind import Evaluation
 from fmicl_text.evaluation.kinds.heldout import Heldout
 from fmicl_text.evaluation.section import EvaluateSection
 from fmicl_text.findings import SectionOf
+from fmicl_text.losses.matryoshka import Matryoshka
+from fmicl_text.losses.objective import Objective
 from fmicl_text.losses.section import LossSection
 from fmicl_text.recipe.training_arguments import LARS, check_training_arguments, training_arguments_model
 from fmicl_text.section import Conflict, KeyPath, Section, check_name, refused
@@ -148,6 +150,11 @@ class Recipe(Section):
         """Whether the optimiser is LARS, which the trainer's library does not have."""
         return self.train.get("optim") == LARS
 
+    @property
+    def matryoshka(self) -> Matryoshka | None:
+        """At which dimensions the loss is, if it is at several."""
+        return self.loss.matryoshka if isinstance(self.loss, Objective) else None
+
     def training_arguments(self) -> dict[str, JsonValue]:
         """Return the ``train`` section with columns called by their roles, as the data that trains has them."""
         roles = {column: role for role, column in self._columns().items()}
@@ -157,8 +164,6 @@ class Recipe(Section):
         for key in _BY_COLUMN:
             if isinstance(mapping := arguments.get(key), dict):
                 arguments[key] = {roles.get(name, name): value for name, value in mapping.items()}
-        if isinstance(self.data, MixtureSection):
-            arguments |= self._of_mixture(self.data, arguments.get("prompts"))
         return arguments
 
     @property
@@ -179,16 +184,6 @@ class Recipe(Section):
             return self.data.columns.roles
         return {role: role for source in self.data.train for role in source.columns.roles}
 
-    @staticmethod
-    def _of_mixture(data: MixtureSection, shared: JsonValue) -> dict[str, JsonValue]:
-        """Return the training arguments that hold what the sources say: prompts by source and role."""
-        prompts: dict[str, JsonValue] = {}
-        for source in data.train:
-            own: dict[str, JsonValue] = {**source.prompts_by_role()}
-            if of_source := own or shared:
-                prompts[source.called] = of_source
-        return {"prompts": prompts}
-
     def conflicts(self) -> Iterator[Conflict]:
         """Refuse equal seeds, and evaluations of what the recipe does not have."""
         if len(set(self.seeds)) < len(self.seeds):
@@ -205,6 +200,18 @@ class Recipe(Section):
             yield from _not_of_a_stream(self.train, ("data", *(() if is_one else ("train", 0)), "streaming"))
         if self.model.scratch is not None and not self.trains_on_images:
             yield ("model", "scratch"), "is an encoder of images: set data.views: augment"
+        if self.matryoshka is not None:
+            for name in ("projector", "predictor"):
+                if getattr(self.model, name) is not None:
+                    yield ("loss", "matryoshka"), f"cuts the encoder's own vectors: it does not go with model.{name}"
+            if self.model.head == "mlp-train-only":
+                yield ("loss", "matryoshka"), "cuts the encoder's own vectors: it needs model.head: mlp or none"
+        if self.trains_on_images:
+            for name in ("prompts", "include_prompt"):
+                if self.model.base is not None and getattr(self.model, name) is not None:
+                    yield ("model", name), "is for texts, not for images (data.views: augment)"
+        if self.model.prompts is not None and self.train.get("prompts") is not None:
+            yield ("train", "prompts"), "is given by model.prompts, which evaluation uses too; drop it"
         for key in _BY_COLUMN:
             yield from _wrong_columns(key, self.train.get(key), self._columns())
         yield from self._not_of_these_sources(first)

@@ -1,4 +1,4 @@
-"""The ``train:`` section of a recipe: any field of ``SentenceTransformerTrainingArguments``, by name and type."""
+"""The ``train:`` section of a recipe: the fields of ``SentenceTransformerTrainingArguments`` that have an effect."""
 
 from __future__ import annotations
 
@@ -15,13 +15,28 @@ from pydantic_core import PydanticCustomError
 
 from fmicl_text.recipe.trackers import unknown_tracker
 
+_PUBLISH = "is not how this publishes; set publish.repo and publish.license"
 _ELSEWHERE = {
     "output_dir": "cannot be set in a recipe; give `fmicl train --output FOLDER`",
     "seed": "belongs at the top of the recipe, as `seeds: [42]`",
-    "push_to_hub": "is not how this publishes; set publish.repo and publish.license",
-    "hub_model_id": "is not how this publishes; set publish.repo and publish.license",
+    "push_to_hub": _PUBLISH,
+    **dict.fromkeys(("hub_model_id", "hub_private_repo", "hub_strategy", "hub_always_push", "hub_revision"), _PUBLISH),
     "hub_token": "is a secret, which no recipe should hold: log in by `hf auth login`, or set HF_TOKEN",
 }
+_WITHOUT_EFFECT = {
+    "`fmicl train` trains, and `evaluate` says what follows": ("do_train", "do_predict"),
+    "`evaluate` says what is measured during training, and how": (
+        *("do_eval", "per_device_eval_batch_size", "prediction_loss_only", "include_for_metrics", "batch_eval_metrics"),
+        *("eval_accumulation_steps", "eval_do_concat_batches", "eval_use_gather_object"),
+        *("bf16_full_eval", "fp16_full_eval"),
+    ),
+    "train.batch_sampler says how batches are drawn": ("train_sampling_strategy", "length_column_name"),
+    "data.columns says what is read": ("label_names", "remove_unused_columns"),
+    "it is for language models": ("use_cache", "liger_kernel_config", "average_tokens_across_devices"),
+    "training stops at NaN and infinity": ("logging_nan_inf_filter",),
+}
+"""What the libraries never read, or not where data and evaluation are those of a recipe."""
+_NOT_HERE = _ELSEWHERE | {key: f"has no effect: {why}" for why, keys in _WITHOUT_EFFECT.items() for key in keys}
 LARS = "lars"
 """An optimiser beyond the library's: You, Gitman, Ginsburg, arXiv 1708.03888; momentum and so on go to optim_args."""
 _PLAIN = {str, int, float, bool, dict, list, types.NoneType}
@@ -49,7 +64,7 @@ def training_arguments_model() -> type[BaseModel]:
 
     hints = get_type_hints(SentenceTransformerTrainingArguments)
     fields: dict[str, Any] = {
-        field.name: (_refused(field.name) if field.name in _ELSEWHERE else _yaml_type(hints[field.name]), None)
+        field.name: (_refused(field.name) if field.name in _NOT_HERE else _yaml_type(hints[field.name]), None)
         for field in dataclasses.fields(SentenceTransformerTrainingArguments)
     }
     fields["report_to"] = (Annotated[_yaml_type(hints["report_to"]), AfterValidator(_check_trackers)], None)
@@ -60,7 +75,7 @@ def training_arguments_model() -> type[BaseModel]:
 def training_arguments_schema() -> dict[str, Any]:
     """Return the JSON schema of the section, without what a recipe must not set."""
     schema = training_arguments_model().model_json_schema()
-    properties = {name: field for name, field in schema["properties"].items() if name not in _ELSEWHERE}
+    properties = {name: field for name, field in schema["properties"].items() if name not in _NOT_HERE}
     for field in properties.values():
         del field["default"]  # the null of a model that is for checking; the library's defaults hold
     return {"properties": properties, "additionalProperties": False, "$defs": schema["$defs"]}
@@ -74,7 +89,7 @@ def _check_trackers(report_to: str | list[str] | None) -> str | list[str] | None
 
 def _refused(name: str) -> Any:
     def refuse(value: object) -> object:
-        raise PydanticCustomError("refused", "{message}", {"message": _ELSEWHERE[name]})
+        raise PydanticCustomError("refused", "{message}", {"message": _NOT_HERE[name]})
 
     return Annotated[JsonValue, BeforeValidator(refuse)]
 

@@ -7,6 +7,7 @@ that was not measured yet. Modules here import ``runs`` and what is below, not `
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from fmicl_text.report.compare import Comparison, compare
 from fmicl_text.report.geometry import layout
 from fmicl_text.report.images import photos
 from fmicl_text.report.page import Page, render
-from fmicl_text.report.pictures import comparison_pictures, geometry_pictures, training_pictures
+from fmicl_text.report.pictures import comparison_pictures, dimension_pictures, geometry_pictures, training_pictures
 from fmicl_text.report.published import Figure, load_published
 from fmicl_text.report.runs import Run, read_runs
 from fmicl_text.runs.plots import save_png
@@ -53,7 +54,7 @@ def read_report(
         published: Names of published tables to set beside them.
         bases: Models to set before the runs, which are then compared with the first of them; see
             :func:`fmicl_text.report.base.read_base`.
-        output: Where results of base models are kept; default the first run.
+        output: Where the report will go, and results of base models are kept; default the first run.
         show_progress: Draw progress bars on standard error while a base model is measured.
 
     Raises:
@@ -61,7 +62,9 @@ def read_report(
     """
     figures = [figure for name in published for figure in load_published(name)]
     runs = read_runs(list(folders))
-    measured = [read_base(name, runs, output or folders[0], show_progress) for name in dict.fromkeys(bases)]
+    measured = [
+        read_base(name, runs, page_file(output or folders[0]).parent, show_progress) for name in dict.fromkeys(bases)
+    ]
     subjects = [*measured, *runs]
     for results in (of for run in subjects for of in (run.before, *(seed.results for seed in run.seeds.values()))):
         layout(results)  # what is wrong with it is found before anything is written
@@ -71,39 +74,71 @@ def read_report(
     return Report(subjects, [comparison for run, other in pairs for comparison in compare(run, other)], figures)
 
 
-def check_place(folder: Path, overwrite: bool) -> None:
-    """Raise an InputError if a report may not be written to a folder; links there are replaced, never followed."""
-    path = folder / "report.html"
-    if (path.exists() or path.is_symlink()) and not overwrite:
-        raise InputError(f"{path} already exists; --overwrite replaces it, --output FOLDER puts it elsewhere")
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file; the report needs a folder")
+def page_file(output: Path) -> Path:
+    """Return the file of the page: ``output`` itself if it ends in ``.html``, else ``report.html`` in that folder."""
+    return output if output.suffix == ".html" and not output.is_dir() else output / "report.html"
 
 
-def write_report(report: Report, folder: Path, overwrite: bool = False) -> Path:
-    """Write ``report.html`` and ``report-*.png`` into a folder.
+def check_place(output: Path, overwrite: bool) -> None:
+    """Raise an InputError if a report may not be written there; links are replaced, never followed."""
+    path = page_file(output)
+    if _is_taken(path) and not overwrite:
+        raise InputError(f"{path} already exists; --overwrite replaces it, --output puts the report elsewhere")
+    if path.parent.exists() and not path.parent.is_dir():
+        raise InputError(f"{path.parent} is a file; give a folder for the report, or a file that ends in .html")
+
+
+def write_report(report: Report, output: Path, overwrite: bool = False) -> Path:
+    """Write the page and beside it its pictures, for ``report.html`` as ``report-*.png``.
+
+    Args:
+        report: What it says.
+        output: A folder, or the file of the page, which ends in ``.html``.
+        overwrite: Replace what is there; of an earlier report, the pictures that it had are deleted.
 
     Returns:
         The page.
 
     Raises:
-        InputError: A report already exists and ``overwrite`` is not set.
+        InputError: A file is there already and ``overwrite`` is not set.
     """
-    check_place(folder, overwrite)
-    path = folder / "report.html"
+    check_place(output, overwrite)
+    path = page_file(output)
     page = Page(
         report.runs,
         report.comparisons,
         report.published,
+        dimensions=list(dimension_pictures(report.runs)),
         training=list(training_pictures(report.runs)),
         differences=list(comparison_pictures(report.comparisons)),
         geometry=list(geometry_pictures(report.runs)),
         photos=list(photos(report.runs)),
     )
-    if path.exists() or path.is_symlink():
-        for file in folder.glob("report-*.png"):  # of the report that is replaced
-            file.unlink()
+    drawn = (*page.dimensions, *page.training, *page.differences, *page.geometry)
+    pictures = {_beside(path, picture.name): picture for picture in drawn}
+    if taken := [str(file) for file in pictures if _is_taken(file) and not overwrite]:
+        raise InputError(
+            f"{', '.join(taken)}: already there, and of no report; --overwrite replaces what has this name"
+        )
+    for file in _pictures_of(path):
+        file.unlink(missing_ok=True)
     write_text(path, render(page))
-    for picture in (*page.training, *page.differences, *page.geometry):
-        save_png(folder / f"report-{picture.name}.png", picture.draw)
+    for file, picture in pictures.items():
+        save_png(file, picture.draw)
     return path
+
+
+def _is_taken(file: Path) -> bool:
+    return file.exists() or file.is_symlink()
+
+
+def _beside(page: Path, picture: str) -> Path:
+    return page.with_name(f"{page.stem}-{picture}.png")
+
+
+def _pictures_of(page: Path) -> list[Path]:
+    """Return the files of the pictures that a page has, if there is one."""
+    if page.is_symlink() or not page.is_file():
+        return []
+    names = re.findall(r'<picture data-name="([a-z0-9-]+)">', page.read_text(encoding="utf-8", errors="replace"))
+    return [_beside(page, name) for name in names]

@@ -8,7 +8,7 @@ import numpy as np
 
 from fmicl_text.evaluation.items import Parts
 from fmicl_text.evaluation.paired import PairedTest, paired_test, same_items
-from fmicl_text.evaluation.results import Score
+from fmicl_text.evaluation.results import Result, Score
 from fmicl_text.evaluation.statistics import holm
 from fmicl_text.report.results import labels
 from fmicl_text.report.runs import Run, spread
@@ -76,8 +76,8 @@ class Comparison:
         other: Name of the run it is compared with.
         suite: Title of the result.
         seeds: Pairs of seeds, the run's and the other's, that are compared with each other.
-        rows: A difference for each score.
-        warnings: Reasons to read the differences with caution.
+        rows: A difference for each score that was measured on the same data.
+        warnings: Reasons to read the differences with caution, and why other scores are not compared.
     """
 
     run: str
@@ -92,7 +92,7 @@ def compare(run: Run, other: Run) -> list[Comparison]:
     """Compare two runs on every suite that both have: all percentages, and of other scores those that can be tested.
 
     Seeds are paired by their number, as they share the order of the data; if the runs have none in common, in rising
-    order. A model that was not trained is compared with every seed.
+    order. A model that was not trained is compared with every seed. Scores of different data are not subtracted.
     """
     if not (run.trained and other.trained):
         seeds: list[Seeds] = [(ours, theirs) for ours in run.seeds for theirs in other.seeds]
@@ -101,7 +101,7 @@ def compare(run: Run, other: Run) -> list[Comparison]:
         seeds = [(seed, seed) for seed in common] or list(zip(run.seeds, other.seeds, strict=False))
     theirs = other.results()
     compared = [_compare(run, other, suite, seeds) for suite in run.results() if suite in theirs]
-    return [comparison for comparison in compared if comparison.rows]
+    return [comparison for comparison in compared if comparison.rows or comparison.warnings]
 
 
 def _compare(run: Run, other: Run, suite: str, seeds: list[Seeds]) -> Comparison:
@@ -111,7 +111,11 @@ def _compare(run: Run, other: Run, suite: str, seeds: list[Seeds]) -> Comparison
     items = [_of_every_seed([results.items.get(suite, {}) for results in of_run]) for of_run in (ours, theirs)]
     keys = [key for key in first if all(key in scores for of_run in of_runs for scores in of_run)]
     keys = [key for key in keys if first[key].unit == "%" or all(key in of_run for of_run in items)]
-    tests, untested = _tests({key: first[key] for key in keys}, *items)
+    measured = [results.by_title[suite] for of_run in (ours, theirs) for results in of_run]
+    different = _different({key: first[key] for key in keys}, measured, *items)
+    keys = [key for key in keys if key not in different]
+    tests = _tests({key: first[key] for key in keys}, *items)
+    untested = [key for key in keys if key not in tests and not _is_average(first[key])]
     adjusted = dict(zip(tests, holm([test.p_value for test in tests.values()]), strict=True))
     _, names = labels(first.values())
     rows = [
@@ -129,9 +133,13 @@ def _compare(run: Run, other: Run, suite: str, seeds: list[Seeds]) -> Comparison
     ]
     noise = [row.score for row in rows if row.inside_noise]
     warnings = [f"inside the noise: {', '.join(noise)}; do not call one run better on these"] if noise else []
-    warnings += [*_warn_of_seeds(run, other, seeds)]
-    for why, of in untested.items():
-        warnings.append(f"no paired test of {', '.join(names[key] for key in of)}: {why}")
+    warnings += _warn_of_seeds(run, other, seeds, of_sts=measured[0].kind == "sts") if rows else []
+    if untested:
+        of = ", ".join(names[key] for key in untested)
+        warnings.append(f"no paired test of {of}: what each item scored is not among the results")
+    for why in dict.fromkeys(different.values()):
+        of = ", ".join(names[key] for key in different if different[key] == why)
+        warnings.append(f"not compared: {of}, as {why}")
     return Comparison(run.name, other.name, suite, seeds, rows, warnings)
 
 
@@ -140,7 +148,38 @@ def _values(run: Run, seeds: list[dict[str, Score]], key: str) -> list[float]:
     return [scores[key].value for scores in (seeds if run.trained else seeds[:1])]
 
 
-def _warn_of_seeds(run: Run, other: Run, seeds: list[Seeds]) -> list[str]:
+def _different(
+    scores: dict[str, Score], measured: list[Result], a: dict[str, list[Parts]], b: dict[str, list[Parts]]
+) -> dict[str, str]:
+    """Return why scores were not measured on the same data, by key.
+
+    The items tell it; where they are not known, the number of items and what the results say of the data. An average is
+    of different data if any of its tasks is.
+    """
+    why = {}
+    sources = list(dict.fromkeys(result.data for result in measured if result.data is not None))
+    for key, score in scores.items():
+        if key in a and key in b:
+            if not same_items([*a[key], *b[key]]):
+                why[key] = "the runs were scored on different items"
+            continue
+        numbers = dict.fromkeys(s.n for result in measured for s in result.scores if s.key == key and s.n is not None)
+        if len(numbers) > 1:
+            why[key] = f"the runs were scored on {' and '.join(f'{n:,}' for n in numbers)} items"
+        elif len(sources) > 1 and not _is_average(score):
+            why[key] = f"the data was {' and '.join(sources)}"
+    for key, score in scores.items():
+        tasks = [task for task in why if scores[task].metric == score.metric]
+        if _is_average(score) and key not in a and tasks:
+            why.setdefault(key, why[tasks[0]])
+    return why
+
+
+def _is_average(score: Score) -> bool:
+    return score.name == _AVERAGE
+
+
+def _warn_of_seeds(run: Run, other: Run, seeds: list[Seeds], of_sts: bool) -> list[str]:
     if not (run.trained or other.trained):
         return []
     warnings = []
@@ -149,38 +188,25 @@ def _warn_of_seeds(run: Run, other: Run, seeds: list[Seeds]) -> list[str]:
         warnings.append(f"only {compared} of the seeds are compared, as the runs do not have the same ones")
     if compared == 1:
         each = "one seed each" if run.trained and other.trained else "one seed"
-        warnings.append(
-            f"{each}: the intervals say what other items would change, not what another seed would; "
-            "unsupervised STS averages move by about 2 points with the seed"
-        )
+        usual = "; unsupervised STS averages move by about 2 points with the seed" if of_sts else ""
+        warnings.append(f"{each}: the intervals say what other items would change, not what another seed would{usual}")
     elif compared < _FEW:
         warnings.append(f"{compared} seeds: so few understate how much seeds differ, and the intervals with them")
     return warnings
 
 
-def _tests(
-    scores: dict[str, Score], a: dict[str, list[Parts]], b: dict[str, list[Parts]]
-) -> tuple[dict[str, PairedTest], dict[str, list[str]]]:
-    """Test every score by itself, and an average if all tasks of its metric were; say why others were not.
-
-    Returns:
-        Key -> its test, and reason -> keys of those that were not tested.
-    """
-    averages = [key for key, score in scores.items() if score.name == _AVERAGE and key not in a]
+def _tests(scores: dict[str, Score], a: dict[str, list[Parts]], b: dict[str, list[Parts]]) -> dict[str, PairedTest]:
+    """Test every score whose items are known by itself, and an average if all tasks of its metric were tested."""
+    averages = [key for key, score in scores.items() if _is_average(score) and key not in a]
     tasks = [key for key in scores if key not in averages]
-    known = [key for key in tasks if key in a and key in b]
-    paired = [key for key in known if same_items([*a[key], *b[key]])]
+    paired = [key for key in tasks if key in a and key in b]
     tests = {key: paired_test({key: a[key]}, {key: b[key]}) for key in paired}
     for average in averages:
         parts = [key for key in tasks if scores[key].metric == scores[average].metric] or tasks
         if all(key in paired for key in parts):
             ours, theirs = ({key: of_run[key] for key in parts} for of_run in (a, b))
             tests[average] = paired_test(ours, theirs)
-    why = {
-        "what each item scored is not among the results": [key for key in tasks if key not in known],
-        "the runs were scored on different items": [key for key in known if key not in paired],
-    }
-    return tests, {reason: keys for reason, keys in why.items() if keys}
+    return tests
 
 
 def _of_every_seed(seeds: list[dict[str, Parts]]) -> dict[str, list[Parts]]:

@@ -21,6 +21,7 @@ def facts(run: Run) -> dict[str, str]:
         "encoder": model.get("base") or _plain(model.get("scratch", "")),
         "image size": model.get("image_size"),
         "pooling": model.get("pooling"),
+        "prompts": _plain(model.get("prompts", "")),
         "tokens": model.get("max_seq_length"),
         "head": model.get("head"),
         "projector": _plain(model.get("projector", "")),

@@ -26,6 +26,7 @@ class Page:
     runs: list[Run]
     comparisons: list[Comparison]
     published: list[Figure]
+    dimensions: list[Picture]
     training: list[Picture]
     differences: list[Picture]
     geometry: list[Picture]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from fmicl_text.evaluation.results import Result
 from fmicl_text.report.compare import Comparison
 from fmicl_text.report.geometry import geometries, layout
 from fmicl_text.report.runs import Run
@@ -59,6 +60,36 @@ def comparison_pictures(comparisons: list[Comparison]) -> Iterator[Picture]:
         yield Picture(
             f"difference-{number}", f"differences, {title}", partial(plots.draw_differences, title=title, rows=rows)
         )
+
+
+def dimension_pictures(runs: list[Run]) -> Iterator[Picture]:
+    """Yield the score that stands for each kind of result over the dimensions it was measured at, all runs in one."""
+    curves: dict[str, dict[str, list[plots.Curve]]] = {}
+    for run in runs:
+        for name, results in run.results().items():
+            for result in results:
+                if (curve := score_by_dimensions(result)) is not None:
+                    title = f"{name}: {result.scores[0].key}"
+                    curves.setdefault(title, {}).setdefault(run.name, []).append(curve)
+    for number, (title, by_run) in enumerate(curves.items(), 1):
+        yield Picture(
+            f"dimensions-{number}",
+            f"{title}, over the number of dimensions",
+            partial(plots.draw_by_dimensions, title=title, curves=by_run),
+        )
+
+
+def score_by_dimensions(result: Result) -> plots.Curve | None:
+    """Return numbers of dimensions, fewest first, and a result's first score at each; None if there is but one."""
+    own = result.facts.get("dimensions")
+    if not result.scores or not isinstance(own, int):
+        return None
+    whole, *others = result.scores
+    points = {own: whole.value}
+    for score in others:
+        if score.dimensions is not None and score.key == whole.at(score.dimensions).key:
+            points[score.dimensions] = score.value
+    return (sorted(points), [points[dim] for dim in sorted(points)]) if len(points) > 1 else None
 
 
 def geometry_pictures(runs: list[Run]) -> Iterator[Picture]:

@@ -66,6 +66,12 @@ class Suite:
             for score in result.scores
             if score.no_interval
         ]
+        for key in self._scores():
+            numbers = dict.fromkeys(
+                s.n for result in results for s in result.scores if s.key == key and s.n is not None
+            )
+            if len(numbers) > 1:
+                notes.append(f"not measured alike: {key} is of {' and '.join(f'{n:,}' for n in numbers)} items")
         facts = [_facts(result) for result in results]
         for name in dict.fromkeys(name for of_result in facts for name in of_result):
             values = dict.fromkeys(of_result.get(name, "unknown") for of_result in facts)

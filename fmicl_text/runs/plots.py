@@ -106,13 +106,13 @@ def plot_training(history: list[dict[str, Any]], path: Path, title: str, criteri
 
 
 def training_curves(history: list[dict[str, Any]], criterion: str | None) -> dict[str, Curve]:
-    """Return what a trainer's log has of both loss terms, learning rate and development score, by title.
+    """Return what a trainer's log has of loss terms, bound, learning rate and development score, by title.
 
-    Of several data sets, each has its own terms, as in ``questions/positive``.
+    Of several data sets, each has its own terms and bound, as in ``questions/positive``.
     """
     logged = dict.fromkeys(key for entry in history for key in entry)
-    terms = [key for kind in ("positive", "negative") for key in logged if key.rpartition("/")[2] == kind]
-    keys = {_term_title(key): key for key in terms} | {
+    of_loss = [(title, key) for kind, title in _OF_LOSS.items() for key in logged if key.rpartition("/")[2] == kind]
+    keys = {title + _of_source(key): key for title, key in of_loss} | {
         "learning rate": "learning_rate",
         f"development: {criterion}": f"eval_{criterion}",
     }
@@ -123,9 +123,17 @@ def training_curves(history: list[dict[str, Any]], criterion: str | None) -> dic
     return curves
 
 
-def _term_title(key: str) -> str:
-    source, _, kind = key.rpartition("/")
-    return f"{kind} term of the loss" + (f" of {source}" if source else "")
+_OF_LOSS = {
+    "positive": "positive term of the loss",
+    "negative": "negative term of the loss",
+    "information_bound": "bound of the f-information, minus the loss",
+}
+"""What the log of a loss has -> its title."""
+
+
+def _of_source(key: str) -> str:
+    source = key.rpartition("/")[0]
+    return f" of {source}" if source else ""
 
 
 def draw_curves(axes: Axes, title: str, curves: Mapping[str, Sequence[Curve]]) -> None:
@@ -145,6 +153,16 @@ def draw_curves(axes: Axes, title: str, curves: Mapping[str, Sequence[Curve]]) -
     _whole_steps(axes, [step for seeds in curves.values() for steps, _ in seeds for step in steps])
     if len(curves) > 1:
         axes.legend()
+
+
+def draw_by_dimensions(axes: Axes, title: str, curves: Mapping[str, Sequence[Curve]]) -> None:
+    """Draw a score over the number of dimensions; the arguments are those of :func:`draw_curves`."""
+    draw_curves(axes, title, curves)
+    axes.set_xscale("log", base=2)
+    dims = sorted({dim for seeds in curves.values() for dims, _ in seeds for dim in dims})
+    axes.set_xticks(dims, labels=[str(dim) for dim in dims])
+    axes.minorticks_off()
+    axes.set_xlabel("dimensions")
 
 
 def _whole_steps(axes: Axes, steps: Sequence[float]) -> None:

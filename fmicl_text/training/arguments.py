@@ -37,7 +37,6 @@ def check_train_section(train: dict[str, Any], evaluates: bool, smallest_batch: 
     at_least(
         "per_device_train_batch_size", smallest_batch, ": a row alone has no negatives" if smallest_batch > 1 else ""
     )
-    at_least("per_device_eval_batch_size", 1)
     at_least("save_total_limit", 0)
     at_least("weight_decay", 0)
     for key in ("save_steps", "eval_steps", "logging_steps"):
@@ -53,6 +52,8 @@ def check_train_section(train: dict[str, Any], evaluates: bool, smallest_batch: 
         refuse("dataloader_prefetch_factor", "needs workers: set dataloader_num_workers to 1 or more")
     if train.get("resume_from_checkpoint") is not None:
         refuse("resume_from_checkpoint", "is not set in a recipe: `fmicl train --resume` resumes a run")
+    if train.get("save_only_model"):
+        refuse("save_only_model", "leaves out what a run is resumed from; save_total_limit: 1 keeps fewer checkpoints")
     for key in ("metric_for_best_model", "greater_is_better"):
         if train.get(key) is not None:
             refuse(key, "is not set here: evaluate.during says by which score the checkpoint is chosen")

@@ -9,20 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
 from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from fmicl_text import hub
 from fmicl_text.bars import bars_are_shown
+from fmicl_text.data.mixture import SourceSection
 from fmicl_text.data.section import AugmentSection, DataSection
 from fmicl_text.data.streams import Stream
 from fmicl_text.data.warnings import data_warnings, image_warnings, require_tokens
 from fmicl_text.encoders.images import reads_images
+from fmicl_text.encoders.prompts import Prompts
 from fmicl_text.encoders.text import load_encoder
 from fmicl_text.encoders.tokens import token_counts
+from fmicl_text.encoders.views import AugmentedViews, PixelCollator
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.embeddings import cpu_has_bfloat16
-from fmicl_text.recipe.build import build_losses
+from fmicl_text.losses.columns import is_group_column
+from fmicl_text.recipe.build import at_dimensions, build_losses, check_dims
 from fmicl_text.recipe.schema import Recipe
 from fmicl_text.recipe.trackers import place_tensorboard, require_trackers
 from fmicl_text.runs.folder import RunFolder
@@ -32,7 +38,6 @@ from fmicl_text.training.callbacks import LastStep, MetricsFile, Progress, Progr
 from fmicl_text.training.criterion import EvaluationInTraining
 from fmicl_text.training.inputs import Inputs
 from fmicl_text.training.trainer import ContrastiveTrainer
-from fmicl_text.training.views import AugmentedViews, PixelCollator
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +51,8 @@ def check_build(recipe: Recipe, inputs: Inputs) -> ContrastiveTrainer:
     Raises:
         InputError: They refuse something.
     """
+    if recipe.publish.repo is not None:
+        hub.check_adapted_base(recipe.model)
     with tempfile.TemporaryDirectory() as scratch:  # the trainer makes its output folder when it is built
         trainer = build_trainer(recipe, inputs, recipe.seeds[0], RunFolder(Path(scratch)))
         with refusals(recipe.train):
@@ -94,9 +101,11 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
         model.to(memory_format=torch.channels_last)
     elif reads_images(model):
         raise InputError("model: the encoder reads images; to train it, set data.views: augment")
-    arguments, losses = training_arguments(recipe, inputs, seed, folder), build_losses(recipe, model)
+    arguments, losses = training_arguments(recipe, inputs, model, seed, folder), build_losses(recipe, model)
     _require_full_batches(recipe, inputs, arguments)
     share_batch_norms([*losses.values()], arguments)
+    check_dims("evaluate.dims", recipe.evaluate.dims, model)
+    trained = {name: at_dimensions(loss, recipe.matryoshka) for name, loss in losses.items()}
     with refusals(recipe.train):
         trainer = ContrastiveTrainer(
             model=model,
@@ -106,7 +115,7 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
             weights=recipe.weights,
             data_collator=None if views is None else PixelCollator(views.size),
             train_dataset=_dataset(recipe, inputs, seed),
-            loss=losses.get("", losses),
+            loss=trained.get("", trained),
             evaluator=None if inputs.during is None else EvaluationInTraining(inputs.during),
             callbacks=[MetricsFile(folder.metrics), LastStep()],
         )
@@ -120,9 +129,11 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
 
 
 def training_arguments(
-    recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder
+    recipe: Recipe, inputs: Inputs, model: SentenceTransformer, seed: int, folder: RunFolder
 ) -> SentenceTransformerTrainingArguments:
     """Return the trainer's arguments: the recipe's ``train`` section over defaults that fit its evaluation.
+
+    Texts are trained on after the encoder's own prompts, so that training, evaluation and use have the same.
 
     On a CPU without bfloat16 instructions ``bf16: true`` is dropped, since emulating them is several times slower
     than float32.
@@ -154,6 +165,7 @@ def training_arguments(
     if _ends_in_a_lone_row(recipe, inputs):
         settings["dataloader_drop_last"] = True
     settings |= recipe.training_arguments()
+    settings["prompts"] = _prompts(recipe, inputs, model, settings.get("prompts"))
     settings |= {"output_dir": str(folder.checkpoints), "seed": seed}
     if settings.get("bf16") and settings["use_cpu"] and not cpu_has_bfloat16():
         settings["bf16"] = False
@@ -161,6 +173,30 @@ def training_arguments(
         arguments = SentenceTransformerTrainingArguments(**settings)
     require_trackers(arguments.report_to)
     return arguments
+
+
+def _prompts(recipe: Recipe, inputs: Inputs, model: SentenceTransformer, of_training: Any) -> Any:
+    """Return what is put before the texts of each column; of several sources by their names.
+
+    Args:
+        recipe: The recipe.
+        inputs: Its inputs.
+        model: The encoder, whose prompts count where there are no others.
+        of_training: ``train.prompts``, those of training alone.
+    """
+    found: dict[str, Any] = {}
+    for name, source in recipe.data.sources.items():
+        own = source.prompts if isinstance(source, SourceSection) else None
+        prompts = Prompts.of(model) if own is None else Prompts(own.query, own.document, own.query)
+        shared = of_training if own is None else None
+        found[name] = shared or prompts.by_column(text_columns(source, inputs.train[name]))
+    return found.get("", {name: prompts for name, prompts in found.items() if prompts})
+
+
+def text_columns(source: DataSection, rows: Dataset | Stream) -> list[str]:
+    """Return the columns that are encoded, by their roles, the anchor first."""
+    columns = list(source.columns.roles) if isinstance(rows, Stream) else rows.column_names
+    return [column for column in columns if not is_group_column(column)]
 
 
 def precision(arguments: SentenceTransformerTrainingArguments) -> str:

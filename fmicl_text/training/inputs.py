@@ -98,10 +98,11 @@ def load_heldouts(recipe: Recipe) -> dict[str, Dataset]:
 
 def given_of(recipe: Recipe, heldout: Mapping[str, Dataset]) -> Given:
     """Return what a recipe provides to its evaluations."""
-    sources = recipe.data.sources
-    prompts = {name: source.prompts_by_role() for name, source in sources.items() if isinstance(source, SourceSection)}
+    own = {name: source.prompts for name, source in recipe.data.sources.items() if isinstance(source, SourceSection)}
+    prompts = {name: of_source for name, of_source in own.items() if of_source is not None}
     size = images_of(recipe.model) if recipe.trains_on_images else None
-    return Given(recipe.evaluate.data, heldout, prompts, size)
+    augment = recipe.data.augment if isinstance(recipe.data, DataSection) else None
+    return Given(recipe.evaluate.data, heldout, prompts, size, augment)
 
 
 def _train_images(source: DataSection, model: ModelSection) -> Images:

@@ -1,4 +1,4 @@
-"""The one private method of a library that training calls."""
+"""The one private method of a library that training calls; the trainer overrides it for adapters."""
 
 from __future__ import annotations
 

@@ -34,6 +34,18 @@ def contrastive_losses(loss: object) -> dict[str, ContrastiveLoss]:
     return found if len(found) != 1 else dict(zip([""], found.values(), strict=True))
 
 
+def measured(loss: object) -> dict[str, float]:
+    """Return the settings that losses left to the data, as they were measured, of several with the data set's name.
+
+    Args:
+        loss: As in :func:`contrastive_losses`.
+    """
+    found = {prefix.partition("/")[0]: of_data for prefix, of_data in contrastive_losses(loss).items()}
+    return {
+        f"{data} {name}".strip(): value for data, of_data in found.items() for name, value in of_data.measured().items()
+    }
+
+
 def save_losses(losses: dict[str, ContrastiveLoss], folder: Path) -> None:
     """Write weights and running values of the losses to a checkpoint, if they have any."""
     state = {prefix + key: value for prefix, loss in losses.items() for key, value in loss.own_state().items()}

@@ -11,6 +11,7 @@ from transformers import set_seed
 from fmicl_text.bars import bars_are_shown
 from fmicl_text.encoders.text import load_encoder, load_model
 from fmicl_text.errors import InputError
+from fmicl_text.evaluation.dimensions import measure_at
 from fmicl_text.evaluation.items import write_result
 from fmicl_text.evaluation.kind import Effort
 from fmicl_text.evaluation.results import Result, read_result
@@ -31,7 +32,7 @@ def measure_before(recipe: Recipe, inputs: Inputs, folder: RunFolder) -> dict[st
         set_seed(recipe.seeds[0])  # the weights of a new encoder, as training has them
         return ScoredModel(load_encoder(recipe.model), recipe.model.called, None)
 
-    return _results(inputs, folder, "before-", load)
+    return _results(recipe, inputs, folder, "before-", load)
 
 
 def measure_after(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) -> SeedResult:
@@ -42,10 +43,12 @@ def measure_after(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
         model = load_model(name, trust_remote_code=recipe.model.trust_remote_code)
         return ScoredModel(model, name, model_revision(name))
 
-    return SeedResult(seed, folder, _results(inputs, folder, "", load))
+    return SeedResult(seed, folder, _results(recipe, inputs, folder, "", load))
 
 
-def _results(inputs: Inputs, folder: RunFolder, prefix: str, load: Callable[[], ScoredModel]) -> dict[str, Result]:
+def _results(
+    recipe: Recipe, inputs: Inputs, folder: RunFolder, prefix: str, load: Callable[[], ScoredModel]
+) -> dict[str, Result]:
     """Return the results of ``evaluate.after``; the first process computes those that are missing or broken."""
     files = {name: folder.result(prefix + name) for name in inputs.after}
 
@@ -55,7 +58,8 @@ def _results(inputs: Inputs, folder: RunFolder, prefix: str, load: Callable[[], 
         for name in wanted:
             assert model is not None
             logger.info("measuring %s: %s", model.name, name)
-            measured = inputs.after[name].measure(model, Effort(show_progress=bars_are_shown()))
+            effort = Effort(show_progress=bars_are_shown())
+            measured = measure_at(inputs.after[name], model, effort, recipe.evaluate.dims)
             write_result(measured, files[name])
 
     in_first_process(compute)

@@ -10,10 +10,12 @@ from fmicl_text.data.mixture import SourceSection
 from fmicl_text.data.section import DataSection
 from fmicl_text.data.streams import Stream
 from fmicl_text.encoders.tokens import longest_text
-from fmicl_text.losses.sentences import SentenceLoss
+from fmicl_text.losses import SentenceLoss
+from fmicl_text.recipe.build import loss_settings
 from fmicl_text.recipe.schema import IN_TURN, Recipe
 from fmicl_text.training.build import check_build, check_rows, precision
 from fmicl_text.training.inputs import load_inputs
+from fmicl_text.training.loss_state import contrastive_losses
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
 class PlannedSource:
     """What is trained on, and by which loss; ``rows`` is None for a stream, ``buffer`` for all else.
 
-    ``mining`` says how negatives are mined, and ``weight`` is None if there is one source, or none has a weight.
+    ``mining`` says how negatives are mined, ``prompts`` what is put before the texts of a column, and ``weight`` is
+    None if there is one source, or none has a weight.
     """
 
     rows: int | None
@@ -31,6 +34,7 @@ class PlannedSource:
     columns: list[str]
     loss: dict[str, Any]
     mining: str | None
+    prompts: dict[str, str]
     weight: float | None
 
 
@@ -38,14 +42,15 @@ class PlannedSource:
 class Plan:
     """What a run would do; ``sources`` are by name, and the name of a single one is empty.
 
-    ``drawn`` says how batches are drawn from several sources, ``during`` which score chooses the checkpoint and why,
-    ``after`` names what is measured at the end, and ``warnings`` why the data will not train well. ``image_size`` is
-    None for texts.
+    ``drawn`` says how batches are drawn from several sources, ``trained`` how many of the ``parameters`` train,
+    ``during`` which score chooses the checkpoint and why, ``after`` names what is measured at the end, ``dims`` at how
+    many dimensions beside all, and ``warnings`` why the data will not train well. ``image_size`` is None for texts.
     """
 
     sources: dict[str, PlannedSource]
     drawn: str
     parameters: int
+    trained: int
     dimensions: int
     max_seq_length: int | None
     image_size: int | None
@@ -58,6 +63,7 @@ class Plan:
     warnings: list[str]
     during: str
     after: list[str]
+    dims: list[int]
 
 
 def plan(recipe: Recipe) -> Plan:
@@ -70,14 +76,16 @@ def plan(recipe: Recipe) -> Plan:
     trainer = check_build(recipe, inputs)
     arguments = trainer.args
     *_, steps = trainer.set_initial_training_values(arguments, trainer.get_train_dataloader())
-    losses = trainer.loss if isinstance(trainer.loss, dict) else {"": trainer.loss}
+    losses = dict(zip(recipe.data.sources, contrastive_losses(trainer.loss).values(), strict=True))
+    prompts = {"": arguments.prompts} if isinstance(recipe.data, DataSection) else arguments.prompts
     return Plan(
         sources={
-            name: _planned(source, inputs.train[name], losses[name], recipe)
+            name: _planned(source, inputs.train[name], losses[name], prompts.get(name), recipe)
             for name, source in recipe.data.sources.items()
         },
         drawn=_drawn(recipe),
         parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
+        trained=sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad),
         dimensions=trainer.model.get_embedding_dimension(),
         max_seq_length=longest_text(trainer.model),
         image_size=trainer.views.size if trainer.views is not None else None,
@@ -92,16 +100,24 @@ def plan(recipe: Recipe) -> Plan:
         if inputs.during
         else f"none ({inputs.choice.why}): the last checkpoint is kept",
         after=[asked.name for asked in recipe.evaluate.after],
+        dims=recipe.evaluate.dims,
     )
 
 
-def _planned(source: DataSection, rows: Dataset | Stream, loss: SentenceLoss, recipe: Recipe) -> PlannedSource:
+def _planned(
+    source: DataSection,
+    rows: Dataset | Stream,
+    loss: SentenceLoss,
+    prompts: str | dict[str, str] | None,
+    recipe: Recipe,
+) -> PlannedSource:
     return PlannedSource(
         rows=None if isinstance(rows, Stream) else len(rows),
         buffer=source.shuffle_buffer if isinstance(rows, Stream) else None,
         columns=list(source.columns.used) if isinstance(rows, Stream) else rows.column_names,
-        loss=loss.get_config_dict(),
+        loss=loss_settings(recipe, loss),
         mining=described(source.mine, recipe.model) if source.mine is not None else None,
+        prompts={"every text": prompts} if isinstance(prompts, str) else prompts or {},
         weight=source.weight if isinstance(source, SourceSection) else None,
     )
 

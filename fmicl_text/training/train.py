@@ -18,6 +18,7 @@ from sentence_transformers import SentenceTransformer
 from fmicl_text import hub
 from fmicl_text.data.stream_batches import StreamError
 from fmicl_text.data.streams import Stream
+from fmicl_text.encoders.lora import merge_adapter
 from fmicl_text.errors import InputError, RunFailedError, RunInterrupted
 from fmicl_text.evaluation.section import AUTO
 from fmicl_text.files import cannot_write, sync, write_json
@@ -31,6 +32,7 @@ from fmicl_text.training.checkpoints import differences, fingerprints, newest_se
 from fmicl_text.training.criterion import Criterion
 from fmicl_text.training.inputs import Inputs, load_inputs
 from fmicl_text.training.interruption import Interruption
+from fmicl_text.training.loss_state import measured
 from fmicl_text.training.measure import measure_after, measure_before
 from fmicl_text.training.memory import keep_memory
 from fmicl_text.training.processes import in_first_process, lost_contact, processes
@@ -228,6 +230,8 @@ def _fit(
     try:
         output = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         if first:
+            if recipe.model.lora is not None and recipe.model.lora.merge:
+                merge_adapter(trainer.model)
             files = _save(trainer.model, folder)
             logger.info("%.1f%% of the time went to waiting for data", 100 * trainer.waited_for_data())
             criterion = trainer.args.metric_for_best_model
@@ -240,7 +244,7 @@ def _fit(
                 seconds=seconds,
                 waited_for_data=round(trainer.waited_for_data(), 4),
                 best=_best(trainer, inputs.during),
-                measured=trainer.measured(),
+                measured=measured(trainer.loss),
                 model_files=files,
             )
     except BaseException as error:

@@ -1,6 +1,6 @@
 """The sentence-transformers trainer with complete checkpoints, exact resuming, and a stop at NaN and infinity.
 
-It overrides and calls what the libraries document; :mod:`fmicl_text.training.library` has the one exception.
+It overrides and calls what the libraries document, but for the one method of :mod:`fmicl_text.training.library`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from transformers.trainer_utils import TrainOutput
 
 from fmicl_text.data.stream_batches import StreamBatches, stream_loader
 from fmicl_text.encoders.images import EXTRA
+from fmicl_text.encoders.lora import has_adapter, load_adapter
+from fmicl_text.encoders.views import AugmentedViews
 from fmicl_text.errors import RunFailedError
 from fmicl_text.files import cannot_write
-from fmicl_text.losses import NonFiniteEmbeddings
+from fmicl_text.losses import ContrastiveLoss, NonFiniteEmbeddings
 from fmicl_text.losses.columns import SOURCE
 from fmicl_text.losses.identities import IdentityCollator
 from fmicl_text.training import checkpoints
@@ -38,11 +40,12 @@ from fmicl_text.training.mixed_batches import OwnRows, WeightedBatchSampler
 from fmicl_text.training.non_finite import NonFiniteError, last_good_checkpoint, texts_of
 from fmicl_text.training.numbered_rows import ROWS, numbered_loader
 from fmicl_text.training.optimizer_state import foreign_state
-from fmicl_text.training.views import AugmentedViews
 
 SUMS_FILE = "sums-{}.safetensors"
 """What one process has added up since the last log, by the number of the process."""
 _STATE_FILE = "trainer_state.json"
+_RANDOM_STATES = "rng_state*.pth"
+"""What the library adds to every checkpoint, unless it is to have the model alone."""
 
 
 class ContrastiveTrainer(SentenceTransformerTrainer):
@@ -80,7 +83,7 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         kwargs: As the parent has them.
 
     Raises:
-        ValueError: On resuming, if there is no checkpoint, or if its losses have other parts than these.
+        ValueError: On resuming, if there is no checkpoint, if it has the model alone, or its losses other parts.
         NonFiniteError: At NaN or infinity, naming the step, the rows and the last good checkpoint.
         OSError: If a checkpoint cannot be written; those before it are left as they are.
         RunFailedError: If the checkpoint to resume from cannot be loaded, or its optimizer trained other parameters; at
@@ -142,12 +145,14 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
     def _checkpoint_to_resume(self, asked: str | bool | None) -> Path | None:
         if asked is None or asked is False:
             return None
-        if asked is not True:
-            return Path(asked)
-        newest = checkpoints.newest_sealed(Path(self.args.output_dir))
-        if newest is None:
+        checkpoint = checkpoints.newest_sealed(Path(self.args.output_dir)) if asked is True else Path(asked)
+        if checkpoint is None:
             raise ValueError(f"there is no sealed checkpoint to resume from in {self.args.output_dir}")
-        return newest
+        if checkpoint.is_dir() and not any(checkpoint.glob(_RANDOM_STATES)):
+            raise ValueError(
+                f"{checkpoint} has the model alone, as save_only_model asked: the training cannot be resumed from it"
+            )
+        return checkpoint
 
     def _explained(self, error: OSError | RuntimeError | SafetensorError) -> Exception:
         """Return the error to raise instead, which says what could not be written or read."""
@@ -159,6 +164,16 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         if isinstance(error, SafetensorError) or "PytorchStreamReader" in str(error):
             return self._unreadable(error)
         return error
+
+    def _load_from_checkpoint(self, checkpoint_path: str) -> None:
+        """Put the weights of a checkpoint into the encoder, as the parent does, but never read an adapter's base again.
+
+        The base is in memory, and where a checkpoint says that it lies may be another machine's path.
+        """
+        if has_adapter(self.model):
+            load_adapter(self.model, Path(checkpoint_path))
+        else:
+            super()._load_from_checkpoint(checkpoint_path)
 
     def _unreadable(self, error: Exception) -> Exception:
         if self._resumed is None:
@@ -387,13 +402,6 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         _set_epoch(loader, self._epoch)
         self._epoch += 1
 
-    def measured(self) -> dict[str, float]:
-        """Return the settings of the losses that were left to the data, with the name of the data set if several."""
-        losses = self.loss if isinstance(self.loss, dict) else {"": self.loss}
-        return {
-            f"{name} {key}".strip(): value for name, loss in losses.items() for key, value in loss.measured().items()
-        }
-
     # Loss, gradient and log -----------------------------------------------------------------------------------------
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
@@ -460,6 +468,8 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         """Log as the parent does, with averages that do not depend on whether the training was resumed."""
         if "loss" in logs:
             logs = logs | self._sums.take(self.state.global_step)
+            if isinstance(self.loss, ContrastiveLoss) and self.loss.objective.is_bound:
+                logs["information_bound"] = -logs["loss"]
         elif "train_loss" in logs:  # in place: the trainer returns this dictionary
             logs["train_loss"] = self._sums.final_average(self.state.global_step)
             logs["train_runtime"] = round(self._sums.elapsed(), 4)

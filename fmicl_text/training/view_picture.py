@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
+from fmicl_text.encoders.views import PIXELS, PixelCollator
 from fmicl_text.files import write_bytes
 from fmicl_text.training.trainer import ContrastiveTrainer
-from fmicl_text.training.views import PIXELS, PixelCollator
 
 _IMAGES = 10
 

@@ -585,6 +585,7 @@ def test_an_adapter_is_merged_into_its_base(publish, hub, adapter: Path, tiny_en
     assert publish(adapter, "--merge-adapter").status == 0
     files = hub.repos["me/tiny"].files()
     assert "adapter_config.json" not in files and "model.safetensors" in files
+    assert "base_model" not in ModelCard(files["README.md"].decode()).data.to_dict(), "it is a folder of this machine"
     merged, expected = encode(put(files, tmp_path / "copy")), encode(adapter)
     assert np.abs(merged - expected).max() < 1e-5 < np.abs(encode(tiny_encoder_path) - expected).max()
 
@@ -603,7 +604,9 @@ def test_an_adapter_on_a_base_of_the_hub_stays_one(publish, hub, adapter: Path, 
     assert finished.status == 0, finished.err
     files = hub.repos["me/tiny"].files()
     assert "adapter_model.safetensors" in files and "model.safetensors" not in files
-    assert "pip install -U sentence-transformers peft" in files["README.md"].decode()
+    card = ModelCard(files["README.md"].decode())
+    assert (card.data.base_model, card.data.base_model_relation) == ("me/base", "adapter")
+    assert "pip install -U sentence-transformers peft" in card.text
 
 
 # Base models of the Hub

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -248,12 +249,15 @@ def test_metadata(tiny_encoder_path: Path, tiny_encoder, tmp_path: Path):
     run = finished_run(
         tmp_path / "run",
         tiny_encoder_path,
-        model={"base": "bert-base-uncased"},
+        model={"base": "bert-base-uncased", "lora": {"r": 4, "merge": True}},
         data={"train": "sentence-transformers/all-nli"},
     )
     write(run / "results" / "heldout.json", HELDOUT)
-    data = card_of(find_source(run), tiny_encoder).data
-    assert data.base_model == "bert-base-uncased" and data.datasets == ["sentence-transformers/all-nli"]
+    card = card_of(find_source(run), tiny_encoder)
+    data = card.data
+    assert re.search(r"\| adapter \| LoRA \(r: 4, lora.*\), merged into the weights \|", card.text)
+    assert (data.base_model, data.base_model_relation) == ("bert-base-uncased", "finetune")
+    assert data.datasets == ["sentence-transformers/all-nli"]
     assert (data.license, data.language) == ("apache-2.0", ["en"])
     assert (data.pipeline_tag, data.library_name) == ("sentence-similarity", "sentence-transformers")
     assert {"f-micl", "sentence-transformers"} <= set(data.tags)

@@ -23,7 +23,7 @@ from fmicl_text.losses.papers.infonce import InfoNCE
 from fmicl_text.losses.registry import objectives
 from fmicl_text.recipe.file import dump_recipe, find_recipe, load_recipe, shipped_recipes
 from fmicl_text.recipe.schema import Recipe
-from fmicl_text.recipe.training_arguments import training_arguments_model
+from fmicl_text.recipe.training_arguments import training_arguments_model, training_arguments_schema
 
 OBJECTIVES = list(objectives())
 CHOICE = ", ".join(f'"{name}"' for name in OBJECTIVES[:-1]) + f' or "{OBJECTIVES[-1]}"'
@@ -407,6 +407,24 @@ def test_training_arguments_of_the_wrong_type(write, setting, problem):
     assert problem in found
 
 
+@pytest.mark.parametrize(
+    ("key", "instead"),
+    [
+        ("do_train", "`fmicl train` trains"),
+        ("do_eval", "`evaluate`"),
+        ("per_device_eval_batch_size", "`evaluate`"),
+        ("train_sampling_strategy", "train.batch_sampler"),
+        ("label_names", "data.columns"),
+        ("hub_private_repo", "publish.repo"),
+    ],
+)
+def test_training_arguments_that_would_change_nothing(write, key, instead):
+    """Their values are not looked at; editors do not offer them."""
+    (found,) = problems(write(MINIMAL), f"train.{key}=sequential")
+    assert f"train.{key}: " in found and instead in found
+    assert key not in training_arguments_schema()["properties"]
+
+
 def test_training_arguments_reach_the_library(tmp_path):
     """Every shipped ``train:`` section builds real training arguments that hold what it says."""
     from sentence_transformers import SentenceTransformerTrainingArguments
@@ -556,7 +574,7 @@ def test_resolved_recipe_is_tidy(write):
         "  kernel: gaussian\n  sigma: 0.2646\n  mu: 1.0\n  learn_kernel: false\n"
         "  shift: row\n  critic: ratio\n  negatives: cross\n"
         "train: {}\n"
-        "evaluate:\n  during: null\n  every_steps: 125\n  before: false\n  after: []\n"
+        "evaluate:\n  during: null\n  every_steps: 125\n  before: false\n  after: []\n  dims: []\n"
         "imports: []\n"
         "seeds:\n- 1\n- 2\n"
         "publish:\n  private: true\n  language: []\n"
@@ -764,6 +782,16 @@ def test_a_column_called_like_another_role(write):
     swapped = "data.columns={anchor: positive, positive: anchor}"
     [found] = problems(write(MINIMAL), swapped, "train.prompts={anchor: x}")
     assert "train.prompts.anchor: is the name of a role and of another role's column" in found
+
+
+def test_prompts_are_the_models(write):
+    [found] = problems(write(MINIMAL), "train.prompts={anchor: 'q: '}", "model.prompts={query: 'q: '}")
+    assert "train.prompts: is given by model.prompts, which evaluation uses too; drop it" in found
+    [found] = problems(write(MINIMAL), "model.prompts={querry: 'query: '}")
+    assert 'model.prompts.querry: unknown key (did you mean "query"?)' in found
+    images = "data={train: photos, columns: {anchor: image}, views: augment}"
+    [found] = problems(write(MINIMAL), images, "model.prompts={query: 'query: '}")
+    assert "model.prompts: is for texts, not for images (data.views: augment)" in found
 
 
 def test_the_largest_number(write):

@@ -219,10 +219,15 @@ def test_one_seed_each_is_warned_of_and_other_seeds_are_paired_in_order(tmp_path
     a, b = make_run(tmp_path / "a", 0.3, seeds=(1,)), make_run(tmp_path / "b", 0.3, seeds=(7,))
     comparison = of_suite(read_report([a, b]))
     assert comparison.seeds == [(7, 1)]
-    assert any("one seed each" in warning for warning in comparison.warnings)
+    assert any("one seed each" in warning and "STS averages" in warning for warning in comparison.warnings)
+    for run in (a, b):
+        path = run / "results" / "sts7.json"
+        write_json(path, json.loads(path.read_text()) | {"kind": "pairs"})
+    other = of_suite(read_report([a, b]), "sts7 (pairs)")
+    assert any("one seed each" in warning and "STS" not in warning for warning in other.warnings)
 
 
-def test_without_the_same_pairs_there_is_no_test(tmp_path: Path) -> None:
+def test_scores_of_different_data_are_not_compared(tmp_path: Path) -> None:
     a, b, c = (make_run(tmp_path / name, 0.3) for name in "abc")
     (b / "results" / "sts7.items.json").unlink()
     path = c / "results" / "sts7.items.json"
@@ -232,8 +237,40 @@ def test_without_the_same_pairs_there_is_no_test(tmp_path: Path) -> None:
     untested, other = (c for c in read_report([a, b, c]).comparisons if c.suite == "sts7")
     assert {row.inside_noise for row in untested.rows} == {None}
     assert "what each item scored is not among the results" in untested.warnings[-1]
-    assert {row.score for row in other.rows if row.inside_noise is None} == {"STS12", "average"}
-    assert "no paired test of STS12: the runs were scored on different items" in other.warnings[-1]
+    assert {row.score for row in other.rows} == {*TASKS} - {"STS12"}
+    assert other.warnings[-1] == "not compared: STS12, average, as the runs were scored on different items"
+
+
+@pytest.mark.parametrize(
+    ("change", "compared", "why"),
+    [
+        (
+            {"n": 200},
+            {*TASKS} - {"STS12"},
+            "not compared: STS12, average, as the runs were scored on 200 and 300 items",
+        ),
+        (
+            {"data": "elsewhere"},
+            set(),
+            "not compared: average, " + ", ".join(TASKS) + ", as the data was elsewhere and Hub",
+        ),
+    ],
+    ids=["n", "data"],
+)
+def test_without_items_number_and_source_of_the_data_are_compared(tmp_path: Path, change, compared, why) -> None:
+    a, b = (make_run(tmp_path / name) for name in "ab")
+    for run in (a, b):
+        (run / "results" / "sts7.items.json").unlink()
+    path = b / "results" / "sts7.json"
+    document = json.loads(path.read_text())
+    of_task = next(score for score in document["scores"] if score["name"] == "STS12")
+    (of_task if "n" in change else document).update(change)
+    write_json(path, document)
+    comparison = of_suite(read_report([a, b]))
+    assert {row.score for row in comparison.rows} == compared
+    assert set(comparison.warnings[-1].replace(":", ",").split(", ")) == set(why.replace(":", ",").split(", "))
+    page = page_of(a, b, output=tmp_path / "out").text
+    assert "not measured alike: " in page and "as the " in page
 
 
 def test_right_and_wrong_and_ranks_are_tested_as_similarities_are(tmp_path: Path) -> None:
@@ -272,7 +309,8 @@ def test_right_and_wrong_and_ranks_are_tested_as_similarities_are(tmp_path: Path
             assert row.verdict == "worse" and row.difference < -20
     write_result(heldout(0.6, "others"), b / "results" / "heldout.json")
     other = of_suite(read_report([a, b]), "heldout")
-    assert other.warnings[-1] == "no paired test of MRR@10, accuracy@1: the runs were scored on different items"
+    assert not other.rows
+    assert other.warnings == ["not compared: MRR@10, accuracy@1, as the runs were scored on different items"]
 
 
 def test_a_lower_score_is_better_where_the_score_says_so(tmp_path: Path) -> None:
@@ -500,12 +538,37 @@ def test_no_report_is_overwritten_unasked(tmp_path: Path) -> None:
     write_report(report, tmp_path / "run")
     with pytest.raises(InputError, match="--overwrite"):
         write_report(report, tmp_path / "run")
-    (tmp_path / "run" / "report-old.png").write_bytes(b"")
-    write_report(report, tmp_path / "run", overwrite=True)
-    assert not (tmp_path / "run" / "report-old.png").exists()
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="is a file"):
         write_report(report, tmp_path / "file")
+
+
+def test_overwriting_deletes_the_pictures_of_the_report_and_no_others(tmp_path: Path) -> None:
+    """Two runs have pictures of differences, one run has none."""
+    first, second = make_run(tmp_path / "a"), make_run(tmp_path / "b")
+    out = tmp_path / "out"
+    write_report(read_report([first, second]), out)
+    of_two = {file.name for file in out.glob("report-*.png")}
+    (out / "report-of-mine.png").write_bytes(b"mine")
+    write_report(read_report([first]), out, overwrite=True)
+    of_one = {file.name for file in out.glob("report-*.png")} - {"report-of-mine.png"}
+    assert (out / "report-of-mine.png").read_bytes() == b"mine"
+    assert of_two - of_one == {"report-difference-1.png", "report-cosines-1.png", "report-cosines-2.png"} | {
+        "report-density-ratio-1.png",
+        "report-density-ratio-2.png",
+    }
+    (out / "report.html").unlink()
+    with pytest.raises(InputError, match=r"report-plane\.png: already there, and of no report"):
+        write_report(read_report([first]), out)
+    assert not (out / "report.html").exists()
+
+
+def test_a_report_may_be_a_file(tmp_path: Path) -> None:
+    page = write_report(read_report([make_run(tmp_path / "run")]), tmp_path / "pages" / "mine.html")
+    assert page == tmp_path / "pages" / "mine.html" and page.read_text().startswith("<!DOCTYPE html>")
+    assert (tmp_path / "pages" / "mine-plane.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(InputError, match=r"mine\.html already exists"):
+        write_report(read_report([tmp_path / "run"]), page)
 
 
 # --- published figures
@@ -637,18 +700,17 @@ def test_what_is_there_is_replaced_and_links_are_not_followed(tmp_path: Path) ->
     folder.mkdir()
     precious = tmp_path / "precious"
     precious.write_text("mine")
-    for name in ("report.html", "report-positive-term.png", "report-old.png"):
+    for name in ("report.html", "report-positive-term.png"):
         (folder / name).symlink_to(precious)
     with pytest.raises(InputError, match="--overwrite"):
         write_report(report, folder)
     write_report(report, folder, overwrite=True)
-    assert precious.read_text() == "mine" and not (folder / "report-old.png").is_symlink()
+    assert precious.read_text() == "mine"
     assert not (folder / "report.html").is_symlink()
     assert (folder / "report-positive-term.png").read_bytes().startswith(b"\x89PNG")
-    (folder / "report.html").unlink()
     (folder / "report-plane.png").unlink()
-    (folder / "report-plane.png").symlink_to(precious)  # without a page, nothing says that these are a report's
-    write_report(report, folder)
+    (folder / "report-plane.png").symlink_to(precious)
+    write_report(report, folder, overwrite=True)
     assert precious.read_text() == "mine" and not (folder / "report-plane.png").is_symlink()
 
 

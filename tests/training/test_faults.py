@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-TRIALS = 12  # of each of two processes, of one stop or two
-STREAM_TRIALS = 4  # of a third, which streams
+TRIALS = 8  # of each of two processes, of one stop or two
+STREAM_TRIALS = 3  # of a third, which streams
 SENTENCES = [
     f"the {size} {animal} {verb} in the {place}"
     for size in ("big", "small")
@@ -94,9 +94,9 @@ def test_stopped_at_any_moment_a_run_ends_as_if_it_had_not_been(recipe: Path, tm
             assert len(trial["checkpoints"]) <= 2, trial
     assert "traceback" not in (said := "".join(trial["said"] for trial in told)), said
     stopped = [status for trial in told for status in trial["statuses"][:-1] if status]
-    assert len(told) == 2 * TRIALS + STREAM_TRIALS and len(stopped) >= 20
+    assert len(told) == 2 * TRIALS + STREAM_TRIALS and len(stopped) >= 10
     assert {1, -9, 128 + 2, 128 + 15} <= set(stopped) <= {1, -9, -15, 128 + 2, 128 + 15}  # 1: of a full disk
-    assert sum(trial["unfinished"] for trial in told) >= 3, "some die while they write a checkpoint"
+    assert sum(trial["unfinished"] for trial in told) >= 2, "some die while they write a checkpoint"
     assert "File too large" in said and "to continue once that is fixed: fmicl train --resume" in said
     assert "it is set aside as damaged-checkpoint-" in said, "some find their newest checkpoint damaged"
     assert "is written; to continue: fmicl train --resume" in said, "some write one before they leave"

@@ -1,4 +1,4 @@
-"""Private methods of libraries: what they must look like, and that none is overridden."""
+"""Private methods of libraries: what they must look like, and that no other is overridden."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from sentence_transformers import SentenceTransformerTrainer
 
 import fmicl_text
 
+OVERRIDDEN = {"fmicl_text.training.trainer.ContrastiveTrainer": {"_load_from_checkpoint"}}
+"""By an adapter's trainer, and called by no other name; its signature is tested below."""
+
 
 def test_weights_are_loaded_by_a_method_of_one_argument():
-    """If it changes, ``load_best_model_at_end`` breaks: see fmicl_text/training/library.py."""
+    """If it changes, ``load_best_model_at_end`` and adapters break: see fmicl_text/training/library.py."""
     signature = inspect.signature(SentenceTransformerTrainer._load_from_checkpoint)
     assert list(signature.parameters) == ["self", "checkpoint_path"]
 
 
-def test_no_private_method_of_a_library_is_overridden():
+def test_no_other_private_method_of_a_library_is_overridden():
     """A method of the package with an underscored name would silently replace its parent's."""
     for module in pkgutil.walk_packages(fmicl_text.__path__, "fmicl_text."):
         if module.name == "fmicl_text.__main__":
@@ -28,4 +31,5 @@ def test_no_private_method_of_a_library_is_overridden():
                 own = {name for name, value in vars(kind).items() if inspect.isfunction(value)}
                 own = {name for name in own if name.startswith("_") and not name.startswith("__")}
                 replaced = {name for parent in foreign for name in own & vars(parent).keys()}
-                assert not replaced, f"{module.name}.{kind.__name__}: {sorted(replaced)}"
+                name = f"{module.name}.{kind.__name__}"
+                assert replaced == OVERRIDDEN.get(name, set()), f"{name}: {sorted(replaced)}"

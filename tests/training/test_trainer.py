@@ -338,6 +338,13 @@ def test_a_folder_that_is_not_sealed_is_not_resumed_from(tiny_encoder_path: Path
         four_steps(tiny_encoder_path, tmp_path / "other", seed=1).train(resume_from_checkpoint=True)
 
 
+def test_a_model_alone_is_not_resumed_from(tiny_encoder_path: Path, tmp_path: Path):
+    """The library would begin with a fresh optimizer and schedule, and say nothing."""
+    four_steps(tiny_encoder_path, tmp_path, seed=1, max_steps=1, save_only_model=True).train()
+    with pytest.raises(ValueError, match=r"checkpoint-1 has the model alone, as save_only_model asked"):
+        four_steps(tiny_encoder_path, tmp_path, seed=1).train(resume_from_checkpoint=True)
+
+
 @pytest.mark.parametrize("kind", ["pairs", "stream"])
 def test_a_training_that_was_done_is_not_trained_further(tiny_encoder_path: Path, tmp_path: Path, kind: str):
     """Stopped after its last checkpoint, in the middle of an epoch, and resumed."""

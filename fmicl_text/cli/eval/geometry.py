@@ -24,6 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--pairs", metavar="FILE|HUB ID", help="pairs of your own that mean the same, instead of STS-B: csv, jsonl, ..."
     )
+    source.add_argument(
+        "--images", metavar="SOURCE", help="images, for an encoder of images: two views of one are a positive pair"
+    )
+    parser.add_argument("--column", default="image", metavar="NAME", help="the column of --images (image)")
     parser.add_argument(
         "--columns",
         nargs=2,
@@ -35,13 +39,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """How sentences lie on the sphere, and whether the density ratio is the Gaussian that f-MICL assumes.
+    """How sentences or images lie on the sphere, and whether the density ratio is the Gaussian that f-MICL assumes.
 
     Each JSON file of --output gets a picture of the density ratio beside it, NAME.png.
     """
     from fmicl_text.evaluation.kinds.geometry import GeometryOfPairs
 
-    evaluation = asked(GeometryOfPairs, name="geometry", data=args.data, pairs=args.pairs, columns=list(args.columns))
+    options = {"data": args.data, "pairs": args.pairs, "columns": list(args.columns)}
+    options |= {"images": args.images, "column": args.column}
+    evaluation = asked(GeometryOfPairs, name="geometry", **options)
     results = evaluate_models(args, evaluation, "geometry", also=_draw)
     if not args.json and any(result.details["geometry"]["density_ratio"] is None for result in results):
         from fmicl_text.cli.console import Console

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
+from fmicl_text.data.section import AugmentSection
+from fmicl_text.errors import InputError
 from fmicl_text.evaluation.kind import Evaluation, Given, Loaded
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 class GeometryOfPairs(Evaluation):
-    """How sentences lie on the sphere: alignment, uniformity, the density ratio of positive to random pairs."""
+    """How embeddings lie on the sphere: alignment, uniformity, the density ratio of positive to random pairs.
+
+    Of sentences the positive pairs are texts that mean the same; of images, two augmented views of one image.
+    """
 
     kind: ClassVar = "geometry"
     names: ClassVar = "geometry: alignment, uniformity and the density ratio"
@@ -22,6 +30,14 @@ class GeometryOfPairs(Evaluation):
     """The two columns of pairs."""
     data: str | None = None
     """Where STS-B dev comes from: a folder, or sample:stsb; default evaluate.data."""
+    images: str | None = None
+    """Images, from any source of images; in a run on images the default is evaluate.data."""
+    column: str = "image"
+    """The column of the images."""
+    rows: PositiveInt = 1000
+    """How many images to take from the start."""
+    augment: AugmentSection | None = None
+    """How views of images are made; default data.augment of the run, otherwise its defaults."""
 
     @classmethod
     def claims(cls, name: str) -> bool:
@@ -29,9 +45,11 @@ class GeometryOfPairs(Evaluation):
         return name == "geometry"
 
     def load(self, given: Given) -> Loaded:
-        """Load pairs that mean the same: the user's own where there are any, else those of STS-B dev."""
+        """Load images, or pairs that mean the same: the user's own where there are any, else those of STS-B dev."""
+        if self.images is not None or given.image_size is not None:
+            return self._load_images(given)
         from fmicl_text.data.section import Columns
-        from fmicl_text.evaluation.geometry import measure_pair_set
+        from fmicl_text.evaluation.geometry import SENTENCES, measure_pair_set
         from fmicl_text.evaluation.metrics import GEOMETRY
         from fmicl_text.evaluation.pair_sets import heldout_pair_set, own_pair_set, stsb_pair_set
 
@@ -44,5 +62,26 @@ class GeometryOfPairs(Evaluation):
         else:
             pairs = stsb_pair_set(data)
         return Loaded(
-            partial(measure_pair_set, pairs=pairs), {metric.key("sentences"): metric for metric in GEOMETRY.values()}
+            partial(measure_pair_set, pairs=pairs), {metric.key(SENTENCES): metric for metric in GEOMETRY.values()}
         )
+
+    def _load_images(self, given: Given) -> Loaded:
+        from fmicl_text.data.images import load_images
+        from fmicl_text.evaluation.geometry import IMAGES, measure_views
+        from fmicl_text.evaluation.metrics import GEOMETRY
+
+        images = self.images or given.data
+        if images is None:
+            raise InputError("geometry: needs images: set its option images, or evaluate.data")
+
+        def load(size: int) -> Dataset:
+            return load_images(images, self.column, size, limit=self.rows).rows
+
+        at_hand = None if given.image_size is None else load(given.image_size)
+        measure = partial(
+            measure_views,
+            load=lambda size: at_hand if at_hand is not None and size == given.image_size else load(size),
+            section=self.augment or given.augment or AugmentSection(),
+            source=f"{images}, the first {self.rows:,} images",
+        )
+        return Loaded(measure, {metric.key(IMAGES): metric for metric in GEOMETRY.values()})

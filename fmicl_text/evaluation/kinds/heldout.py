@@ -32,8 +32,7 @@ class Heldout(Evaluation):
                 queries=pairs["anchor"][:],
                 documents=pairs["positive"][:],
                 groups=pairs["group"][:] if "group" in pairs.column_names else None,
-                query_prompt=given.prompts.get(source, {}).get("anchor"),
-                document_prompt=given.prompts.get(source, {}).get("positive"),
+                prompts=given.prompts.get(source),
             )
             for source, pairs in given.heldout.items()
         }

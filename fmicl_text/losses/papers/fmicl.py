@@ -124,6 +124,11 @@ class FMICL(Objective):
         """Unless the batch decides the balance."""
         return self.shift == "none" and self.alpha != "auto"
 
+    @property
+    def is_bound(self) -> bool:
+        """With the tightest shift, unless the loss is scaled."""
+        return self.shift != "none" and self.factor in (None, 1.0)
+
     def conflicts(self) -> Iterator[Conflict]:
         """There is one balance of the two terms, and a cosine critic has no width to learn."""
         yield from super().conflicts()

@@ -10,9 +10,9 @@ import torch
 from test_image_encoder import RESNET, encoder
 
 from fmicl_text.data.section import AugmentSection
+from fmicl_text.encoders.views import PIXELS, AugmentedViews, PixelCollator
 from fmicl_text.errors import InputError
 from fmicl_text.losses.identities import IDENTITY, IdentityCollator
-from fmicl_text.training.views import PIXELS, AugmentedViews, PixelCollator
 
 SIZE, ROWS = 32, 6
 ALL = AugmentSection(blur=0.5, solarize=0.5, rotation=15, shift=0.1, scale=(0.8, 1.2), shear=5, noise=0.05)
