@@ -7,14 +7,10 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from words import WORDS
 
 hypothesis.settings.register_profile("fmicl", deadline=None)  # a slow example says that the machine is busy
 hypothesis.settings.load_profile("fmicl")
-
-WORDS = (
-    "a the man woman child dog cat horse plays eats rides runs sleeps sings guitar piano flute food ball park street "
-    "house river mountain city water big small old young red green blue fast slow and on in with near is are not very"
-).split()
 
 
 @pytest.fixture(scope="session")

@@ -110,7 +110,7 @@ LOSS_TABLE: dict[str, Loss] = {
             ({"divergence": "pearsn"}, 'did you mean "pearson"'),
             ({"divergence": "kl", "order": 2.0}, "order belongs to divergence: tsallis, got divergence: kl"),
             ({"kernel": "laplace"}, 'kernel must be "gaussian", "cosine" or "cosine-critic", got "laplace"'),
-            ({"temperature": 0.05}, "temperature belongs to kernel: cosine or cosine-critic, got kernel: gaussian"),
+            ({"temperature": 0.05}, "got kernel: gaussian; temperature=0.05 is sigma=0.2236 here"),
             ({"sigma": 0}, 'sigma must be greater than 0 or "measured", got 0'),
             ({"sigma": float("inf")}, "sigma must be a finite number"),
             ({"mu": 2.5}, "mu must be less than or equal to 2, got 2.5"),
@@ -159,7 +159,10 @@ LOSS_TABLE: dict[str, Loss] = {
         paper=("Oord", "1807.03748"),
         refused=[
             ({"kernel": "cosine-critic"}, 'kernel must be "gaussian" or "cosine", got "cosine-critic"'),
-            ({"sigma": 0.05}, "sigma belongs to kernel: gaussian, got kernel: cosine"),
+            (
+                {"sigma": 0.05},
+                "sigma belongs to kernel: gaussian, got kernel: cosine; sigma=0.05 is temperature=0.0025 here",
+            ),
             ({"temperature": 0}, "temperature must be greater than 0, got 0"),
         ],
     ),

@@ -25,7 +25,9 @@ HEAVY = (
     "matplotlib",
     "pandas",
     "mteb",
+    "optuna",
     "sklearn",
+    "sqlalchemy",
 )
 
 # A layer knows nothing of those after it; modules of one layer may know each other. A folder stands for all in it.
@@ -40,6 +42,7 @@ LAYERS = (
     ("hub",),
     ("training",),
     ("report",),
+    ("sweep",),
     ("cli",),
     ("__main__",),
 )

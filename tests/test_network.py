@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import WORDS
+from words import WORDS
 
 WATCH = Path(__file__).with_name("watch")
 CALLS = "import sys, json; from fmicl_text.cli import main; print(*map(main, json.loads(sys.argv[1])), file=sys.stderr)"

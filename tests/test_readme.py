@@ -59,6 +59,11 @@ def test_recipe_commands_run(
     assert (tmp_path / "my.yaml").is_file()
 
 
+def test_sweep_commands_are_those_of_the_command_line() -> None:
+    commands = [shlex.split(line, comments=True)[1:] for line in blocks("bash")[2].splitlines()]
+    assert commands and all(parse(command).verb == "sweep" for command in commands)
+
+
 def parse(command: list[str]):
     """Parse a command as ``fmicl`` would, without running it."""
     import argparse

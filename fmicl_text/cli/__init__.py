@@ -20,8 +20,10 @@ from fmicl_text.files import user_path
 
 VERBS = {
     "train": "train a sentence encoder from a recipe",
+    "sweep": "find the loss and its settings that your data wants",
     "eval": "evaluate sentence encoders",
     "report": "show runs, and how they compare, on one page",
+    "export": "store embeddings of a run in fewer bits, and say what that costs",
     "publish": "publish a run or an encoder on the Hugging Face Hub",
     "recipe": "list, show, copy, write and validate recipes",
 }

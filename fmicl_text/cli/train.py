@@ -72,12 +72,12 @@ def run(args: argparse.Namespace) -> int:
     """Train, and print the results."""
     if args.quiet:
         disable_bars()
-    with _logging(args.verbose, args.quiet):
+    with shown_log(args.verbose, args.quiet):
         return _run(args)
 
 
 @contextmanager
-def _logging(verbose: bool, quiet: bool) -> Iterator[None]:
+def shown_log(verbose: bool = False, quiet: bool = False) -> Iterator[None]:
     """Show on standard error what the package logs: phases and progress as well as warnings."""
     logger = logging.getLogger(None if verbose else "fmicl_text")
     handler, level = logging.StreamHandler(sys.stderr), logger.level
@@ -205,7 +205,7 @@ def _print_plan(console: Console, name: str, plan: Plan, output: Path, seeds: li
         **_planned_data(plan),
         "training": f"{plan.steps:,} steps of {plan.batch} rows on {plan.device}, {plan.precision}",
     }
-    lines["choice"] = f"best checkpoint by {plan.during}"
+    lines["weights"] = plan.weights
     if plan.after:
         at = f", also at {', '.join(map(str, plan.dims))} dimensions" if plan.dims else ""
         lines["results"] = ", ".join(plan.after) + at
@@ -232,14 +232,14 @@ def _planned_data(plan: Plan) -> dict[str, str]:
     if len(plan.sources) > 1:
         lines = {"data": f"{len(plan.sources)} sources; each batch is of one, drawn {plan.drawn}"}
         for name, source in plan.sources.items():
-            parts = [_planned_rows(source), json.dumps(source.loss)]
+            parts = [_planned_rows(source), source.loss]
             parts += [f"weight {source.weight:g}"] if source.weight is not None else []
             parts += [f"prompts: {_planned_prompts(source)}"] if source.prompts else []
             parts += [f"negatives: {source.mining}"] if source.mining else []
             lines[f"  {name}"] = "; ".join(parts)
         return lines
     (source,) = plan.sources.values()
-    lines = {"data": _planned_rows(source), "loss": json.dumps(source.loss)}
+    lines = {"data": _planned_rows(source), "loss": source.loss}
     lines |= {"prompts": _planned_prompts(source)} if source.prompts else {}
     return lines | ({"negatives": source.mining} if source.mining else {})
 

@@ -190,6 +190,15 @@ class Tree:
         return section
 
 
+def listed(text: str) -> list[Any]:
+    """Return the values that ``a, b`` lists, as YAML within brackets reads them; none if it is not such a list."""
+    try:
+        values = yaml.load(f"[{text}]", Loader=_Loader)
+    except (yaml.YAMLError, ValueError):
+        return []
+    return values if isinstance(values, list) else []
+
+
 def dotted(path: KeyPath) -> str:
     """Write a path as people do: ``loss.kernel.sigma``, ``seeds[0]``."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)

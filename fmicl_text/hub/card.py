@@ -269,7 +269,7 @@ def _training(source: Source, base: BaseModel, model: SentenceTransformer) -> di
             for name, data in recipe.data.sources.items()
             for key, value in _source_rows(name, data, loss_settings(recipe, losses[name]), manifest.measured).items()
         },
-        "settings": ", ".join(f"{key}: {value}" for key, value in shorten(recipe.train).items()),
+        "settings": ", ".join(f"{key}: {value}" for key, value in shorten(manifest.in_effect(recipe.train)).items()),
         "steps": manifest.steps,
         "weights": manifest.weights(recipe.train),
         "seed": manifest.seed,

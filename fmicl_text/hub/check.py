@@ -26,12 +26,12 @@ _VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "add
 """Vocabularies: their entries may look like local paths."""
 
 
-def encoder_files(folder: Path, links_into: Sequence[Path] = ()) -> list[Path]:
+def encoder_files(folder: Path, links_into: Sequence[Path] | None = ()) -> list[Path]:
     """Return the files of an encoder, relative to its folder; hidden ones and its card are left out.
 
     Args:
         folder: The encoder's folder, resolved.
-        links_into: Other folders that links in it may lead into.
+        links_into: Other folders that links in it may lead into; None if nobody will follow them.
 
     Raises:
         InputError: If a link leads elsewhere; if there is a file that sentence-transformers does not read from
@@ -45,7 +45,8 @@ def encoder_files(folder: Path, links_into: Sequence[Path] = ()) -> list[Path]:
         and file.name != "README.md"
         and file.parts[0] != _OF_THE_CARD
     ]
-    refuse_links((folder / file for file in files), [folder, *links_into])
+    if links_into is not None:
+        refuse_links((folder / file for file in files), [folder, *links_into])
     pickles = [file for file in files if file.suffix.lower() in PICKLES]
     known = (_WEIGHTS, _SENTENCEPIECE, *_TEXTS)
     others = [file for file in files if file.suffix not in known and file.stem not in _LICENCES and file not in pickles]

@@ -173,6 +173,6 @@ def _check_room(folder: Path, overwrite: bool) -> None:
     if not (folder / "modules.json").is_file() or not (folder / "README.md").is_file():
         raise InputError(f"{folder} holds something other than an earlier dry run; move it away")
     names = {file.relative_to(folder).as_posix() for file in files_under(folder)}
-    known = {file.as_posix() for file in encoder_files(folder)} | {"README.md"}
+    known = {file.as_posix() for file in encoder_files(folder, links_into=None)} | {"README.md"}
     if foreign := sorted(names - known):
         raise InputError(f"{folder} holds files that no dry run writes: {', '.join(foreign[:5])}; move it away")

@@ -131,6 +131,10 @@ class ContrastiveLoss(nn.Module):
         settings = self.objective.model_dump(mode="json", exclude={"objective"}, exclude_none=True)
         return settings | self.measured()
 
+    def extra_repr(self) -> str:
+        """Return the settings in force, which stand before the modules where the loss is printed."""
+        return ", ".join(f"{name}={value!r}" for name, value in self.get_config_dict().items())
+
     def _own_parts(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self._parts}
 
@@ -291,7 +295,7 @@ class ContrastiveLoss(nn.Module):
     def _warn_of_a_lone_row(self) -> None:
         if not self._warned_of_a_lone_row:
             logger.warning(
-                "a batch has one row, which has no negatives: its negative term is 0. Such a last batch of an epoch is "
+                "a batch has one row, which has no negatives: nothing is pushed away. Such a last batch of an epoch is "
                 "left out by dataloader_drop_last=True; in evaluation another per_device_eval_batch_size avoids it"
             )
         self._warned_of_a_lone_row = True

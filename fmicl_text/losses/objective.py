@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -33,6 +33,11 @@ OF_RECIPES = frozenset({"objective", "matryoshka"})
 """Settings that a loss class does not take: the class is the objective, and ``MatryoshkaLoss`` goes around it."""
 ANY = "any"
 """A choice, in :class:`Of`: any value of the other setting but None."""
+_WIDTHS: dict[str, tuple[str, Callable[[float], float]]] = {
+    "gaussian": ("sigma", math.sqrt),
+    "cosine": ("temperature", lambda sigma: sigma**2),
+}
+"""Kernel -> its width, and how it follows from that of the other."""
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
 OpenShare = Annotated[float, Field(ge=0, lt=1)]
@@ -119,6 +124,8 @@ class Objective(Section, ABC):
     """Over pairs: a mean, or a log-sum-exp over each row."""
     needs: ClassVar[str] = "pairs"
     """What the data must have."""
+    needs_negatives: ClassVar[bool] = False
+    """Whether the data must have explicit negatives."""
     when: ClassVar[str]
     """What it is good for."""
     variants: ClassVar[tuple[Variant, ...]] = ()
@@ -234,7 +241,8 @@ class Objective(Section, ABC):
                 continue  # what users have registered refuses settings itself
             if getattr(self, name) is not None and not of.admits(chosen):
                 choices = of.choice if ANY in of.defaults else f"{of.choice}: {' or '.join(map(str, of.defaults))}"
-                yield (name,), f"belongs to {choices}" + ("" if chosen is None else f", got {of.choice}: {chosen}")
+                instead = "" if chosen is None else f", got {of.choice}: {chosen}{self._same_width(name, chosen)}"
+                yield (name,), f"belongs to {choices}{instead}"
         if self.projector is not None and self.head is not None:
             yield ("projector",), "takes the place of head; give one of the two"
         if self.matryoshka is not None:
@@ -246,6 +254,14 @@ class Objective(Section, ABC):
             yield ("predictor",), "is for a loss whose positives a moving average makes; set momentum"
         if self.region_schedule not in (None, "adaptive") and self.region_steps is None:
             yield ("region_steps",), f"is required with region_schedule: {self.region_schedule}"
+
+    def _same_width(self, name: str, kernel: str) -> str:
+        """Say which width of a kernel is the one that was given for another kernel."""
+        value = getattr(self, name)
+        if name not in dict(_WIDTHS.values()) or kernel not in _WIDTHS or isinstance(value, str):
+            return ""
+        width, of_other = _WIDTHS[kernel]
+        return f"; {name}={value:g} is {width}={of_other(value):.4g} here"
 
     def defaults(self) -> dict[str, Any]:
         """Return the default of each setting for which it depends on other settings."""

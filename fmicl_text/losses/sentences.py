@@ -62,12 +62,18 @@ class SentenceLoss(CachedLossMixin, ContrastiveLoss):
     Raises:
         ValueError: If settings overflow together, if a head or a queue is wanted and the encoder does not know how
             many dimensions it has, or if ``mini_batch_size`` is given and there is a static embedding or a BatchNorm.
+        TypeError: If ``model`` is no module, such as the name of one.
     """
 
     def __init__(self, model: SentenceTransformer, objective: Objective) -> None:
+        if not isinstance(model, nn.Module):
+            name, load = type(self).__name__, f'SentenceTransformer("{model}")' if isinstance(model, str) else ""
+            raise TypeError(
+                f"{name}: model must be a SentenceTransformer, got {model!r}" + (load and f"; load it: {name}({load})")
+            )
         dimensions = _dimensions(model) if objective.needs_dimensions else None
         super().__init__(objective, encoder=model, dimensions=dimensions)
-        self.model = model
+        self.model: SentenceTransformer = model
         self.mini_batch_size = objective.mini_batch_size  # the mixin reads it only if it is a number
         self.uses_gradient_cache = objective.mini_batch_size is not None
         if self.uses_gradient_cache and any(isinstance(part, _BATCH_NORMS) for part in self.modules()):

@@ -18,7 +18,7 @@ from fmicl_text.report.base import read_base
 from fmicl_text.report.compare import Comparison, compare
 from fmicl_text.report.geometry import layout
 from fmicl_text.report.images import photos
-from fmicl_text.report.page import Page, render
+from fmicl_text.report.page import Chapter, Page, render
 from fmicl_text.report.pictures import comparison_pictures, dimension_pictures, geometry_pictures, training_pictures
 from fmicl_text.report.published import Figure, load_published
 from fmicl_text.report.runs import Run, read_runs
@@ -88,13 +88,14 @@ def check_place(output: Path, overwrite: bool) -> None:
         raise InputError(f"{path.parent} is a file; give a folder for the report, or a file that ends in .html")
 
 
-def write_report(report: Report, output: Path, overwrite: bool = False) -> Path:
+def write_report(report: Report, output: Path, overwrite: bool = False, chapters: Sequence[Chapter] = ()) -> Path:
     """Write the page and beside it its pictures, for ``report.html`` as ``report-*.png``.
 
     Args:
         report: What it says.
         output: A folder, or the file of the page, which ends in ``.html``.
         overwrite: Replace what is there; of an earlier report, the pictures that it had are deleted.
+        chapters: What comes before the runs.
 
     Returns:
         The page.
@@ -113,8 +114,15 @@ def write_report(report: Report, output: Path, overwrite: bool = False) -> Path:
         differences=list(comparison_pictures(report.comparisons)),
         geometry=list(geometry_pictures(report.runs)),
         photos=list(photos(report.runs)),
+        chapters=list(chapters),
     )
-    drawn = (*page.dimensions, *page.training, *page.differences, *page.geometry)
+    drawn = (
+        *(picture for chapter in chapters for picture in chapter.pictures),
+        *page.dimensions,
+        *page.training,
+        *page.differences,
+        *page.geometry,
+    )
     pictures = {_beside(path, picture.name): picture for picture in drawn}
     if taken := [str(file) for file in pictures if _is_taken(file) and not overwrite]:
         raise InputError(

@@ -13,7 +13,8 @@ from fmicl_text.evaluation.statistics import holm
 from fmicl_text.report.results import labels
 from fmicl_text.report.runs import Run, spread
 
-_LEVEL = 0.05
+LEVEL = 0.05
+"""A p value above this is inside the noise."""
 _AVERAGE = "average"
 _FEW = 5  # seeds, of whose variance a bootstrap sees less than 4/5
 
@@ -48,7 +49,7 @@ class Difference:
     @property
     def inside_noise(self) -> bool | None:
         """Whether chance alone could have made the difference; None if it was not tested."""
-        return None if self.p_value is None else self.p_value > _LEVEL
+        return None if self.p_value is None else self.p_value > LEVEL
 
     @property
     def better(self) -> bool | None:
@@ -108,13 +109,13 @@ def _compare(run: Run, other: Run, suite: str, seeds: list[Seeds]) -> Comparison
     ours, theirs = [run.seeds[seed].results for seed, _ in seeds], [other.seeds[seed].results for _, seed in seeds]
     of_runs = [[results.scores(suite) for results in of_run] for of_run in (ours, theirs)]
     first = of_runs[0][0]
-    items = [_of_every_seed([results.items.get(suite, {}) for results in of_run]) for of_run in (ours, theirs)]
+    items = [items_of_seeds([results.items.get(suite, {}) for results in of_run]) for of_run in (ours, theirs)]
     keys = [key for key in first if all(key in scores for of_run in of_runs for scores in of_run)]
     keys = [key for key in keys if first[key].unit == "%" or all(key in of_run for of_run in items)]
     measured = [results.by_title[suite] for of_run in (ours, theirs) for results in of_run]
     different = _different({key: first[key] for key in keys}, measured, *items)
     keys = [key for key in keys if key not in different]
-    tests = _tests({key: first[key] for key in keys}, *items)
+    tests = paired_tests({key: first[key] for key in keys}, *items)
     untested = [key for key in keys if key not in tests and not _is_average(first[key])]
     adjusted = dict(zip(tests, holm([test.p_value for test in tests.values()]), strict=True))
     _, names = labels(first.values())
@@ -195,8 +196,16 @@ def _warn_of_seeds(run: Run, other: Run, seeds: list[Seeds], of_sts: bool) -> li
     return warnings
 
 
-def _tests(scores: dict[str, Score], a: dict[str, list[Parts]], b: dict[str, list[Parts]]) -> dict[str, PairedTest]:
-    """Test every score whose items are known by itself, and an average if all tasks of its metric were tested."""
+def paired_tests(
+    scores: dict[str, Score], a: dict[str, list[Parts]], b: dict[str, list[Parts]]
+) -> dict[str, PairedTest]:
+    """Test every score whose items are known by itself, and an average if all tasks of its metric were tested.
+
+    Args:
+        scores: Key -> a score of one seed, for its names; all of the same data.
+        a: Key -> what each item scored, one entry per seed; see :func:`items_of_seeds`.
+        b: The same of the other run.
+    """
     averages = [key for key, score in scores.items() if _is_average(score) and key not in a]
     tasks = [key for key in scores if key not in averages]
     paired = [key for key in tasks if key in a and key in b]
@@ -209,6 +218,6 @@ def _tests(scores: dict[str, Score], a: dict[str, list[Parts]], b: dict[str, lis
     return tests
 
 
-def _of_every_seed(seeds: list[dict[str, Parts]]) -> dict[str, list[Parts]]:
+def items_of_seeds(seeds: list[dict[str, Parts]]) -> dict[str, list[Parts]]:
     """Return the items of each score that every seed has items of, one entry per seed."""
     return {key: [items[key] for items in seeds] for key in seeds[0] if all(key in items for items in seeds)}

@@ -31,7 +31,7 @@ def facts(run: Run) -> dict[str, str]:
         "rows": data.get("rows"),
         "views": data.get("views"),
         "loss": _plain(run.section("loss")),
-        "training": _plain(train),
+        "training": _plain(manifests[0].in_effect(train) if manifests else train),
     }
     if manifests:
         facts |= {

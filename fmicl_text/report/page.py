@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fmicl_text import __version__
 from fmicl_text.evaluation.geometry import Neighbours
@@ -20,6 +20,36 @@ from fmicl_text.text import visible
 
 
 @dataclass(frozen=True)
+class Table:
+    """A table of text: its corner, the headings after it, and name and cells of each row."""
+
+    corner: str
+    headings: list[str]
+    rows: Rows
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """What stands before the runs on a page that is about more than them, such as a sweep.
+
+    Attributes:
+        title: Its heading.
+        text: Its first paragraph.
+        tables: Its tables.
+        pictures: Its pictures.
+        warnings: Reasons to read it with caution.
+        notes: What else there is to know.
+    """
+
+    title: str
+    text: str
+    tables: list[Table]
+    pictures: list[Picture]
+    warnings: list[str]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
 class Page:
     """Everything the template shows."""
 
@@ -31,6 +61,7 @@ class Page:
     differences: list[Picture]
     geometry: list[Picture]
     photos: list[Photo]
+    chapters: list[Chapter] = field(default_factory=list)
 
     @property
     def title(self) -> str:

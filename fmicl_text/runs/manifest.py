@@ -20,6 +20,8 @@ from pydantic import (
 from fmicl_text.errors import InputError
 from fmicl_text.files import read_json
 
+FLOAT32 = "float32"
+"""The precision of a run without autocast."""
 STSB_DEV = "stsb-dev_spearman_cosine"
 """The criterion of runs of version 0.1.0, whose manifest does not name it."""
 
@@ -98,6 +100,17 @@ class Manifest(BaseModel):
         if self.started is None or self.ended is None:
             return None
         return (self.ended - self.started).total_seconds() / 60
+
+    def in_effect(self, train: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what of the recipe's ``train`` section was in effect.
+
+        ``max_steps`` goes before ``num_train_epochs``, and ``bf16`` is dropped on a CPU that does not have it.
+        """
+        steps = train.get("max_steps")
+        without = {"num_train_epochs" if isinstance(steps, int) and steps > 0 else "max_steps"}
+        if self.precision == FLOAT32:
+            without |= {"bf16", "fp16"}
+        return {key: value for key, value in train.items() if key not in without}
 
     def weights(self, train: Mapping[str, Any]) -> str | None:
         """Say which step's weights ``model/`` has; ``None`` if the manifest does not tell.

@@ -32,6 +32,7 @@ COLOURS = ("#3b82c4", "#dd6b3d", "#3f9e6e", "#a56cc1", "#b3892b", "#c75b8a")
 _POSITIVE, _HARD, _RANDOM = COLOURS[0], COLOURS[4], COLOURS[1]
 _SIZE = (4.8, 3.3)
 _LABEL = 32  # characters of a name in a legend
+_STEADY = 0.02  # the least height of an axis, as a share of the values on it
 _STYLE = {
     "text.parse_math": False,  # names may have dollar signs
     "svg.fonttype": "none",  # text stays text
@@ -151,6 +152,7 @@ def draw_curves(axes: Axes, title: str, curves: Mapping[str, Sequence[Curve]]) -
             axes.plot(steps, values, color=colour, label=label, marker="o", markersize=size, linewidth=1.3)
     axes.set(title=_short(title, 60), xlabel="step")
     _whole_steps(axes, [step for seeds in curves.values() for steps, _ in seeds for step in steps])
+    _steady(axes, [value for seeds in curves.values() for _, values in seeds for value in values])
     if len(curves) > 1:
         axes.legend()
 
@@ -172,6 +174,16 @@ def _whole_steps(axes: Axes, steps: Sequence[float]) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if len(set(steps)) == 1:
         axes.set_xlim(0, 1.25 * max(steps[0], 1))
+
+
+def _steady(axes: Axes, values: Sequence[float]) -> None:
+    """Let a curve that is nearly constant look like it, and write values in full, not as differences from one."""
+    axes.ticklabel_format(axis="y", useOffset=False)
+    low, high = min(values, default=0), max(values, default=0)
+    least = _STEADY * max(abs(low), abs(high))
+    if high - low < least:
+        middle = (low + high) / 2
+        axes.set_ylim(middle - least / 2, middle + least / 2)
 
 
 def draw_plane(

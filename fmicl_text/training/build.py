@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
+from sentence_transformers.sentence_transformer.modules import Router
 from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
@@ -28,10 +29,12 @@ from fmicl_text.encoders.views import AugmentedViews, PixelCollator
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.embeddings import cpu_has_bfloat16
 from fmicl_text.losses.columns import is_group_column
+from fmicl_text.losses.objective import Objective
 from fmicl_text.recipe.build import at_dimensions, build_losses, check_dims
 from fmicl_text.recipe.schema import Recipe
 from fmicl_text.recipe.trackers import place_tensorboard, require_trackers
 from fmicl_text.runs.folder import RunFolder
+from fmicl_text.runs.manifest import FLOAT32
 from fmicl_text.training.arguments import check_train_section, refusals
 from fmicl_text.training.batch_norms import share_batch_norms
 from fmicl_text.training.callbacks import LastStep, MetricsFile, Progress, ProgressLines
@@ -94,6 +97,7 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
     """
     set_seed(seed)  # a head's initial weights
     model = load_encoder(recipe.model)
+    _check_columns(recipe, model)
     views = None
     if recipe.trains_on_images:
         (images,) = recipe.data.sources.values()
@@ -126,6 +130,21 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
         trainer.add_callback(ProgressLines(trainer.get_total_train_batch_size(trainer.args)))
     place_tensorboard(trainer, folder.tensorboard)
     return trainer
+
+
+def _check_columns(recipe: Recipe, model: SentenceTransformer) -> None:
+    """Refuse a loss whose columns are not there, and routes of columns for an encoder that has none."""
+    for name, source in recipe.data.sources.items():
+        loss = recipe.loss_of(name)
+        needed = isinstance(loss, Objective) and loss.needs_negatives
+        if needed and not source.columns.negatives and source.mine is None:
+            of_one = f"data.train: {name}: " if name else ""
+            raise InputError(
+                f"{of_one}loss.objective: {loss.objective} needs explicit negatives: name their columns in "
+                "data.columns.negatives, or set data.mine"
+            )
+    if recipe.train.get("router_mapping") and not any(isinstance(module, Router) for module in model):
+        raise InputError("train.router_mapping: the encoder has no Router, so all columns take the same route")
 
 
 def training_arguments(
@@ -201,7 +220,7 @@ def text_columns(source: DataSection, rows: Dataset | Stream) -> list[str]:
 
 def precision(arguments: SentenceTransformerTrainingArguments) -> str:
     """Return the type of matrix products in training."""
-    return "bfloat16 autocast" if arguments.bf16 else "float16 autocast" if arguments.fp16 else "float32"
+    return "bfloat16 autocast" if arguments.bf16 else "float16 autocast" if arguments.fp16 else FLOAT32
 
 
 def _dataset(recipe: Recipe, inputs: Inputs, seed: int) -> Any:

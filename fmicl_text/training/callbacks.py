@@ -159,11 +159,12 @@ class ProgressLines(TrainerCallback):
         if "loss" in logs and now[0] > self._last[0]:
             parts.append(f"{(now[0] - self._last[0]) * self._rows / max(now[1] - self._last[1], 1e-9):,.0f} rows/s")
             pace = (now[1] - self._first[1]) / (now[0] - self._first[0])
-            parts.append(f"{_duration(pace * (state.max_steps - now[0]))} left")
+            parts.append(f"{duration(pace * (state.max_steps - now[0]))} left")
             self._last = now
         logger.info(", ".join(parts))
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Write a time in the unit that suits it."""
     minutes, hours = seconds / 60, seconds / 3600
     return f"{seconds:.0f} s" if seconds < 100 else f"{minutes:.0f} min" if minutes < 100 else f"{hours:.1f} h"

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fmicl_text.data.mining import described
 from fmicl_text.data.mixture import SourceSection
 from fmicl_text.data.section import DataSection
 from fmicl_text.data.streams import Stream
 from fmicl_text.encoders.tokens import longest_text
-from fmicl_text.losses import SentenceLoss
-from fmicl_text.recipe.build import loss_settings
+from fmicl_text.losses import ContrastiveLoss
 from fmicl_text.recipe.schema import IN_TURN, Recipe
 from fmicl_text.training.build import check_build, check_rows, precision
-from fmicl_text.training.inputs import load_inputs
+from fmicl_text.training.inputs import Inputs, load_inputs
 from fmicl_text.training.loss_state import contrastive_losses
 
 if TYPE_CHECKING:
@@ -25,14 +24,14 @@ if TYPE_CHECKING:
 class PlannedSource:
     """What is trained on, and by which loss; ``rows`` is None for a stream, ``buffer`` for all else.
 
-    ``mining`` says how negatives are mined, ``prompts`` what is put before the texts of a column, and ``weight`` is
-    None if there is one source, or none has a weight.
+    ``loss`` is the loss as Python has it, ``mining`` says how negatives are mined, ``prompts`` what is put before the
+    texts of a column, and ``weight`` is None if there is one source, or none has a weight.
     """
 
     rows: int | None
     buffer: int | None
     columns: list[str]
-    loss: dict[str, Any]
+    loss: str
     mining: str | None
     prompts: dict[str, str]
     weight: float | None
@@ -43,8 +42,8 @@ class Plan:
     """What a run would do; ``sources`` are by name, and the name of a single one is empty.
 
     ``drawn`` says how batches are drawn from several sources, ``trained`` how many of the ``parameters`` train,
-    ``during`` which score chooses the checkpoint and why, ``after`` names what is measured at the end, ``dims`` at how
-    many dimensions beside all, and ``warnings`` why the data will not train well. ``image_size`` is None for texts.
+    ``weights`` which step's weights are kept and why, ``after`` names what is measured at the end, ``dims`` at how many
+    dimensions beside all, and ``warnings`` why the data will not train well. ``image_size`` is None for texts.
     """
 
     sources: dict[str, PlannedSource]
@@ -61,7 +60,7 @@ class Plan:
     remote_code: bool
     imports: list[str]
     warnings: list[str]
-    during: str
+    weights: str
     after: list[str]
     dims: list[int]
 
@@ -96,9 +95,7 @@ def plan(recipe: Recipe) -> Plan:
         remote_code=recipe.model.trust_remote_code,
         imports=recipe.imports,
         warnings=check_rows(recipe, inputs, trainer.model, arguments),
-        during=f"{inputs.during.name} {inputs.during.metric.name} ({inputs.choice.why})"
-        if inputs.during
-        else f"none ({inputs.choice.why}): the last checkpoint is kept",
+        weights=_weights(inputs, arguments.load_best_model_at_end),
         after=[asked.name for asked in recipe.evaluate.after],
         dims=recipe.evaluate.dims,
     )
@@ -107,7 +104,7 @@ def plan(recipe: Recipe) -> Plan:
 def _planned(
     source: DataSection,
     rows: Dataset | Stream,
-    loss: SentenceLoss,
+    loss: ContrastiveLoss,
     prompts: str | dict[str, str] | None,
     recipe: Recipe,
 ) -> PlannedSource:
@@ -115,7 +112,7 @@ def _planned(
         rows=None if isinstance(rows, Stream) else len(rows),
         buffer=source.shuffle_buffer if isinstance(rows, Stream) else None,
         columns=list(source.columns.used) if isinstance(rows, Stream) else rows.column_names,
-        loss=loss_settings(recipe, loss),
+        loss=_loss(recipe, loss),
         mining=described(source.mine, recipe.model) if source.mine is not None else None,
         prompts={"every text": prompts} if isinstance(prompts, str) else prompts or {},
         weight=source.weight if isinstance(source, SourceSection) else None,
@@ -126,3 +123,22 @@ def _drawn(recipe: Recipe) -> str:
     if recipe.train.get("multi_dataset_batch_sampler") == IN_TURN:
         return "in turn, until one ends"
     return "by weight" if recipe.weights else "in proportion to their rows"
+
+
+def _loss(recipe: Recipe, loss: ContrastiveLoss) -> str:
+    """Return a loss as Python has it, and at which dimensions."""
+    described = f"{loss.objective.loss_name}({loss.extra_repr()})"
+    if recipe.matryoshka is None:
+        return described
+    return f"{described}, on the first {', '.join(map(str, recipe.matryoshka.dims))} numbers of each vector"
+
+
+def _weights(inputs: Inputs, keeps_best: bool) -> str:
+    """Say which step's weights are kept, and why."""
+    during, why = inputs.during, inputs.choice.why
+    if during is None:
+        return f"of the last step: {why}"
+    score = f"{during.name} {during.metric.name}"
+    if not keeps_best:
+        return f"of the last step: load_best_model_at_end is false; {score} is measured ({why})"
+    return f"of the best checkpoint by {score} ({why})"

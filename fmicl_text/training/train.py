@@ -6,14 +6,16 @@ import logging
 import os
 import shlex
 import shutil
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
+from transformers import TrainerCallback
 
 from fmicl_text import hub
 from fmicl_text.data.stream_batches import StreamError
@@ -76,14 +78,37 @@ def train(
             when all else is done and ``resume`` tries again. If the disk is full.
         RunInterrupted: On SIGINT or SIGTERM, in training after a checkpoint is written.
     """
-    if not torch.cuda.is_available():
-        keep_memory()
     folder = output or Path("runs") / recipe.name
     if resume and RunFolder(folder).recipe.is_file():
         begun = load_recipe(RunFolder(folder).recipe)
         recipe = recipe.pinned_as(begun)
         if recipe.evaluate.during == AUTO:  # which was not a default when older runs began
             recipe = recipe.choosing_by(begun.evaluate.during)
+    return train_on(prepare(recipe), recipe, folder, resume=resume, overwrite=overwrite, repeats=repeats)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What recipes have in common that differ in loss and training arguments alone, loaded and checked.
+
+    Attributes:
+        inputs: What they read.
+        origin: Of the data and the base model, for the manifest.
+    """
+
+    inputs: Inputs
+    origin: dict[str, Any]
+
+
+def prepare(recipe: Recipe) -> Prepared:
+    """Load and check all that a recipe needs, and warn of data that will not train well; nothing is written.
+
+    Raises:
+        InputError: As :func:`train`.
+        RunFailedError: If the recipe says to publish and the Hub cannot be reached.
+    """
+    if not torch.cuda.is_available():
+        keep_memory()
     inputs = load_inputs(recipe)
     trainer = check_build(recipe, inputs)
     for warning in check_rows(recipe, inputs, trainer.model, trainer.args):
@@ -91,7 +116,30 @@ def train(
     del trainer  # each seed builds its own
     if recipe.publish.repo is not None:
         hub.check_access(recipe.publish.repo)
-    origin = provenance(recipe, inputs)
+    return Prepared(inputs, provenance(recipe, inputs))
+
+
+def train_on(
+    prepared: Prepared,
+    recipe: Recipe,
+    folder: Path,
+    resume: bool = False,
+    overwrite: bool = False,
+    repeats: Path | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> TrainResult:
+    """Run a recipe whose inputs are loaded already, as :func:`train` does; ``callbacks`` are for each seed's trainer.
+
+    Args:
+        prepared: From :func:`prepare`, of this recipe or one that differs in ``loss`` and ``train`` alone.
+        recipe: See :func:`train`, as the other arguments and what is raised.
+        folder: The run folder.
+        resume: See there.
+        overwrite: See there.
+        repeats: See there.
+        callbacks: Called by the trainer before the run's own callbacks.
+    """
+    inputs, origin = prepared.inputs, prepared.origin
     # What a name on the Hub stands for may change.
     revisions = {name: origin["data"][training_data(name)].get("revision") for name in inputs.train}
     recipe = recipe.pinned(origin["base_model"].get("revision"), revisions)
@@ -99,7 +147,7 @@ def train(
         in_first_process(lambda: stack.enter_context(open_run(folder, recipe, resume, overwrite)))
         interruption = stack.enter_context(Interruption(folder))
         try:
-            result = _run(recipe, inputs, folder, origin, folder if resume else repeats, interruption)
+            result = _run(recipe, prepared, folder, folder if resume else repeats, (*callbacks, interruption))
         except OSError as error:
             raise RunFailedError(f"{error}; to continue once that is fixed: {_resume_command(folder)}") from error
         except RuntimeError as error:
@@ -116,13 +164,13 @@ def train(
 
 def _run(
     recipe: Recipe,
-    inputs: Inputs,
+    prepared: Prepared,
     folder: Path,
-    origin: dict[str, Any],
     earlier: Path | None,
-    interruption: Interruption,
+    callbacks: Sequence[TrainerCallback],
 ) -> TrainResult:
     """Do everything of a run that is not done yet."""
+    inputs, origin = prepared.inputs, prepared.origin
     several = len(recipe.seeds) > 1
     folders = {seed: folder / f"seed-{seed}" if several else folder for seed in recipe.seeds}
     if earlier is not None and processes().is_main_process:
@@ -130,10 +178,13 @@ def _run(
     before = measure_before(recipe, inputs, RunFolder(folder)) if recipe.evaluate.before else {}
     results = []
     for seed, place in folders.items():
-        if not _is_finished(RunFolder(place)):
+        if _is_finished(RunFolder(place)):
+            if processes().is_main_process:
+                logger.warning("%s is finished: nothing is trained", place)
+        else:
             if processes().is_main_process:
                 logger.info("training with seed %d in %s", seed, place)
-            _fit(recipe, inputs, seed, RunFolder(place), origin, interruption)
+            _fit(recipe, prepared, seed, RunFolder(place), callbacks)
         results.append(measure_after(recipe, inputs, seed, RunFolder(place)))
     result = TrainResult(folder, before, results, of_images=recipe.trains_on_images)
     if several:
@@ -198,19 +249,18 @@ def _publish(section: PublishSection, result: TrainResult) -> TrainResult:
 
 def _fit(
     recipe: Recipe,
-    inputs: Inputs,
+    prepared: Prepared,
     seed: int,
     folder: RunFolder,
-    origin: dict[str, Any],
-    interruption: Interruption,
+    callbacks: Sequence[TrainerCallback],
 ) -> None:
     """Train one seed, from its newest complete checkpoint if it has any, and save the finished encoder."""
     again = folder.manifest.is_file() or folder.checkpoints.is_dir()
     if again:
         in_first_process(lambda: newest_whole(folder.checkpoints))  # clears away those that cannot be resumed from
     checkpoint = newest_sealed(folder.checkpoints)
-    trainer = build_trainer(recipe, inputs, seed, folder)
-    for callback in (interruption, SaveAfterEpoch()):  # the callback that must come last
+    trainer = build_trainer(recipe, prepared.inputs, seed, folder)
+    for callback in (*callbacks, SaveAfterEpoch()):  # the callback that must come last
         trainer.add_callback(callback)
     first = trainer.is_world_process_zero()
     if first:
@@ -223,7 +273,7 @@ def _fit(
             threads=torch.get_num_threads(),
             precision=precision(trainer.args),
             criterion=trainer.args.metric_for_best_model,
-            **origin,
+            **prepared.origin,
         )
         if trainer.views is not None:
             draw_views(trainer, folder.views)
@@ -243,7 +293,7 @@ def _fit(
                 weights_step=_weights_step(trainer),
                 seconds=seconds,
                 waited_for_data=round(trainer.waited_for_data(), 4),
-                best=_best(trainer, inputs.during),
+                best=_best(trainer, prepared.inputs.during),
                 measured=measured(trainer.loss),
                 model_files=files,
             )

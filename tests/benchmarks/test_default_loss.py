@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import WORDS
 from sklearn.metrics import average_precision_score
 from torch.nn.functional import normalize
+from words import WORDS
 
 from eval.benchmarks.default_loss.held_out import Retrieval, Similarity
 from eval.benchmarks.default_loss.jobs import Job, dropout_job, key, label_job, pair_job, read_jobs, write_jobs

@@ -9,11 +9,14 @@ import sys
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import WORDS
 from sentence_transformers import SentenceTransformer
+from words import WORDS
 
 from fmicl_text.cli import main
+from fmicl_text.cli.console import Console
+from fmicl_text.cli.eval.table import print_results
 from fmicl_text.evaluation.embeddings import cpu_has_bfloat16
+from fmicl_text.evaluation.results import Result, Score
 from fmicl_text.evaluation.suites import load_suite
 
 SUITE = """\
@@ -105,6 +108,19 @@ def test_several_models_make_a_list(run, tiny_encoder, tiny_encoder_path, small,
     assert code == 0
     assert [document["model"] for document in documents] == [str(tiny_encoder_path), str(tmp_path / "run")]
     assert documents[0]["scores"] == documents[1]["scores"]
+
+
+def test_what_was_not_alike_is_said_of_each_model(capsys):
+    """A static encoder reads texts of any length."""
+    figures = {"kind": "pairs", "name": "x.csv", "protocol": "cosines", "data": "x.csv"}
+    score = Score(name="x.csv", metric="Spearman", metric_type="spearman", value=1.0)
+    results = [
+        Result(model=model, facts={"max_seq_length": longest, "precision": "float32"}, scores=[score], **figures)
+        for model, longest in (("a", 32), ("b", None))
+    ]
+    print_results(Console(), results)
+    said = capsys.readouterr().out
+    assert said.startswith("a on x.csv (max seq length 32)\nb on x.csv\ncosines\ndata x.csv, precision float32\n")
 
 
 def test_json_from_a_process_of_its_own_on_real_data(tiny_encoder_path, data_folder, tmp_path):

@@ -1,10 +1,12 @@
+import gzip
 import json
 import random
 
 import pytest
-from conftest import WORDS
+from words import WORDS
 
 from fmicl_text.cli import main
+from fmicl_text.evaluation.registry import evaluation
 
 
 @pytest.fixture
@@ -70,6 +72,23 @@ def test_wrong_input_ends_in_two_and_sentences(run, tiny_encoder_path, pairs):
     assert f"error: {pairs}, line 42: column \"sentence2\" must be text, found ''" in err
     assert run(tiny_encoder_path, pairs.with_name("none.csv"))[0] == 2
     assert run(pairs.with_name("no-model"), pairs)[0] == 2
+
+
+def test_several_models_and_the_file_last(run, tiny_encoder_path, pairs):
+    code, out, _ = run(tiny_encoder_path, tiny_encoder_path, pairs, "--json")
+    assert code == 0 and len(json.loads(out)) == 2
+    code, _, err = run(pairs, tiny_encoder_path)
+    assert code == 2 and f"{pairs} is a file of pairs, which comes last: fmicl eval pairs MODEL... FILE" in err
+    code, _, err = run(tiny_encoder_path, tiny_encoder_path)
+    assert code == 2 and f"{tiny_encoder_path} is no file of pairs, which comes last" in err
+
+
+def test_the_file_may_be_compressed(run, tiny_encoder_path, pairs):
+    compressed = pairs.with_name("pairs.csv.gz")
+    compressed.write_bytes(gzip.compress(pairs.read_bytes()))
+    scores = [json.loads(run(tiny_encoder_path, file, "--json")[1])["scores"] for file in (pairs, compressed)]
+    assert [score["value"] for score in scores[0]] == [score["value"] for score in scores[1]]
+    assert evaluation(str(compressed)).kind == "pairs"
 
 
 def test_scores_or_labels_not_both(tiny_encoder_path, pairs, capsys):

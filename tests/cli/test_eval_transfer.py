@@ -5,7 +5,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import WORDS
+from words import WORDS
 
 from fmicl_text.cli import main
 from fmicl_text.evaluation.transfer import PROTOCOL

@@ -269,6 +269,11 @@ def test_a_dry_run_replaces_a_link_and_what_an_earlier_one_wrote_alone(publish, 
     assert publish(run, "--dry-run", "--overwrite").status == 0
     assert not folder.is_symlink() and (folder / "model.safetensors").is_file()
     assert sorted(file.name for file in precious.iterdir()) == ["README.md", "modules.json", "thesis.tex"]
+    for name, target in (("config.json", precious / "thesis.tex"), ("modules.json.txt", tmp_path / "nowhere")):
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(target)
+    assert publish(run, "--dry-run", "--overwrite").status == 0
+    assert (precious / "thesis.tex").read_text() == "[]" and not (folder / "config.json").is_symlink()
     shutil.rmtree(folder)
     folder.symlink_to(tmp_path / "nowhere")
     assert publish(run, "--dry-run").status == 2

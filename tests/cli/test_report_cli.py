@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import WORDS
 from reference.formulas import RECOMMENDED
+from words import WORDS
 
 from fmicl_text.cli import main
 

@@ -19,11 +19,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import WORDS
 from hypothesis import given
 from hypothesis import strategies as st
 from run_folders import STSB, finished_run, write
 from tqdm import tqdm
+from words import WORDS
 
 from fmicl_text.bars import DISABLED
 from fmicl_text.cli import main
@@ -159,9 +159,11 @@ def test_hostile_input_is_shown_and_not_obeyed(
 # A real terminal -----------------------------------------------------------------------------------------------------
 
 
-def on_a_terminal(command: list[str]) -> str:
+def on_a_terminal(command: list[str], **environment: str) -> str:
     """What a command writes to a terminal of 40 lines and 150 columns."""
-    environment = {name: value for name, value in os.environ.items() if name != DISABLED}  # which `main` sets here
+    environment = {
+        name: value for name, value in os.environ.items() if name != DISABLED
+    } | environment  # `main` sets it
     process, terminal = pty.fork()
     if process == 0:
         os.execve(sys.executable, [sys.executable, "-m", "fmicl_text", *command], environment)
@@ -190,10 +192,17 @@ def test_on_a_terminal_bars_are_our_own_and_quiet_has_none(tiny_encoder_path: Pa
     }
     (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
     command = ["train", str(tmp_path / "recipe.yaml"), "--output", str(tmp_path / "run")]
-    said = on_a_terminal(command)
+    said = on_a_terminal(command, NO_COLOR="1", TERM="xterm-256color")
+    assert not re.search(r"\x1b\[[\d;]*(3|4|9|10)\d[\d;]*m", said), "a colour"
     assert "loading libraries" in said and "positive=" in said and "4/4" in said
     assert "\\x1b" not in said and "\\r" not in said  # nothing of rich or tqdm was taken for an attack
     assert not re.search("Loading weights|Writing model shards", said)
     assert re.search(r"measuring \S+model: heldout\r\n\s*Batches", said)
     quiet = on_a_terminal([*command, "--overwrite", "-q"])
-    assert "it/s" not in quiet and "loading" not in quiet and "training with" not in quiet and "Use it:" in quiet
+    assert (
+        "it/s" not in quiet
+        and "Computing" not in quiet
+        and "loading" not in quiet
+        and "training with" not in quiet
+        and "Use it:" in quiet
+    )

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import WORDS
 from datasets import Dataset
 from pydantic import TypeAdapter
 from test_image_encoder import RESNET, encoder
+from words import WORDS
 
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.items import Items, read_items, score, write_result
@@ -178,6 +178,7 @@ def test_what_is_asked_for_survives_a_resolved_recipe(asked, given):
         ({"metric": "a"}, "must be the name of an evaluation"),
         ({"name": "heldout", "pairs": "a.csv"}, "heldout has no option pairs"),
         ({"name": "pairs.csv", "label": "a", "score": "b"}, "exclude each other"),
+        ({"name": "geometry", "pairs": "a.csv", "columns": ["a", "a"]}, "must be two columns"),
         ({"name": "pairs.csv", "sentences": ["a"]}, "sentences"),
         ("mteb", "needs tasks"),
         ({"name": "transfer", "task": ["MR"]}, 'did you mean "tasks"?'),

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from conftest import WORDS
+from words import WORDS
 
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.items import score as items_score

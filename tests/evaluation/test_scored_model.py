@@ -6,8 +6,8 @@ import csv
 import shutil
 
 import pytest
-from conftest import WORDS
 from sentence_transformers import SentenceTransformer
+from words import WORDS
 
 from fmicl_text.data.section import Columns
 from fmicl_text.evaluation import pairs, sts

@@ -6,11 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import WORDS
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import bootstrap, kendalltau, pearsonr, spearmanr
+from words import WORDS
 
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.metrics import PAIR_METRICS

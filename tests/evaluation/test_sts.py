@@ -6,7 +6,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import WORDS
 from scipy.spatial.distance import cosine
 from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
@@ -14,6 +13,7 @@ from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
+from words import WORDS
 
 from fmicl_text.encoders.text import load_model
 from fmicl_text.errors import InputError

@@ -6,12 +6,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import WORDS
 from sentence_transformers import SentenceTransformer
 from sklearn.datasets import make_blobs
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.model_selection import StratifiedKFold
+from words import WORDS
 
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.embeddings import embed

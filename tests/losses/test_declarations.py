@@ -65,6 +65,28 @@ def test_the_scale_of_multiple_negatives_ranking_loss(make: Any, meant: str, by_
         make(MeanOfTokens(), *arguments, **settings)
 
 
+def test_the_name_of_an_encoder_is_not_an_encoder():
+    with pytest.raises(TypeError, match=r'load it: FMICLLoss\(SentenceTransformer\("static"\)\)'):
+        FMICLLoss("static")
+    with pytest.raises(TypeError, match=r"InfoNCELoss: model must be a SentenceTransformer, got None$"):
+        InfoNCELoss(None)
+
+
+def test_the_width_of_another_kernel_is_told_as_that_of_this_one():
+    """A Gaussian of unit vectors is a cosine kernel whose temperature is the square of its width."""
+    with pytest.raises(InputError, match=r"got kernel: gaussian; temperature=0.05 is sigma=0.2236 here"):
+        FMICLLoss(MeanOfTokens(), temperature=0.05)
+    with pytest.raises(InputError, match=r"got kernel: cosine; sigma=0.2 is temperature=0.04 here"):
+        InfoNCELoss(MeanOfTokens(), sigma=0.2)
+    with pytest.raises(InputError, match=r"got kernel: cosine-critic$"):
+        FMICLLoss(MeanOfTokens(), kernel="cosine-critic", sigma=0.2)
+
+
+def test_a_printed_loss_shows_its_settings():
+    printed = repr(FMICLLoss(MeanOfTokens(), "kl", sigma=0.25))
+    assert printed.startswith("FMICLLoss(") and "divergence='kl'" in printed and "sigma=0.25" in printed
+
+
 def test_everything_wrong_is_said_at_once():
     with pytest.raises(InputError) as caught:
         FMICLLoss(MeanOfTokens(), sigm=0.1, alpha=-1, divergence="kll")

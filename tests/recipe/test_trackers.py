@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import WORDS
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from words import WORDS
 
 from fmicl_text.cli import main
 from fmicl_text.recipe.file import load_recipe

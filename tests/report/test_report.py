@@ -619,7 +619,7 @@ def test_a_trained_run_has_all_that_a_report_shows(tmp_path: Path, tiny_encoder_
     """`geometry` in evaluate.after, and suites, leave everything: one command trains, one reports."""
     import pyarrow as pa
     import pyarrow.parquet as pq
-    from conftest import WORDS
+    from words import WORDS
 
     rng = np.random.default_rng(0)
     sentences = [" ".join(rng.choice(WORDS, 6)) for _ in range(60)]
@@ -661,7 +661,7 @@ def test_a_trained_run_has_all_that_a_report_shows(tmp_path: Path, tiny_encoder_
 
 
 def test_a_base_model_is_measured_as_the_run_was_and_once(tmp_path: Path, tiny_encoder_path: Path, capsys) -> None:
-    from conftest import WORDS
+    from words import WORDS
 
     rng = np.random.default_rng(0)
     lines = [f"{' '.join(rng.choice(WORDS, 5))},{rng.random()}" for _ in range(30)]
@@ -768,6 +768,31 @@ def test_one_development_score_is_a_point_on_an_axis_of_whole_steps() -> None:
     low, high = axes.get_xlim()
     assert low == 0 and high > 59
     assert all(float(tick).is_integer() for tick in axes.get_xticks())
+
+
+def test_a_nearly_constant_curve_looks_constant_and_has_its_values_in_full() -> None:
+    from matplotlib.figure import Figure
+
+    axes = Figure().add_subplot()
+    plots.draw_curves(axes, "positive", {"run": [([1, 2, 3], [-12.000001, -12.0, -12.000002])]})
+    low, high = axes.get_ylim()
+    assert high - low == pytest.approx(0.24) and (low + high) / 2 == pytest.approx(-12)
+    assert not axes.yaxis.get_major_formatter().get_useOffset()
+    axes = Figure().add_subplot()
+    plots.draw_curves(axes, "positive", {"run": [([1, 2], [1.0, 3.0])]})
+    assert axes.get_ylim()[0] < 1 and axes.get_ylim()[1] > 3
+
+
+def test_training_arguments_without_effect_are_not_shown(tmp_path: Path) -> None:
+    train = {"max_steps": 4, "num_train_epochs": 3, "bf16": True, "learning_rate": 1e-5}
+    known = Manifest.model_validate({"seed": 1, "precision": "float32"})
+    assert known.in_effect(train) == {"max_steps": 4, "learning_rate": 1e-5}
+    on_gpu = Manifest.model_validate({"seed": 1, "precision": "bfloat16 autocast"})
+    assert on_gpu.in_effect(train | {"max_steps": -1}) == {"num_train_epochs": 3, "bf16": True, "learning_rate": 1e-5}
+    run = make_run(tmp_path / "run")
+    write_text(run / "recipe.yaml", json.dumps({"model": {"base": "bert"}, "train": train}))
+    text = page_of(run, output=tmp_path / "out").text.partition("What was run")[2].partition("recipe of")[0]
+    assert "max_steps 4" in text and "num_train_epochs" not in text and "bf16" not in text
 
 
 @pytest.mark.filterwarnings("error")

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import WORDS
 from run_folders import finished_run
+from words import WORDS
 
 from fmicl_text.cli import main
 from fmicl_text.errors import InputError, RunFailedError
@@ -157,7 +157,23 @@ def test_a_damaged_model_is_restored_from_the_last_checkpoint(recipe_file, tmp_p
     assert "it is restored from the newest checkpoint" in caplog.text and "continues from checkpoint-2" in caplog.text
     assert weights.read_bytes() == content and tree(run.model).keys() == before.keys()
     caplog.clear()
-    assert main(["train", "--resume", str(run.path)]) == 0 and not caplog.text
+    assert main(["train", "--resume", str(run.path)]) == 0
+    assert caplog.messages == [f"{run.path} is finished: nothing is trained"]
+
+
+def test_the_model_is_on_the_disk_before_the_manifest_says_done(recipe_file, tmp_path, monkeypatch):
+    run, synced, fsync = RunFolder(tmp_path / "run"), set(), os.fsync
+
+    def recorded(handle: int) -> None:
+        state = json.loads(run.manifest.read_text())["state"] if run.manifest.is_file() else None
+        synced.add((os.readlink(f"/proc/self/fd/{handle}"), state))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    train(load_recipe(recipe_file), run.path)
+    before_done = {path for path, state in synced if state == "running"}
+    expected = {run.unfinished_model / file.relative_to(run.model) for file in run.model.rglob("*")}
+    assert len(expected) > 5 and before_done >= {str(path) for path in (*expected, run.unfinished_model, run.path)}
 
 
 # Damaged manifests ---------------------------------------------------------------------------------------------------

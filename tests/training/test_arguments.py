@@ -23,6 +23,7 @@ REFUSED = {
     "load best": ({"load_best_model_at_end": True}, "train.load_best_model_at_end: needs"),
     "resume": ({"resume_from_checkpoint": "x"}, "train.resume_from_checkpoint: is not set in a recipe"),
     "no resuming": ({"save_only_model": True}, "train.save_only_model: leaves out what a run is resumed from"),
+    "routes": ({"router_mapping": {"text": "query"}}, "train.router_mapping: the encoder has no Router"),
     "neftune": ({"neftune_noise_alpha": 5.0}, "train.neftune_noise_alpha: is for causal language models"),
     "optimizer": ({"optim": "adamw_bnb_8bit"}, "train.optim: "),
     "kernels": ({"use_liger_kernel": True}, "train.use_liger_kernel: "),

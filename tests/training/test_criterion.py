@@ -155,5 +155,13 @@ def test_a_run_begun_when_stsb_was_the_default_is_resumed(write_recipe, folder, 
 
 def test_the_plan_says_what_chooses_the_checkpoint_and_why(write_recipe, folder):  # noqa: F811
     found = plan(load_recipe(write_recipe(evaluate={"during": "auto", "data": str(folder), "after": ["stsb"]})))
-    assert found.during == f"stsb-dev Spearman ({folder} has it)" and found.after == ["stsb"]
-    assert "the last checkpoint is kept" in plan(load_recipe(write_recipe(evaluate={"during": "auto"}))).during
+    assert found.weights == f"of the best checkpoint by stsb-dev Spearman ({folder} has it)"
+    assert found.after == ["stsb"]
+    evaluate, last = {"during": "stsb-dev", "data": str(folder)}, {"load_best_model_at_end": False}
+    assert plan(load_recipe(write_recipe(evaluate=evaluate, train=last))).weights == (
+        "of the last step: load_best_model_at_end is false; stsb-dev Spearman is measured (evaluate.during)"
+    )
+    assert (
+        plan(load_recipe(write_recipe(evaluate={"during": None}))).weights
+        == "of the last step: evaluate.during is none"
+    )

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import WORDS
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from transformers import TrainerCallback
+from words import WORDS
 
 from fmicl_text.encoders.lora import add_lora
 from fmicl_text.encoders.section import LoraSection, ModelSection

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import WORDS
 from sentence_transformers import SentenceTransformer
 from torch.nn.functional import cross_entropy, normalize
+from words import WORDS
 
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.dimensions import measure_at

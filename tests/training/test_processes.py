@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import WORDS
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from test_image_encoder import VIT
 from test_image_encoder import encoder as image_encoder
+from words import WORDS
 
 from fmicl_text.cli import main
 

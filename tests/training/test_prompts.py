@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import WORDS
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+from words import WORDS
 
 from fmicl_text.cli import main
 from fmicl_text.encoders.prompts import Prompts

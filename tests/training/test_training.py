@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -10,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import WORDS
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
+from words import WORDS
 
 from fmicl_text.cli import main
 from fmicl_text.errors import InputError
@@ -137,7 +138,7 @@ class Interrupted(Exception):
 
 
 def test_resumed_run_equals_the_uninterrupted_one(
-    write_recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    write_recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     recipe = load_recipe(
         write_recipe(
@@ -165,6 +166,9 @@ def test_resumed_run_equals_the_uninterrupted_one(
     runs = [[json.loads(line) for line in run.metrics.read_text().splitlines()] for run in (whole, resumed)]
     steps = [[(e["step"], e["loss"]) for e in run if "loss" in e] for run in runs]
     assert steps[0] == steps[1]
+    caplog.clear()
+    train(recipe, whole.path, resume=True)
+    assert f"{whole.path} is finished: nothing is trained" in caplog.messages
 
 
 def test_several_seeds_end_in_mean_and_deviation(write_recipe, folder: Path, tmp_path: Path) -> None:
@@ -212,6 +216,7 @@ def test_plan_says_what_would_run_and_writes_nothing(
     before = sorted(tmp_path.rglob("*"))
     planned = plan(recipe)
     assert (planned.sources[""].rows, planned.steps, planned.batch) == (len(SENTENCES), 8, 6)
+    assert re.match(r"FMICLLoss\(.*divergence='js'", planned.sources[""].loss), planned
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -227,6 +232,10 @@ def test_plan_says_what_would_run_and_writes_nothing(
             "too large for float32",
         ),
         ({"train": {"fsdp": "nonsense"}}, "train"),
+        (
+            {"loss": {"objective": "contextual-infonce"}},
+            "loss.objective: contextual-infonce needs explicit negatives: name their columns in data.columns.negatives",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_written(write_recipe, tmp_path, capsys, sections, message) -> None:

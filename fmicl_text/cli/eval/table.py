@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fmicl_text.cli.console import Console
@@ -18,11 +18,12 @@ def print_results(console: Console, results: Sequence[Result]) -> None:
     from rich.table import Table
 
     first = results[0]
-    about = [f"{key.replace('_', ' ')} {value}" for key, value in first.facts.items() if value is not None]
+    alike = {key: value for key, value in first.facts.items() if all(of.facts.get(key) == value for of in results)}
     for result in results:
-        console.print(f"{result.model} on {result.name}", soft_wrap=True)
+        own = _about({key: value for key, value in result.facts.items() if key not in alike})
+        console.print(f"{result.model} on {result.name}{f' ({own})' if own else ''}", soft_wrap=True)
     console.print(first.protocol, soft_wrap=True)
-    console.print(", ".join([*([f"data {first.data}"] if first.data else []), *about]), soft_wrap=True)
+    console.print(_about({"data": first.data, **alike}), soft_wrap=True)
     scores = {score.key: score for result in results for score in result.scores}
     table = Table()
     table.add_column("score")
@@ -46,6 +47,10 @@ def print_results(console: Console, results: Sequence[Result]) -> None:
 def number(score: Score, value: float) -> str:
     """Return a value with as many digits as are worth reading: two decimals of a percentage, else four figures."""
     return f"{value:.2f}" if score.unit == "%" else f"{value:.4g}"
+
+
+def _about(facts: dict[str, Any]) -> str:
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items() if value is not None)
 
 
 def _cells(key: str, results: Sequence[Result]) -> Iterable[str]:

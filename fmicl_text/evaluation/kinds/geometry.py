@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -10,6 +11,7 @@ from pydantic import Field, PositiveInt
 from fmicl_text.data.section import AugmentSection
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.kind import Evaluation, Given, Loaded
+from fmicl_text.section import Conflict
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -38,6 +40,11 @@ class GeometryOfPairs(Evaluation):
     """How many images to take from the start."""
     augment: AugmentSection | None = None
     """How views of images are made; default data.augment of the run, otherwise its defaults."""
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Refuse a text as its own positive."""
+        if self.columns[0] == self.columns[1]:
+            yield ("columns",), f"must be two columns of texts that mean the same, got {self.columns[0]} twice"
 
     @classmethod
     def claims(cls, name: str) -> bool:

@@ -37,7 +37,9 @@ class OwnPairs(Evaluation):
     @classmethod
     def claims(cls, name: str) -> bool:
         """Whether the name ends as files of data do."""
-        return Path(name).suffix.lower() in _ENDINGS
+        from fmicl_text.data.formats import ending
+
+        return ending(name) in _ENDINGS
 
     def load(self, given: Given) -> Loaded:
         """Read the file, and check every row."""

@@ -35,6 +35,7 @@ class ContextualInfoNCE(Objective):
     paper = PAPER
     formula = "InfoNCE of each anchor against its own tuple only"
     needs = "a third column"
+    needs_negatives = True
     when = "choices from a list that was offered"
 
     objective: Literal["contextual-infonce"] = "contextual-infonce"

@@ -1,0 +1,200 @@
+"""A sweep from its plan to its verdict: trials, finalists, the winner, the page."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from fmicl_text.errors import InputError, RunFailedError, RunInterrupted
+from fmicl_text.files import write_json, write_text
+from fmicl_text.recipe.file import dump_recipe
+from fmicl_text.report import read_report, write_report
+from fmicl_text.sweep.board import Board
+from fmicl_text.sweep.finalists import finalists, runs_of
+from fmicl_text.sweep.pictures import chapter
+from fmicl_text.sweep.plan import FINALISTS, Plan, judged
+from fmicl_text.sweep.slots import slots
+from fmicl_text.sweep.verdict import Verdict, verdict
+from fmicl_text.sweep.worker import Worker
+from fmicl_text.training.criterion import Criterion
+from fmicl_text.training.inputs import load_inputs
+
+logger = logging.getLogger(__name__)
+
+_PAUSE = 0.5
+
+
+@dataclass(frozen=True)
+class Swept:
+    """The outcome of a sweep.
+
+    Attributes:
+        verdict: What it found.
+        recipe: The winner as a recipe.
+        model: The winner's model, of its first seed.
+        page: The report.
+    """
+
+    verdict: Verdict
+    recipe: Path
+    model: Path
+    page: Path
+
+
+def sweep(plan: Plan, command: Sequence[str] = ()) -> Swept:
+    """Do everything of a sweep that is not done yet.
+
+    Args:
+        plan: What to do.
+        command: Arguments of ``python`` that start a worker of this sweep; needed for more than one.
+
+    Raises:
+        InputError: The recipe or its data cannot be used, the storage cannot be reached or has another sweep of this
+            name, or another process leads this sweep.
+        RunFailedError: Too few trials have a score.
+        RunInterrupted: On SIGINT or SIGTERM; the same call continues.
+    """
+    plan, criterion, warnings = _judged(plan)
+    with _leading(plan.folder), _board(plan, criterion) as board:
+        for warning in warnings:
+            logger.warning(warning)
+        worker = Worker(plan, board, criterion)
+        board.note(done=False)
+        with _workers(plan, command) as started:
+            number = plan.number() or board.facts.get("trials")
+            if number is None:
+                for arm in plan.arms:
+                    board.plan(arm.name, plan.planned(arm, 1))
+                _finish(worker, board, started)
+                number = affordable(plan, board)
+            board.note(trials=number)
+            for arm in plan.arms:
+                board.plan(arm.name, plan.planned(arm, number))
+            _finish(worker, board, started)
+            names = [trial.arm for trial in finalists(plan, board)]
+            board.plan(FINALISTS, [{"run": run} for run in runs_of(plan, names)])
+            _finish(worker, board, started)
+            _here(plan, board, worker)
+            board.note(done=True)
+        found = verdict(plan, board, criterion, warnings)
+        return _written(plan, board, criterion, found)
+
+
+def join(plan: Plan) -> None:
+    """Work on a sweep that another process leads, until it is done.
+
+    Raises:
+        InputError: As :func:`sweep`.
+        RunInterrupted: On SIGINT or SIGTERM; the trial goes back into the queue.
+    """
+    plan, criterion, _ = _judged(plan)
+    with _board(plan, criterion) as board:
+        Worker(plan, board, criterion).work(until_done=True)
+
+
+def _judged(plan: Plan) -> tuple[Plan, Criterion, list[str]]:
+    recipe, criterion, warnings = judged(plan.recipe, load_inputs(plan.recipe, mine=False))
+    return replace(plan, recipe=recipe), criterion, warnings
+
+
+@contextmanager
+def _leading(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise InputError(f"another process leads the sweep in {folder}; --worker joins it") from None
+    except RunInterrupted as error:
+        raise RunInterrupted(
+            error.signal, f"{error.signal.name}: what was trained is kept; to continue, give the same command again"
+        ) from None
+
+
+@contextmanager
+def _board(plan: Plan, criterion: Criterion) -> Iterator[Board]:
+    halving = plan.recipe.evaluate.every_steps if plan.halving else None
+    arms = [*(arm.name for arm in plan.arms), FINALISTS]
+    better = bool(criterion.metric.higher_is_better)
+    digest = f"{plan.digest} {criterion.logged}"
+    board = Board(plan.recipe.name, plan.storage, plan.folder, arms, better, digest, halving, plan.recipe.seeds[0])
+    try:
+        yield board
+    finally:
+        board.close()
+
+
+@contextmanager
+def _workers(plan: Plan, command: Sequence[str]) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Start workers on this machine if there are to be several, and stop them at the end or with this process."""
+    started = []
+    if plan.workers > 1:
+        for slot in slots(plan.workers):
+            started.append(subprocess.Popen([sys.executable, *command], env=os.environ | slot))
+    try:
+        yield started
+    except BaseException:
+        for process in started:
+            process.send_signal(signal.SIGTERM)  # they write a checkpoint first
+        raise
+    finally:
+        for process in started:
+            process.wait()
+
+
+def _finish(worker: Worker, board: Board, started: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Return when nothing waits or runs any more; work here if no worker was started, or none is left."""
+    while any(process.poll() is None for process in started):
+        if all(trial.state not in ("waiting", "running") for trial in board.trials()):
+            return
+        time.sleep(_PAUSE)
+    if started:
+        logger.warning("none of the %d workers is left; going on in this process", len(started))
+    worker.work()
+
+
+def affordable(plan: Plan, board: Board) -> int:
+    """Return how many trials each arm can have within the budget, from the time of the first, finalists included."""
+    assert plan.budget is not None  # there is a number of trials otherwise
+    took = [trial.seconds for trial in board.trials() if trial.seconds is not None]
+    if not took:
+        raise RunFailedError("no trial of the first round has ended well, so a budget cannot be planned")
+    each = sum(took) / len(took)
+    left = plan.budget * plan.workers - sum(took) - each * plan.most_finalists * plan.seeds
+    number = 1 + max(int(left / (each * (len(plan.arms) - 1))), 0)
+    logger.info("%.0f s a trial: %d trials of each of %d arms", each, number, len(plan.arms))
+    return number
+
+
+def _here(plan: Plan, board: Board, worker: Worker) -> None:
+    """Train the finalists' runs that are not in this folder, as workers elsewhere have trained them."""
+    for trial in finalists(plan, board):
+        for seed in plan.final_seeds:
+            folder = plan.final_folder(trial.arm, seed)
+            if not folder.is_done():
+                worker.train_final(trial, seed)
+
+
+def _written(plan: Plan, board: Board, criterion: Criterion, found: Verdict) -> Swept:
+    """Write the winner's recipe and model, everything as JSON, and the page."""
+    settings = next(trial.settings for trial in finalists(plan, board) if trial.arm == found.winner)
+    recipe, model = plan.folder / "winner.yaml", plan.folder / "winner"
+    write_text(recipe, dump_recipe(plan.arm(found.winner).recipe(plan.recipe, settings)))
+    shutil.rmtree(model, ignore_errors=True)
+    shutil.copytree(plan.final_folder(found.winner, plan.final_seeds[0]).model, model)
+    trials = [asdict(trial) for trial in board.trials()]
+    write_json(plan.folder / "sweep.json", {"verdict": asdict(found), "trials": trials})
+    report = read_report([plan.final_folder(row.arm).path for row in found.rows])
+    page = write_report(report, plan.folder, overwrite=True, chapters=[chapter(plan, board, criterion, found)])
+    return Swept(found, recipe, model, page)

@@ -1,0 +1,181 @@
+"""A worker: takes one trial after the other and trains it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from fmicl_text.errors import InputError
+from fmicl_text.files import read_json
+from fmicl_text.recipe.schema import Recipe
+from fmicl_text.runs.folder import RunFolder
+from fmicl_text.sweep.board import Board, note_seconds
+from fmicl_text.sweep.board import Trial as Best
+from fmicl_text.sweep.finalists import finalists, runs_of
+from fmicl_text.sweep.plan import FINALISTS, Plan
+from fmicl_text.sweep.progress import progress
+from fmicl_text.training.criterion import Criterion
+from fmicl_text.training.non_finite import NonFiniteError
+from fmicl_text.training.train import Prepared, prepare, train_on
+
+if TYPE_CHECKING:
+    from optuna import Trial
+
+logger = logging.getLogger(__name__)
+
+_REFUSED = (InputError, NonFiniteError, torch.OutOfMemoryError)
+"""What is about the settings of a trial, and no reason to end the sweep."""
+_PAUSE = 1.0
+"""Seconds between two looks at a board with nothing to do."""
+
+
+class Worker:
+    """Trains the trials of a sweep; what they read is loaded once.
+
+    Args:
+        plan: The sweep.
+        board: Its trials.
+        criterion: The score that chooses.
+    """
+
+    def __init__(self, plan: Plan, board: Board, criterion: Criterion) -> None:
+        self._plan = plan
+        self._board = board
+        self._criterion = criterion
+        self._prepared: dict[str, Prepared] = {}
+
+    def work(self, until_done: bool = False) -> None:
+        """Train whatever waits, until nothing does and nothing runs elsewhere.
+
+        Args:
+            until_done: Stay until the whole sweep is done, or the process that started this one has ended.
+        """
+        parent = os.getppid()
+        while not until_done or os.getppid() == parent:
+            arm = self._board.next_arm()
+            if arm is not None:
+                self._take(arm)
+            elif self._board.facts.get("done") if until_done else not self._is_running():
+                return
+            else:
+                time.sleep(_PAUSE)
+
+    def _is_running(self) -> bool:
+        return any(trial.state == "running" for trial in self._board.trials())
+
+    def _take(self, arm: str) -> None:
+        trial = self._board.run(arm, self._final if arm == FINALISTS else self._trial(arm), _REFUSED)
+        tidy(self._plan, self._board)
+        if trial is not None:
+            logger.info(progress(trial, self._board, self._criterion))
+
+    def _trial(self, name: str) -> Any:
+        from optuna import TrialPruned
+
+        arm = self._plan.arm(name)
+
+        def train(trial: Trial, place: int) -> float:
+            settings = arm.choose(lambda key, values: values.suggest(trial, key))
+            recipe = self._plan.trial_recipe(arm, settings)
+            folder = self._plan.trial_folder(f"{name}-{place:03}")
+            halving = [Halving(trial, self._criterion)] if self._plan.halving else []
+            resume = folder.recipe.is_file()
+            try:
+                train_on(self._inputs(recipe), recipe, folder.path, resume=resume, callbacks=halving)
+            except TrialPruned:
+                folder.write_manifest("interrupted")  # as `fmicl train --resume` would continue it
+                raise
+            note_seconds(trial, read_json(folder.manifest)["seconds"])
+            return during_score(folder)
+
+        return train
+
+    def _final(self, trial: Trial, place: int) -> float:
+        run = trial.suggest_categorical("run", runs_of(self._plan, [arm.name for arm in self._plan.arms]))
+        name, _, seed = run.rpartition("/seed-")
+        best = next(one for one in finalists(self._plan, self._board) if one.arm == name)
+        folder = self.train_final(best, int(seed))
+        note_seconds(trial, read_json(folder.manifest)["seconds"])
+        return during_score(folder)
+
+    def train_final(self, best: Best, seed: int) -> RunFolder:
+        """Train the settings of an arm's best trial with a seed of the finalists, and return the run's folder."""
+        recipe = self._plan.final_recipe(self._plan.arm(best.arm), best.settings, seed)
+        folder = self._plan.final_folder(best.arm, seed)
+        train_on(self._inputs(recipe), recipe, folder.path, resume=folder.recipe.is_file())
+        return folder
+
+    def _inputs(self, recipe: Recipe) -> Prepared:
+        """Return what a recipe reads, which is the same for most trials."""
+        reads = {"model", "data", "evaluate"}
+        if any(source.views == "group" for source in recipe.data.sources.values()):  # pairs that the seed draws
+            reads.add("seeds")
+        key = recipe.model_dump_json(include=reads)
+        if key not in self._prepared:
+            self._prepared[key] = prepare(recipe)
+        return self._prepared[key]
+
+
+class Halving(TrainerCallback):
+    """Stops a trial whose score, at a step where those of its arm are compared, is not among the best third.
+
+    Asynchronous successive halving (Li et al., MLSys 2020), by Optuna.
+
+    Args:
+        trial: The trial.
+        criterion: The score.
+    """
+
+    def __init__(self, trial: Trial, criterion: Criterion) -> None:
+        self._trial = trial
+        self._criterion = criterion
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float],
+        **kwargs: Any,
+    ) -> None:
+        """Report the score.
+
+        Raises:
+            TrialPruned: The trial is behind.
+        """
+        from optuna import TrialPruned
+
+        self._trial.report(metrics[f"eval_{self._criterion.logged}"], state.global_step)
+        if state.global_step < state.max_steps and self._trial.should_prune():
+            raise TrialPruned
+
+
+def during_score(folder: RunFolder) -> float:
+    """Return the best score that was measured in a run, in its unit."""
+    best = folder.read_manifest()[1].best
+    if best is None or not best.model_extra:
+        raise InputError(f"{folder.path}: nothing was measured during training")
+    return float(next(iter(best.model_extra.values())))
+
+
+def tidy(plan: Plan, board: Board) -> None:
+    """Delete the checkpoints of all trials that have ended, and the weights of all but the best."""
+    ended = [t for t in board.trials() if t.state not in ("waiting", "running")]
+    trials = [trial for trial in ended if trial.arm != FINALISTS]
+    kept = {trial.name for trial in board.best(trials)[: plan.keep]}
+    for trial in trials:
+        folder = plan.trial_folder(trial.name)
+        shutil.rmtree(folder.checkpoints, ignore_errors=True)
+        if trial.name not in kept:
+            shutil.rmtree(folder.model, ignore_errors=True)
+    for trial in ended:
+        if trial.arm == FINALISTS:
+            shutil.rmtree(
+                RunFolder(plan.folder / FINALISTS / str(trial.settings.get("run"))).checkpoints, ignore_errors=True
+            )

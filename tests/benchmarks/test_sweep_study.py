@@ -1,0 +1,75 @@
+"""The study by sweeps: every objective can be swept on every job, and the report says what the figures say."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+import fmicl_text
+from fmicl_text.recipe.file import load_recipe
+from fmicl_text.sweep.arms import arms_of
+from fmicl_text.sweep.space import read_space
+
+ROOT = Path(fmicl_text.__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+study = pytest.importorskip("eval.benchmarks.sweeps.__main__")
+report = pytest.importorskip("eval.benchmarks.sweeps.report")
+
+ALONE = "alignment-uniformity dcl dhel focal-infonce infonce kcl kernel-infonce spectral recipe".split()
+
+
+@pytest.mark.parametrize("job", study.JOBS)
+def test_every_objective_is_tuned_on_every_job(job: str, tmp_path: Path):
+    file = tmp_path / "recipe.yaml"
+    text = (study.HERE / f"{job}.yaml").read_text().replace("WORK/judges.yaml", "stsb")
+    file.write_text(text)
+    recipe = load_recipe(file)
+    arms = {arm.name: arm for arm in arms_of(recipe, read_space(str(study.HERE / "space.yaml")))}
+    divergences = [f"fmicl-{d}-gaussian" for d in "kl js pearson sh tsallis vlc".split()]
+    assert set(arms) == {*ALONE, *divergences, "fmicl-kl-cosine", "fmicl-js-cosine"}
+    for arm in arms.values():
+        if arm.name != "recipe":
+            ends = [arm.recipe(recipe, arm.choose(lambda _, values, end=end: values.some[end])) for end in (0, -1)]
+            assert ends[0].loss != ends[1].loss, f"nothing of {arm.name} is tuned"
+
+
+def test_questions_and_answers_share_no_text_between_parts(tmp_path: Path):
+    rows = [{"anchor": f"q{n // 2}", "positive": f"a{n // 3}"} for n in range(3000)]
+    study.write_answers(rows, tmp_path)
+    parts = [
+        {text for line in (tmp_path / f"{name}.jsonl").read_text().splitlines() for text in json.loads(line).values()}
+        for name in ("train", "chooses")
+    ]
+    lines = [line for f in ("queries", "corpus") for line in (tmp_path / f"{f}.jsonl").read_text().splitlines()]
+    judges = {json.loads(line)["text"] for line in lines}
+    assert len(judges) == 2 * study.JUDGES and len(parts[1]) == 2 * study.CHOOSES and parts[0]
+    assert not parts[0] & parts[1] and not (parts[0] | parts[1]) & judges
+
+
+def test_the_report_says_what_the_figures_say(tmp_path: Path):
+    test = {"difference": 1.5, "ci95": [0.5, 2.5], "p_value": 0.01}
+    row = {"settings": "", "chosen_by": [70.0, 1.0], "judged": [60.0, 0.5], "test": None, "p_value": None}
+    rows = [
+        row | {"arm": "infonce", "verdict": "the baseline"},
+        row
+        | {"arm": "fmicl-js-gaussian", "chosen_by": [72.0, 1.0], "test": test, "p_value": 0.02, "verdict": "better"},
+    ]
+    trials = [
+        {"arm": arm, "place": place, "score": score, "state": "complete"}
+        for arm, scores in {"infonce": (68.0, 70.0), "fmicl-js-gaussian": (72.0, 71.0)}.items()
+        for place, score in enumerate(scores)
+    ]
+    verdict = {"chooses": "dev", "judges": "test", "rows": rows, "summary": "a is chosen", "warnings": []}
+    facts = {"steps": 5, "device": "cpu", "precision": "float32"}
+    job = facts | {"verdict": verdict, "trials": trials, "kernels": {"js": test}, "geometry": {"uniformity": -0.5}}
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "dropout.json").write_text(json.dumps(job))
+    report.write_report(tmp_path / "sweeps")
+    said = (tmp_path / "sweeps.md").read_text()
+    assert "| fmicl-js-gaussian | 72.00 ± 1.00 | 60.00 ± 0.50 | +1.50 | +0.50 to +2.50 | 0.020 | better |" in said
+    assert "f-MICL (fmicl-js-gaussian) minus tuned InfoNCE: +1.50 (+0.50 to +2.50), p 0.020: better." in said
+    assert "Gaussian minus cosine, js: +1.50" in said and "infonce +2.00, fmicl-js-gaussian +0.00; mean +1.00" in said
+    assert "4 trials of 5 steps on cpu, float32, 2 of each objective; 2 finalists" in said

@@ -1,0 +1,123 @@
+"""What is tried: spaces, grids, arms, and what applies in which of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sweep_recipes import write_sweep_recipe
+
+from fmicl_text.errors import InputError
+from fmicl_text.losses.registry import objectives
+from fmicl_text.recipe.file import load_recipe
+from fmicl_text.recipe.schema import Recipe
+from fmicl_text.sweep.arms import arms_of
+from fmicl_text.sweep.space import Choices, read_grid, read_space, shipped_spaces
+
+
+@pytest.fixture(scope="module")
+def sweep_recipe(tmp_path_factory: pytest.TempPathFactory, tiny_encoder_path: Path) -> Path:
+    return write_sweep_recipe(tmp_path_factory.mktemp("sweep-data"), tiny_encoder_path)
+
+
+def arms(recipe: Recipe, tmp_path: Path, text: str):
+    file = tmp_path / "space.yaml"
+    file.write_text(text)
+    return {arm.name: arm for arm in arms_of(recipe, read_space(str(file)))}
+
+
+@pytest.fixture
+def recipe(sweep_recipe: Path) -> Recipe:
+    return load_recipe(sweep_recipe)
+
+
+def test_settings_are_tuned_only_where_they_apply(recipe: Recipe, tmp_path: Path):
+    found = arms(
+        recipe,
+        tmp_path,
+        "loss.objective: [infonce, fmicl, dhel]\nloss.divergence: [kl, tsallis]\nloss.kernel: [gaussian, cosine]\n"
+        "loss.shift: [row, none]\nloss.kernel.sigma: {low: 0.1, high: 0.5, log: true}\n"
+        "loss.temperature: {low: 0.05, high: 0.2}\nloss.balance_cosine: [0.1, 0.3]\nloss.order: [1.5, 2.0]",
+    )
+    kinds = [f"fmicl-{divergence}-{kernel}" for divergence in ("kl", "tsallis") for kernel in ("gaussian", "cosine")]
+    assert set(found) == {"infonce-gaussian", "infonce-cosine", "dhel", *kinds, "recipe"}
+
+    def chosen(name: str, **wanted) -> set[str]:
+        return set(found[name].choose(lambda key, of: wanted.get(key.removeprefix("loss."), of.some[0])))
+
+    assert chosen("fmicl-kl-gaussian") == {"loss.shift", "loss.sigma"}
+    assert chosen("fmicl-kl-cosine", shift="none") == {"loss.shift", "loss.temperature", "loss.balance_cosine"}
+    assert chosen("fmicl-tsallis-gaussian") == {"loss.shift", "loss.sigma", "loss.order"}
+    assert chosen("infonce-cosine") == chosen("dhel") == {"loss.temperature"}
+    assert found["recipe"].choose(None) == {} and found["recipe"].recipe(recipe, {}) == recipe
+
+
+def test_what_the_recipe_gives_stays_where_it_goes_with_the_arm(recipe: Recipe, tmp_path: Path):
+    given = recipe.model_copy(update={"loss": recipe.loss.model_copy(update={"mini_batch_size": 4})})
+    given = Recipe.model_validate(
+        given.model_dump(mode="json", exclude_unset=True)
+        | {
+            "loss": {
+                "objective": "fmicl",
+                "divergence": "tsallis",
+                "order": 1.5,
+                "negatives": "both",
+                "mini_batch_size": 4,
+            }
+        }
+    )
+    found = arms(given, tmp_path, "loss.objective: [fmicl, infonce]\nloss.divergence: [kl, tsallis]")
+    assert found["fmicl-tsallis"].recipe(given, {}).loss == given.loss
+    kl = found["fmicl-kl"].recipe(given, {}).loss
+    assert (kl.order, kl.negatives, kl.mini_batch_size) == (None, "both", 4)
+    infonce = found["infonce"].recipe(given, {}).loss
+    assert infonce.mini_batch_size == 4 and "loss.temperature" in found["infonce"].tuned
+
+
+def test_infonce_is_tuned_in_any_case_and_as_all_else_is(recipe: Recipe):
+    grid, rest = read_grid(["loss.divergence=kl,js", "train.learning_rate=1e-4,1e-3", "name=other", "seeds=[1,2]"])
+    assert rest == ["name=other", "seeds=[1,2]"]
+    infonce, *others = arms_of(recipe, [grid])
+    assert [arm.name for arm in others] == ["fmicl-kl", "fmicl-js", "recipe"]
+    assert list(infonce.tuned) == ["train.learning_rate", "loss.temperature"]
+    assert others[0].grid(2) == [{"train.learning_rate": 1e-4}, {"train.learning_rate": 1e-3}]
+    assert others[0].grid(1) is None and infonce.grid(100) is None
+
+
+@pytest.mark.parametrize("name", shipped_spaces())
+def test_shipped_spaces_tune_infonce_and_each_divergence_of_the_paper(recipe: Recipe, name: str):
+    found = arms_of(recipe, read_space(name))
+    assert {"infonce", *(f"fmicl-{d}-gaussian" for d in "kl js pearson sh tsallis vlc".split())} <= {
+        a.name for a in found
+    }
+    for arm in found:
+        assert arm.recipe(recipe, arm.default(recipe)).loss.objective in objectives()
+        assert arm.name == "recipe" or arm.default(recipe), f"no default of {arm.name} is in the space"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("loss.divergance: [kl]", r'space.yaml:1: loss.divergance: unknown key \(did you mean "divergence"'),
+        ("\nloss.divergence: [kl, jss]", r'space.yaml:2: loss.divergence: .*did you mean "js"'),
+        ("loss.objective: [infonse]", 'no objective "infonse" .did you mean "infonce"'),
+        ("loss.sigma: {low: -1, high: 2}", "space.yaml:1: loss.sigma: must be greater than 0"),
+        ("loss.sigma: {low: 2, high: 1}", "high: must be above low, 2"),
+        ("loss.sigma: {low: 0, high: 1, log: true}", "low: must be above 0 on a logarithmic scale"),
+        ("loss.sigma: {low: 0.1, hihg: 1}", 'hihg: unknown key .did you mean "high"'),
+        ("loss.divergence: [kl, kl]", "the same value twice"),
+        ("loss.sigma: [[1]]", "must be a list of texts and numbers"),
+        ("train.learning_rat: [1e-4]", r'train.learning_rat: unknown key \(did you mean "learning_rate"'),
+        ("train.learning_rate: [fast]", "learning_rate: must be a valid number"),
+        ("loss: {divergence: [kl]}", "must be a key of a section, such as loss.sigma"),
+        ("loss.order: [2.0]\nloss.divergence: [kl, js]", "loss.order: belongs to divergence: tsallis"),
+    ],
+)
+def test_what_is_wrong_with_a_space_is_said_with_its_line(recipe: Recipe, tmp_path: Path, text: str, message: str):
+    with pytest.raises(InputError, match=message):
+        arms(recipe, tmp_path, text)
+
+
+def test_a_list_of_one_is_an_override():
+    grid, rest = read_grid(["loss.divergence=[kl, js]", "loss.sigma=0.1, 0.2"])
+    assert grid.keys == {"loss.sigma": Choices((0.1, 0.2))} and rest == ["loss.divergence=[kl, js]"]

@@ -1,0 +1,156 @@
+"""Sweeps from beginning to end on a tiny encoder: trials, finalists, verdict, page, and stopping at any moment."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from sweep_recipes import write_sweep_recipe
+
+from fmicl_text.cli import main
+from fmicl_text.errors import RunInterrupted
+from fmicl_text.evaluation.items import read_items
+from fmicl_text.evaluation.paired import paired_test
+from fmicl_text.evaluation.results import read_result
+from fmicl_text.recipe.file import load_recipe
+from fmicl_text.training.train import train_on
+
+SPACE = """
+loss.divergence: [kl]
+loss.shift: [none]
+loss.sigma: {low: 0.15, high: 0.6, log: true}
+loss.balance_cosine: {low: 0.0, high: 0.6}
+"""
+
+
+@pytest.fixture(scope="module")
+def sweep_recipe(tmp_path_factory: pytest.TempPathFactory, tiny_encoder_path: Path) -> Path:
+    return write_sweep_recipe(tmp_path_factory.mktemp("sweep-data"), tiny_encoder_path)
+
+
+class Log(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+@pytest.fixture(scope="module")
+def swept(sweep_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], dict[str, float]]:
+    """A sweep that was interrupted in its third trial and goes on: its folder, its log, and when each trial began."""
+    folder = tmp_path_factory.mktemp("sweep") / "out"
+    space = folder.parent / "space.yaml"
+    space.write_text(SPACE)
+    command = ["sweep", str(sweep_recipe), "--space", str(space), "--output", str(folder)]
+    command += ["--trials", "2", "--seeds", "1", "--finalists", "1", "--keep", "1"]
+    calls: list[Path] = []
+
+    def interrupted(prepared, recipe, folder, **options):
+        calls.append(folder)
+        if len(calls) == 3:
+            raise RunInterrupted(signal.SIGTERM, "stopped")
+        return train_on(prepared, recipe, folder, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fmicl_text.sweep.worker.train_on", interrupted)
+        assert main(command) == 128 + signal.SIGTERM
+    done = {path.parent.name: path.stat().st_mtime for path in folder.glob("trials/*/manifest.json")}
+    log = Log()
+    logging.getLogger("fmicl_text").addHandler(log)
+    assert main(command) == 0
+    logging.getLogger("fmicl_text").removeHandler(log)
+    return folder, log.lines, done
+
+
+def test_trials_are_run_folders_of_equal_number_and_the_best_keeps_its_weights(swept, sweep_recipe: Path):
+    folder, _, done = swept
+    found = json.loads((folder / "sweep.json").read_text())
+    trials = [trial for trial in found["trials"] if trial["arm"] != "finalists"]
+    assert Counter(trial["arm"] for trial in trials) == {"infonce": 2, "fmicl-kl": 2, "recipe": 1}
+    assert len(done) == 2 and all((folder / "trials" / t / "manifest.json").stat().st_mtime == done[t] for t in done)
+    for trial in trials:
+        run = folder / "trials" / f"{trial['arm']}-{trial['place']:03}"
+        recipe = load_recipe(run / "recipe.yaml")
+        assert recipe.evaluate.after == [] and recipe.seeds == [7], "what judges is not looked at"
+        assert all(getattr(recipe.loss, key.removeprefix("loss.")) == v for key, v in trial["settings"].items())
+        assert not (run / "checkpoints").exists()
+    best = max(trials, key=lambda trial: trial["score"])
+    kept = [path.parent.name for path in folder.glob("trials/*/model")]
+    assert kept == [f"{best['arm']}-{best['place']:03}"]
+    own = next(path for path in folder.glob("trials/recipe-*/recipe.yaml"))
+    assert load_recipe(own).loss == load_recipe(sweep_recipe).loss
+
+
+def test_the_verdict_is_the_paired_test_of_the_finalists_on_what_did_not_choose(swept):
+    folder, _, _ = swept
+    verdict = json.loads((folder / "sweep.json").read_text())["verdict"]
+    assert [row["arm"] for row in verdict["rows"]] == ["infonce", "fmicl-kl", "recipe"]
+
+    def items(arm: str):
+        files = [folder / "finalists" / arm / f"seed-{seed}" / "results" / "heldout.json" for seed in (8,)]
+        return {"judges": [read_items(file, read_result(file))["held-out pairs MRR@10"] for file in files]}
+
+    p_values = []
+    for row in verdict["rows"][1:]:
+        expected = paired_test(items(row["arm"]), items("infonce"))
+        assert row["test"]["difference"] == pytest.approx(expected.difference)
+        assert row["test"]["ci95"] == pytest.approx(expected.ci95)
+        p_values.append(expected.p_value)
+    smaller = min(p_values)
+    adjusted = [min(1.0, 2 * p) if p == smaller else max(p, min(1.0, 2 * smaller)) for p in p_values]  # Holm, of two
+    assert [row["p_value"] for row in verdict["rows"][1:]] == pytest.approx(adjusted)
+    words = ["no difference beyond noise" if p > 0.05 else "better or worse" for p in adjusted]
+    assert [row["verdict"].replace("worse", "better") for row in verdict["rows"][1:]] == [
+        word.replace("better or worse", "better") for word in words
+    ]
+    assert verdict["winner"] == max(verdict["rows"], key=lambda row: row["chosen_by"][0])["arm"]
+    assert not any("same data" in warning for warning in verdict["warnings"])
+
+
+def test_the_winner_is_a_recipe_and_a_model(swept, sweep_recipe: Path):
+    from sentence_transformers import SentenceTransformer
+
+    folder, _, _ = swept
+    verdict = json.loads((folder / "sweep.json").read_text())["verdict"]
+    winner, base = load_recipe(folder / "winner.yaml"), load_recipe(sweep_recipe)
+    trained = load_recipe(folder / "finalists" / verdict["winner"] / "seed-8" / "recipe.yaml")
+    assert winner.loss == trained.loss
+    assert (winner.data, winner.evaluate, winner.seeds) == (base.data, base.evaluate, base.seeds)
+    assert SentenceTransformer(str(folder / "winner"), device="cpu").encode(["a dog"]).shape == (1, 32)
+
+
+def test_progress_says_which_trial_the_best_so_far_and_the_time_left(swept):
+    lines = [line for line in swept[1] if line.startswith("trial ")]
+    assert [line.partition(":")[0] for line in lines] == ["trial 3 of 5", "trial 4 of 5", "trial 5 of 5"]
+    assert "chooses Spearman" in lines[0] and "best so far" in lines[0] and "left" in lines[0]
+    assert "left" not in lines[-1]
+    assert [line.partition(":")[0] for line in swept[1] if line.startswith("final")][-1] == "final run 3 of 3"
+
+
+def test_the_page_has_the_verdict_and_the_pictures(swept):
+    folder, _, _ = swept
+    page = (folder / "report.html").read_text()
+    assert "The sweep" in page and "minus InfoNCE" in page and "chooses Spearman chooses, heldout MRR@10 judges" in page
+    names = {path.stem for path in folder.glob("report-*.png")}
+    assert {"report-objectives", "report-cost", "report-balance-width", "report-parallel"} <= names
+
+
+def test_the_plan_says_what_would_be_tried_and_writes_nothing(sweep_recipe: Path, tmp_path: Path, capsys):
+    command = ["sweep", str(sweep_recipe), "--set", "loss.divergence=kl,js", "--set", "loss.sigma=0.2,0.3", "--dry-run"]
+    assert main([*command, "--set", "evaluate.after=[]", "--output", str(tmp_path / "out")]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "infonce │ 2 │ loss.temperature 0.01 to 0.5, log" in said and "fmicl-js │ 2 │ loss.sigma 0.2, 0.3" in said
+    assert "19 of 4 steps" in said and "MB at most" in said and "judges what it chose itself" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_sweep_without_a_score_is_refused(sweep_recipe: Path, tmp_path: Path, capsys):
+    command = ["sweep", str(sweep_recipe), "--set", "evaluate.during=none", "--output", str(tmp_path)]
+    assert main(command) == 2
+    assert "evaluate.during: a sweep needs a score that chooses" in capsys.readouterr().err

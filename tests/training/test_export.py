@@ -1,0 +1,111 @@
+"""Embeddings in fewer bits: what is stored, its size, and what the run's evaluations say of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.util import quantize_embeddings
+from words import WORDS
+
+from fmicl_text.cli import main
+from fmicl_text.evaluation.results import read_result
+from fmicl_text.recipe.file import load_recipe
+from fmicl_text.training.train import train
+
+PAIRS = [(f"{word} dog runs", f"water is {word}") for word in WORDS[:32]]
+SCORED = [(a, PAIRS[-i][1], i * i % 7) for i, (a, _) in enumerate(PAIRS)]
+
+
+@pytest.fixture(scope="module")
+def run(tiny_encoder_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("export")
+    pairs = [{"anchor": a, "positive": b} for a, b in PAIRS[:16]]
+    scored = [{"sentence1": a, "sentence2": b, "score": score} for a, b, score in SCORED]
+    for name, rows in (("train", pairs), ("scored", scored)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = {
+        "name": "tiny",
+        "model": {"base": str(tiny_encoder_path), "prompts": {"query": "the big ", "document": "near a "}},
+        "data": {
+            "train": str(folder / "train.jsonl"),
+            "columns": {"anchor": "anchor", "positive": "positive"},
+        },
+        "loss": {"objective": "infonce"},
+        "train": {"per_device_train_batch_size": 8, "max_steps": 2},
+        "evaluate": {"during": None, "after": [str(folder / "scored.jsonl")], "dims": [8]},
+    }
+    (folder / "recipe.yaml").write_text(json.dumps(recipe))
+    train(load_recipe(folder / "recipe.yaml"), folder / "run")
+    return folder / "run"
+
+
+def int8(vectors: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """256 steps from the least to the most of each dimension, by hand."""
+    least, most = known.min(axis=0), known.max(axis=0)
+    return np.clip(np.floor((vectors - least) / ((most - least) / 255)), 0, 255) - 128
+
+
+def binary(vectors: np.ndarray, known: np.ndarray) -> np.ndarray:
+    return np.where(vectors > 0, 1.0, -1.0)
+
+
+def correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Spearman's rho of cosines and scores, x 100; cosines that differ by rounding are the same."""
+    cosine = (first * second).sum(axis=1) / np.linalg.norm(first, axis=1) / np.linalg.norm(second, axis=1)
+    return 100 * spearmanr(cosine.round(6), [score for *_, score in SCORED]).statistic
+
+
+@pytest.mark.parametrize(("precision", "store", "size"), [("int8", int8, 32), ("binary", binary, 4)])
+def test_sizes_and_scores(run: Path, precision: str, store, size: int, capsys):
+    """The scores are those of vectors that are stored by hand, for whole embeddings and their first numbers."""
+    assert main(["export", str(run), "--embeddings", precision, "--json"]) == 0
+    table = json.loads(capsys.readouterr().out)
+    model = SentenceTransformer(str(run / "model"), device="cpu")
+    anchors, positives, texts = (list(column) for column in (*zip(*PAIRS[:16], strict=True), [b for _, b, _ in SCORED]))
+    known = np.concatenate([model.encode_query(anchors), model.encode_document(positives)])
+    vectors = [model.encode([a for a, *_ in SCORED]), model.encode(texts)]
+    first, second = (store(of_column, known) for of_column in vectors)
+    assert table["bytes_per_vector"] == {"float32": 128, precision: size}
+    assert all(speed > 0 for speed in table["rows_per_second"].values())
+    before = read_result(run / "results" / "scored.json")
+    for at, dim in (("", 32), (" at 8 dimensions", 8)):
+        found = table["scores"][f"scored: scored.jsonl{at} Spearman"]
+        assert found["float32"] == before.score(f"scored.jsonl{at} Spearman").value
+        assert found[precision] == pytest.approx(correlation(first[:, :dim], second[:, :dim]))
+        assert found[precision] != found["float32"]
+    after = read_result(run / "embeddings" / precision / "results" / "scored.json")
+    assert after.facts["embeddings"] == precision and after.model == before.model
+    if precision == "int8":
+        ranges = np.load(run / "embeddings" / "int8" / "ranges.npy", allow_pickle=False)
+        again = quantize_embeddings(vectors[0], "int8", ranges=ranges)
+        assert np.abs(again - first).max() <= 1, "a user stores the same; a number at a step's edge may be rounded"
+
+
+def test_the_table_on_the_terminal_and_an_earlier_export(run: Path, tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "200")
+    shutil.copytree(run, tmp_path / "run")
+    command = ["export", str(tmp_path / "run"), "--embeddings", "binary"]
+    assert main([*command, "--overwrite"]) == 0
+    shown = capsys.readouterr().out
+    assert "bytes of a vector" in shown and "rows a second" in shown and "scored: scored.jsonl Spearman (%)" in shown
+    assert main(command) == 2
+    assert "already exists; --overwrite replaces it" in capsys.readouterr().err
+
+
+def test_what_is_no_run_of_texts_with_evaluations(run: Path, tiny_encoder_path: Path, tmp_path: Path, capsys):
+    shutil.copytree(run, tmp_path / "run")
+    text = (tmp_path / "run" / "recipe.yaml").read_text()
+    (tmp_path / "run" / "recipe.yaml").write_text(text.split("evaluate:")[0])
+    for place, problem in (
+        (tmp_path / "run", "it has no evaluations (evaluate.after) that would say what fewer bits cost"),
+        (tiny_encoder_path, "is an encoder, not a run, whose data and evaluations this needs"),
+        (tmp_path / "none", "no folder"),
+    ):
+        assert main(["export", str(place), "--embeddings", "int8"]) == 2
+        assert problem in capsys.readouterr().err
