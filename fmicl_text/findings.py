@@ -111,6 +111,8 @@ def _finding(path: KeyPath, failures: Sequence[ErrorDetails], value: Any, model:
 
 def _needed(details: ErrorDetails) -> str:
     """Return pydantic's "Input should be ..." as "must be ..."."""
+    if details["type"] == "too_short" and (least := details["ctx"]["min_length"]) > 1:
+        return f"must have {least} items or more"
     return _PLAINER.get(details["type"]) or re.sub(r"^\w+ should ", "must ", details["msg"])
 
 

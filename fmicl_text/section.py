@@ -77,6 +77,18 @@ def check_revision(revision: str) -> str:
     return revision
 
 
+def check_name(name: str) -> str:
+    """Return a name that can be that of a file or folder anywhere, or refuse it."""
+    if not is_name(name):
+        raise refused(f'must be letters, digits, - _ and ., with a letter or digit first, got "{name}"')
+    return name
+
+
+def is_name(name: str) -> bool:
+    """Whether a text is a name as :func:`check_name` accepts it."""
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is not None
+
+
 class Section(BaseModel):
     """A mapping in a recipe: an unknown key is an error, and so is a value of another type."""
 

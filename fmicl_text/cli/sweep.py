@@ -133,7 +133,7 @@ def _plan(args: argparse.Namespace) -> Plan:
 
 
 def _suitable(recipe: Recipe) -> str:
-    return "images" if recipe.data.views == "augment" else "text"
+    return "images" if recipe.trains_on_images else "text"
 
 
 def _again(args: argparse.Namespace, plan: Plan) -> list[str]:

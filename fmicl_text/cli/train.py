@@ -22,7 +22,7 @@ from fmicl_text.errors import InputError, RunFailedError
 if TYPE_CHECKING:
     from fmicl_text.cli.console import Console
     from fmicl_text.recipe.schema import Recipe
-    from fmicl_text.training.plan import Plan
+    from fmicl_text.training.plan import Plan, PlannedSource
     from fmicl_text.training.results import TrainResult
 
 
@@ -209,21 +209,14 @@ def _launch(args: argparse.Namespace) -> int:
 
 def _print_plan(console: Console, name: str, plan: Plan, output: Path, seeds: list[int], seconds: float | None) -> None:
     console.print(f"{name} would run:", style="bold")
-    columns = ", ".join(plan.columns)
-    stream = f"a stream of {columns}, shuffled in a buffer of {plan.buffer:,} rows" if plan.buffer else None
     reads = "texts of any length" if plan.max_seq_length is None else f"{plan.max_seq_length} tokens"
     reads = reads if plan.image_size is None else f"images of {plan.image_size} pixels"
     trained = "" if plan.trained == plan.parameters else f", of which {plan.trained:,} train"
     lines = {
         "encoder": f"{plan.parameters:,} parameters{trained}, {plan.dimensions} dimensions, {reads}",
-        "data": stream or f"{plan.rows:,} rows of {columns}",
-        "loss": plan.loss,
+        **_planned_data(plan),
         "training": f"{plan.steps:,} steps of {plan.batch} rows on {plan.device}, {plan.precision}",
     }
-    if plan.prompts:
-        lines["prompts"] = ", ".join(f"{json.dumps(prompt)} before {name}" for name, prompt in plan.prompts.items())
-    if plan.mining:
-        lines["negatives"] = plan.mining
     lines["weights"] = plan.weights
     if plan.after:
         at = f", also at {', '.join(map(str, plan.dims))} dimensions" if plan.dims else ""
@@ -241,9 +234,37 @@ def _print_plan(console: Console, name: str, plan: Plan, output: Path, seeds: li
     if plan.imports:
         lines["imports"] = f"Python code of the recipe is run: {', '.join(plan.imports)}"
     for key, line in lines.items():
-        console.print(f"  {key:<10}{line}", soft_wrap=True)
+        console.print(f"  {key:<9} {line}", soft_wrap=True)
     for warning in plan.warnings:
         console.print(f"  warning   {warning}", soft_wrap=True)
+
+
+def _planned_data(plan: Plan) -> dict[str, str]:
+    """Return the lines about what is trained on and by which loss, one for each source if there are several."""
+    if len(plan.sources) > 1:
+        lines = {"data": f"{len(plan.sources)} sources; each batch is of one, drawn {plan.drawn}"}
+        for name, source in plan.sources.items():
+            parts = [_planned_rows(source), source.loss]
+            parts += [f"weight {source.weight:g}"] if source.weight is not None else []
+            parts += [f"prompts: {_planned_prompts(source)}"] if source.prompts else []
+            parts += [f"negatives: {source.mining}"] if source.mining else []
+            lines[f"  {name}"] = "; ".join(parts)
+        return lines
+    (source,) = plan.sources.values()
+    lines = {"data": _planned_rows(source), "loss": source.loss}
+    lines |= {"prompts": _planned_prompts(source)} if source.prompts else {}
+    return lines | ({"negatives": source.mining} if source.mining else {})
+
+
+def _planned_prompts(source: PlannedSource) -> str:
+    return ", ".join(f"{json.dumps(prompt)} before {name}" for name, prompt in source.prompts.items())
+
+
+def _planned_rows(source: PlannedSource) -> str:
+    columns = ", ".join(source.columns)
+    if source.buffer is not None:
+        return f"a stream of {columns}, shuffled in a buffer of {source.buffer:,} rows"
+    return f"{source.rows:,} rows of {columns}"
 
 
 def _print_result(console: Console, result: TrainResult) -> None:

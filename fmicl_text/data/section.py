@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, JsonValue, PositiveFloat, PositiveInt, ValidationError
@@ -158,6 +158,11 @@ class DataSection(Section):
     """Pairs never trained on, to measure retrieval: a source with the same columns, or a share of train such as 0.1."""
     mine: MineSection | None = None
     """Hard negatives, found in the training data by an encoder."""
+
+    @property
+    def sources(self) -> Mapping[str, DataSection]:
+        """Itself, without a name; a mixture has several."""
+        return {"": self}
 
     def conflicts(self) -> Iterator[Conflict]:
         """Refuse views that do not fit the columns, held-out data without a positive, and streams of other sources."""

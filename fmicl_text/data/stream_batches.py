@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import count
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count, islice
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +13,8 @@ from datasets import IterableDataset
 from torch.utils.data import DataLoader, get_worker_info
 from torch.utils.data import IterableDataset as TorchIterableDataset
 
+from fmicl_text.data.drawing import by_weight
+from fmicl_text.losses.columns import SOURCE
 from fmicl_text.text import one_line
 
 Row = dict[str, Any]
@@ -25,7 +27,9 @@ class StreamError(ValueError):
 
 
 class StreamBatches(TorchIterableDataset[list[Row] | None]):
-    """The batches of one process: the rows of a stream, pass after pass, each pass in another order.
+    """The batches of one process: the rows of streams, pass after pass, each pass in another order.
+
+    A batch is of one stream, whose name its rows have if there are several; see :func:`by_weight` for which one.
 
     Batches are always full: one may hold the last rows of a pass and the first of the next. Every process and every
     worker reads the whole stream and keeps its own batches, which is cheap compared with tokenising. So the order of
@@ -33,18 +37,28 @@ class StreamBatches(TorchIterableDataset[list[Row] | None]):
     training, in spite of the shuffling buffer.
 
     Args:
-        stream: The rows, shuffled or not; ``set_epoch`` decides the order of a pass, if it is shuffled.
+        streams: The rows by the name of their stream, shuffled or not; ``set_epoch`` decides the order of a pass, if it
+            is shuffled.
         size: Rows of a batch.
         process: Rank of this process; the processes take consecutive batches of the stream.
         processes: How many train together.
+        weights: Of the streams, in their order; default: all equal.
 
     Attributes:
         skipped: Number of batches to skip; ``None`` is yielded for each.
         length: Number of batches after which the loader ends; None if never.
     """
 
-    def __init__(self, stream: IterableDataset, size: int, process: int, processes: int) -> None:
-        self.stream, self.size, self.process, self.processes = stream, size, process, processes
+    def __init__(
+        self,
+        streams: Mapping[str, IterableDataset],
+        size: int,
+        process: int,
+        processes: int,
+        weights: Sequence[float] | None = None,
+    ) -> None:
+        self.streams, self.size, self.process, self.processes = streams, size, process, processes
+        self.weights = weights or [1.0] * len(streams)
         self.skipped = 0
         self.length: int | None = None
 
@@ -61,11 +75,16 @@ class StreamBatches(TorchIterableDataset[list[Row] | None]):
         """
         worker = get_worker_info()
         own, workers = (worker.id, worker.num_workers) if worker is not None else (0, 1)
-        for number, table in enumerate(_cut(_passes(self.stream), self.size * self.processes)):
-            if number == self.length:
-                return
+        names = list(self.streams)
+        batches = [_cut(_passes(stream), self.size * self.processes) for stream in self.streams.values()]
+        for number, source in enumerate(islice(by_weight(self.weights), self.length)):
+            table = next(batches[source])
             if number % workers == own:
-                yield None if number < self.skipped else table.slice(self.process * self.size, self.size).to_pylist()
+                yield None if number < self.skipped else self._own_rows(table, names[source])
+
+    def _own_rows(self, batch: pa.Table, source: str) -> list[Row]:
+        rows: list[Row] = batch.slice(self.process * self.size, self.size).to_pylist()
+        return [row | {SOURCE: source} for row in rows] if len(self.streams) > 1 else rows
 
 
 class _Collator:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from fmicl_text.data.section import AugmentSection
+    from fmicl_text.encoders.section import PromptsSection
     from fmicl_text.evaluation.items import Measured
     from fmicl_text.evaluation.metrics import Metric
     from fmicl_text.evaluation.scored_model import ScoredModel
@@ -51,13 +52,16 @@ class Given:
 
     Attributes:
         data: ``evaluate.data``: a folder, ``sample:stsb``, or None for the Hub.
-        heldout: Pairs held out from training: ``anchor``, ``positive`` and perhaps ``group``.
+        heldout: Pairs held out from training, ``anchor``, ``positive`` and perhaps ``group``, by the name of their
+            source; the name of a single one is empty.
+        prompts: Source -> what is put before its texts, where that is not the encoder's own.
         image_size: Width and height of the images that the encoder reads, if it reads any.
         augment: How views of images are made, in a run that trains on them.
     """
 
     data: str | None = None
-    heldout: Dataset | None = None
+    heldout: Mapping[str, Dataset] = field(default_factory=dict)
+    prompts: Mapping[str, PromptsSection] = field(default_factory=dict)
     image_size: int | None = None
     augment: AugmentSection | None = None
 

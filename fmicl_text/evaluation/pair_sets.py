@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from fmicl_text.data.section import Columns
 
+_PAIR = ("anchor", "positive")
 _SAME = 4.0
 """STS-B's score from which a pair counts as positive, as SimCSE's plots of alignment have it."""
 _MOST_PAIRS = 2000
@@ -65,9 +67,15 @@ def own_pair_set(source: str, columns: Columns) -> PairSet:
     return _drawn(f"{source}, {columns.anchor} and {columns.positive}", load_rows(source, columns))
 
 
-def heldout_pair_set(pairs: Dataset) -> PairSet:
-    """Return the held-out pairs of a run, with ``anchor`` and ``positive``; drawn as by :func:`own_pair_set`."""
-    return _drawn("held-out pairs", pairs)
+def heldout_pair_set(sources: Sequence[Dataset]) -> PairSet:
+    """Return the held-out pairs of a run, with ``anchor`` and ``positive``; drawn as by :func:`own_pair_set`.
+
+    Args:
+        sources: The pairs of each source of the training data.
+    """
+    from datasets import concatenate_datasets
+
+    return _drawn("held-out pairs", concatenate_datasets([rows.select_columns(list(_PAIR)) for rows in sources]))
 
 
 def _drawn(described: str, rows: Dataset) -> PairSet:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fmicl_text.errors import InputError
-from fmicl_text.evaluation.items import Items, Measured, digest, scores_of_items
+from fmicl_text.evaluation.items import Items, Measured, Parts, digest, scores_of_items
 from fmicl_text.evaluation.kind import Effort
-from fmicl_text.evaluation.metrics import ACCURACY_AT_1, MRR_AT_10
+from fmicl_text.evaluation.metrics import ACCURACY_AT_1, MRR_AT_10, Metric
 from fmicl_text.evaluation.results import Result
 from fmicl_text.evaluation.scored_model import ScoredModel, scored_model
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+
+    from fmicl_text.encoders.section import PromptsSection
 
 SCORED = "held-out pairs"
 """What the scores are called."""
@@ -25,6 +28,19 @@ _PROTOCOL = (
     "each query searched among all distinct documents, by cosine; right is any document paired with the query's text"
 )
 _OF_A_GROUP = ", or with any query of its group"
+
+
+@dataclass(frozen=True)
+class Search:
+    """Queries, and documents among which they search; see :func:`retrieve`.
+
+    Prompts are put before the texts; the default is the encoder's own.
+    """
+
+    queries: Sequence[str]
+    documents: Sequence[str]
+    groups: Sequence[Hashable] | None = None
+    prompts: PromptsSection | None = None
 
 
 def retrieve(
@@ -57,19 +73,59 @@ def retrieve(
         InputError: No queries, or another number of documents or groups.
     """
     effort = Effort(batch_size, show_progress)
-    return measure_retrieval(scored_model(model, name), effort, queries, documents, groups)
+    return measure_retrieval(scored_model(model, name), effort, {SCORED: Search(queries, documents, groups)})
 
 
-def measure_retrieval(
-    scored: ScoredModel,
-    effort: Effort,
-    queries: Sequence[str],
-    documents: Sequence[str],
-    groups: Sequence[Hashable] | None = None,
-) -> Measured:
-    """Score an encoder; see :func:`retrieve`."""
+def measure_retrieval(scored: ScoredModel, effort: Effort, searches: Mapping[str, Search]) -> Measured:
+    """Score an encoder; see :func:`retrieve`.
+
+    Args:
+        scored: The encoder.
+        effort: How it is run.
+        searches: Name -> queries and their documents; each is scored by itself, and several have an average too.
+
+    Raises:
+        InputError: As :func:`retrieve`.
+    """
+    items: dict[Metric, dict[str, Parts]] = {MRR_AT_10: {}, ACCURACY_AT_1: {}}
+    candidates: dict[str, int] = {}
+    for name, search in searches.items():
+        reciprocal_ranks, candidates[name] = _reciprocal_ranks(scored, effort, search)
+        source = digest(search.queries, search.documents, map(str, search.groups or ()))
+        items[MRR_AT_10][name] = (Items("mean", reciprocal_ranks, source=source),)
+        items[ACCURACY_AT_1][name] = (Items("mean", 1.0 * (reciprocal_ranks == 1), source=source),)
+    described = scored.described()
+    described["facts"] |= _facts(searches, candidates)
+    result = Result(
+        kind="heldout",
+        name="heldout",
+        protocol=_PROTOCOL + (_OF_A_GROUP if any(search.groups is not None for search in searches.values()) else ""),
+        scores=[
+            score
+            for metric, of_sources in items.items()
+            for score in scores_of_items(metric, of_sources, effort, average=True)
+        ],
+        **described,
+    )
+    found = {metric.key(name): parts for metric, of_sources in items.items() for name, parts in of_sources.items()}
+    return Measured(result, found)
+
+
+def _facts(searches: Mapping[str, Search], candidates: Mapping[str, int]) -> dict[str, Any]:
+    """Return the number of candidates and the prompts, by source if there are several."""
+    if len(searches) == 1:
+        return {"candidates": sum(candidates.values())}
+    facts: dict[str, Any] = {f"candidates of {name}": count for name, count in candidates.items()}
+    for name, search in searches.items():
+        facts |= {f"prompts of {name}": search.prompts.model_dump()} if search.prompts is not None else {}
+    return facts
+
+
+def _reciprocal_ranks(scored: ScoredModel, effort: Effort, search: Search) -> tuple[np.ndarray, int]:
+    """Return 1/rank of each query's first right document, 0 past the cutoff, and the number of candidates."""
     from sentence_transformers.util import semantic_search
 
+    queries, documents, groups = search.queries, search.documents, search.groups
     if not queries or len(queries) != len(documents):
         raise InputError(f"retrieval needs a document for each query, found {len(queries)} and {len(documents)}")
     if groups is not None and len(groups) != len(queries):
@@ -86,8 +142,8 @@ def measure_retrieval(
         "convert_to_tensor": True,
     }
     found = semantic_search(
-        scored.encoder.encode_query(list(queries), **encoding),
-        scored.encoder.encode_document(list(candidates), **encoding),
+        scored.encoder.encode_query(list(queries), prompt=search.prompts and search.prompts.query, **encoding),
+        scored.encoder.encode_document(list(candidates), prompt=search.prompts and search.prompts.document, **encoding),
         top_k=_CUTOFF,
     )
     reciprocal_ranks = np.zeros(len(queries))
@@ -95,22 +151,4 @@ def measure_retrieval(
         answers = set().union(*(right[of_pairs[index]] for of_pairs in keys if of_pairs))
         ranks = (rank for rank, hit in enumerate(hits, 1) if hit["corpus_id"] in answers)
         reciprocal_ranks[index] = 1 / next(ranks, np.inf)
-    source = digest(queries, documents, map(str, groups or ()))
-    items = {
-        MRR_AT_10: (Items("mean", reciprocal_ranks, source=source),),
-        ACCURACY_AT_1: (Items("mean", 1.0 * (reciprocal_ranks == 1), source=source),),
-    }
-    described = scored.described()
-    described["facts"] |= {"candidates": len(candidates)}
-    result = Result(
-        kind="heldout",
-        name="heldout",
-        protocol=_PROTOCOL + (_OF_A_GROUP if groups is not None else ""),
-        scores=[
-            score
-            for metric, parts in items.items()
-            for score in scores_of_items(metric, {SCORED: parts}, effort, average=False)
-        ],
-        **described,
-    )
-    return Measured(result, {metric.key(SCORED): parts for metric, parts in items.items()})
+    return reciprocal_ranks, len(candidates)

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from fmicl_text import __version__
 from fmicl_text.data.formats import FORMATS, ending
-from fmicl_text.data.section import AugmentSection
+from fmicl_text.data.mixture import SourceSection
+from fmicl_text.data.section import AugmentSection, DataSection
 from fmicl_text.encoders.images import image_size, reads_images
 from fmicl_text.encoders.lora import ADAPTER_CONFIG, base_of
 from fmicl_text.encoders.prompts import Prompts, pools_prompts
@@ -35,6 +36,7 @@ from fmicl_text.text import one_line
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCard
     from sentence_transformers import SentenceTransformer
+
 
 _TAGS = ["sentence-transformers", "sentence-similarity", "feature-extraction"]
 _IMAGE_TAGS = ["sentence-transformers", "image-feature-extraction"]
@@ -74,7 +76,7 @@ def model_card(source: Source, target: PublishSection, model: SentenceTransforme
         library_name="sentence-transformers",
         license=target.license,
         pipeline_tag="image-feature-extraction" if reads_images(model) else "sentence-similarity",
-        tags=(_IMAGE_TAGS if reads_images(model) else _TAGS) + ([_tag(recipe)] if recipe else []),
+        tags=(_IMAGE_TAGS if reads_images(model) else _TAGS) + (_tags(recipe) if recipe else []),
     )
     card = ModelCard.from_template(
         data,
@@ -139,12 +141,16 @@ def _code(text: str) -> str:
 
 
 def _datasets(recipe: Recipe) -> list[str] | None:
-    """Return the Hub id of the training data, if it comes from the Hub."""
-    source = recipe.data.train
+    """Return the Hub ids of the training data that comes from the Hub."""
+    found = [_dataset(source.train) for source in recipe.data.sources.values()]
+    return [*dict.fromkeys(name for name in found if name is not None)] or None
+
+
+def _dataset(source: str) -> str | None:
     if match := re.match(r"hf://datasets/([^/@]+/[^/@]+)", source):
-        return [match[1]]
+        return match[1]
     elsewhere = source.startswith("sample:") or ending(source) in FORMATS or is_local(source)
-    return [source] if not elsewhere and as_hub_id(source) else None
+    return source if not elsewhere and as_hub_id(source) else None
 
 
 def _heldout(heldout: float | str | None) -> str | None:
@@ -243,27 +249,26 @@ def _number(value: float, score: Score) -> str:
 
 def _training(source: Source, base: BaseModel, model: SentenceTransformer) -> dict[str, Any]:
     from fmicl_text.losses import LOSSES
-    from fmicl_text.recipe.build import at_dimensions, build_loss, loss_settings
+    from fmicl_text.recipe.build import at_dimensions, build_losses, loss_settings
 
     recipe = source.recipe
     assert recipe is not None and source.manifest is not None
     manifest = source.manifest[1]
-    loss: Any = build_loss(recipe, model)
-    objective = _objective(recipe)
-    citations = dict.fromkeys(LOSSES[name].citation.strip() for name in ("fmicl", recipe.loss.objective))
+    losses = build_losses(recipe, model)
+    objective = " and ".join(map(_called, _objectives(recipe)))
+    citations = dict.fromkeys(LOSSES[name].citation.strip() for name in ("fmicl", *_objectives(recipe)))
     if recipe.matryoshka is not None:
-        trained: Any = at_dimensions(loss, recipe.matryoshka)
+        trained: Any = at_dimensions(next(iter(losses.values())), recipe.matryoshka)
         citations[trained.citation.strip()] = None
     rows = {
         "base model": base.name,
         "adapter": _adapter(recipe.model.lora),
         "objective": objective,
-        **_loss_rows(loss_settings(recipe, loss), manifest.measured),
-        "data": _data(recipe),
-        "held out": _heldout(recipe.data.heldout),
-        "pairs": _PAIRS.get(recipe.data.views),
-        "augmentation": _settings(recipe.data.augment),
-        "columns": ", ".join(f"{role}: {column}" for role, column in recipe.data.columns.used.items()),
+        **{
+            key: value
+            for name, data in recipe.data.sources.items()
+            for key, value in _source_rows(name, data, loss_settings(recipe, losses[name]), manifest.measured).items()
+        },
         "settings": ", ".join(f"{key}: {value}" for key, value in shorten(manifest.in_effect(recipe.train)).items()),
         "steps": manifest.steps,
         "weights": manifest.weights(recipe.train),
@@ -279,15 +284,37 @@ def _training(source: Source, base: BaseModel, model: SentenceTransformer) -> di
     }
 
 
-def _objective(recipe: Recipe) -> str:
+def _objectives(recipe: Recipe) -> list[str]:
+    """Return the names of the objectives that are trained by."""
+    return list(dict.fromkeys(recipe.loss_of(source).objective for source in recipe.data.sources))
+
+
+def _called(objective: str) -> str:
     from fmicl_text.losses import LOSSES
 
-    name = recipe.loss.objective
-    return "f-MICL" if name == "fmicl" else LOSSES[name].__name__.removesuffix("Loss")
+    return "f-MICL" if objective == "fmicl" else LOSSES[objective].__name__.removesuffix("Loss")
 
 
-def _tag(recipe: Recipe) -> str:
-    return "f-micl" if recipe.loss.objective == "fmicl" else recipe.loss.objective
+def _tags(recipe: Recipe) -> list[str]:
+    return ["f-micl" if name == "fmicl" else name for name in _objectives(recipe)]
+
+
+def _source_rows(name: str, data: DataSection, loss: dict[str, Any], measured: Mapping[str, float]) -> dict[str, Any]:
+    """Return rows of a table about a source and its loss; those of one of several have its name before them."""
+    before = f"{name} " if name else ""
+    of_loss = {key.removeprefix(before): value for key, value in measured.items() if key.startswith(before)}
+    rows = {
+        **_loss_rows(loss, of_loss),
+        "data": _data(data),
+        "held out": _heldout(data.heldout),
+        "pairs": _PAIRS.get(data.views),
+        "augmentation": _settings(data.augment),
+        "columns": ", ".join(f"{role}: {column}" for role, column in data.columns.used.items()),
+    }
+    if isinstance(data, SourceSection):
+        prompts = {} if data.prompts is None else data.prompts.model_dump()
+        rows |= {"weight": data.weight, "prompts": ", ".join(f"{key}: {text}" for key, text in prompts.items())}
+    return {f"{name}: {key}" if name else key: value for key, value in rows.items()}
 
 
 def _loss_rows(settings: dict[str, Any], measured: Mapping[str, float]) -> dict[str, Any]:
@@ -313,9 +340,9 @@ def _settings(section: AugmentSection | None) -> str | None:
     return None if section is None else ", ".join(f"{key}: {value}" for key, value in section.model_dump().items())
 
 
-def _data(recipe: Recipe) -> str:
-    name = last_part(recipe.data.train) if is_local(recipe.data.train) else recipe.data.train
-    return f"{name}, first {recipe.data.rows:,} rows" if recipe.data.rows else name
+def _data(data: DataSection) -> str:
+    name = last_part(data.train) if is_local(data.train) else data.train
+    return f"{name}, first {data.rows:,} rows" if data.rows else name
 
 
 def _limits(source: Source, model: SentenceTransformer, language: list[str]) -> Iterator[str]:

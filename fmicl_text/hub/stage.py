@@ -84,8 +84,7 @@ def public_recipe(recipe: Recipe) -> dict[str, Any]:
 def _paths(recipe: Recipe) -> list[str]:
     named = (
         recipe.model.base,
-        recipe.data.train,
-        recipe.data.heldout,
+        *(path for source in recipe.data.sources.values() for path in (source.train, source.heldout)),
         recipe.evaluate.data,
         *(asked.name for asked in recipe.evaluate.after),
     )

@@ -8,6 +8,9 @@ GROUP = "group"
 It holds for the first two columns of a row, anchor and positive; ``group_NAME`` is the group of another column.
 """
 
+SOURCE = "dataset_name"
+"""Column with the name of the data set of a row, where there are several; sentence-transformers' name for it."""
+
 
 def group_of(column: str) -> str:
     """Return the name of the column that has the groups of another column than anchor and positive."""

@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fmicl_text.losses.columns import GROUP, group_of, is_group_column
+from fmicl_text.losses.columns import GROUP, SOURCE, group_of, is_group_column
 from fmicl_text.losses.features import Features
 
 IDENTITY = "identity"
 """Key of a column's features: the identities of its rows, int64 ``(B,)``, or with their groups ``(B, 2)``."""
-_BESIDES = ("dataset_name", "label", "labels", "score", "scores")
+_BESIDES = (SOURCE, "label", "labels", "score", "scores")
 """Columns of a row that are no input of the encoder."""
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, Field, JsonValue, PlainValidator, SerializeAsAny, WithJsonSchema
+from pydantic import AfterValidator, Field, JsonValue
 
+from fmicl_text.data.mixture import Data, MixtureSection, SourceSection
 from fmicl_text.data.section import DataSection
 from fmicl_text.encoders.section import ModelSection
 from fmicl_text.evaluation.kind import Evaluation
@@ -21,9 +22,9 @@ from fmicl_text.evaluation.section import EvaluateSection
 from fmicl_text.findings import SectionOf
 from fmicl_text.losses.matryoshka import Matryoshka
 from fmicl_text.losses.objective import Objective
-from fmicl_text.losses.registry import Undeclared, chosen, declared, json_schema
+from fmicl_text.losses.section import LossSection
 from fmicl_text.recipe.training_arguments import LARS, check_training_arguments, training_arguments_model
-from fmicl_text.section import Conflict, Section, refused
+from fmicl_text.section import Conflict, KeyPath, Section, check_name, refused
 from fmicl_text.text import did_you_mean
 
 _OfTheHub = TypeVar("_OfTheHub", ModelSection, DataSection)
@@ -33,6 +34,15 @@ def _at(section: _OfTheHub, revision: str | None) -> _OfTheHub:
     if revision is None or section.revision is not None:
         return section
     return section.model_copy(update={"revision": revision})
+
+
+def _sources_at(
+    data: DataSection | MixtureSection, revisions: Mapping[str, str | None]
+) -> DataSection | MixtureSection:
+    """Return the sources at their revisions, except where they name one themselves."""
+    if isinstance(data, DataSection):
+        return _at(data, revisions.get(""))
+    return data.model_copy(update={"train": [_at(source, revisions.get(source.called)) for source in data.train]})
 
 
 LANGUAGE = "[a-z]{2,3}|multilingual|code"
@@ -81,12 +91,6 @@ class PublishSection(Section):
             yield ("license",), "is needed to publish; name one that the base model and the data allow"
 
 
-def _check_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise refused(f'must be letters, digits, - _ and ., with a letter or digit first, got "{name}"')
-    return name
-
-
 def _check_import(file: str) -> str:
     if not file.endswith(".py"):
         raise refused(f'must be a Python file, such as my_losses.py, got "{file}"')
@@ -96,18 +100,13 @@ def _check_import(file: str) -> str:
 class Recipe(Section):
     """One training run, repeated for each seed."""
 
-    name: Annotated[str, AfterValidator(_check_name)]
+    name: Annotated[str, AfterValidator(check_name)]
     """Name of the run, and of its folder."""
     model: ModelSection
     """The encoder to start from."""
-    data: DataSection
+    data: Data
     """What to train on."""
-    loss: Annotated[
-        SerializeAsAny[Objective | Undeclared],
-        PlainValidator(declared),
-        SectionOf(chosen),
-        WithJsonSchema(json_schema()),
-    ]
+    loss: LossSection
     """The objective and its settings."""
     train: Annotated[
         dict[str, JsonValue],
@@ -124,13 +123,27 @@ class Recipe(Section):
     publish: PublishSection = PublishSection()
     """Where the trained encoder goes."""
 
-    def pinned(self, model: str | None, data: str | None) -> Recipe:
-        """Return the recipe with its base model and its data at revisions, except where it names one itself."""
-        return self.model_copy(update={"model": _at(self.model, model), "data": _at(self.data, data)})
+    def pinned(self, model: str | None, data: Mapping[str, str | None]) -> Recipe:
+        """Return the recipe with its base model and its data at revisions, except where it names one itself.
+
+        Args:
+            model: The base model's.
+            data: Name of each source -> its own; the name of a single one is empty.
+        """
+        return self.model_copy(update={"model": _at(self.model, model), "data": _sources_at(self.data, data)})
+
+    def pinned_as(self, other: Recipe) -> Recipe:
+        """Return the recipe at the revisions that another one has, except where it names one itself."""
+        return self.pinned(other.model.revision, {name: source.revision for name, source in other.data.sources.items()})
 
     def choosing_by(self, during: Evaluation | str | None) -> Recipe:
         """Return the recipe with another ``evaluate.during``."""
         return self.model_copy(update={"evaluate": self.evaluate.model_copy(update={"during": during})})
+
+    @property
+    def trains_on_images(self) -> bool:
+        """Whether the data is images, rather than texts."""
+        return any(source.views == "augment" for source in self.data.sources.values())
 
     @property
     def uses_lars(self) -> bool:
@@ -144,7 +157,7 @@ class Recipe(Section):
 
     def training_arguments(self) -> dict[str, JsonValue]:
         """Return the ``train`` section with columns called by their roles, as the data that trains has them."""
-        roles = {column: role for role, column in self.data.columns.roles.items()}
+        roles = {column: role for role, column in self._columns().items()}
         arguments = dict(self.train)
         if self.uses_lars:
             arguments["optim"] = "sgd"  # whose arguments it takes
@@ -153,19 +166,39 @@ class Recipe(Section):
                 arguments[key] = {roles.get(name, name): value for name, value in mapping.items()}
         return arguments
 
+    @property
+    def weights(self) -> dict[str, float] | None:
+        """The sources' weights by name, if they have any."""
+        if isinstance(self.data, DataSection):
+            return None
+        return {source.called: source.weight for source in self.data.train if source.weight is not None} or None
+
+    def loss_of(self, source: str) -> LossSection:
+        """Return the ``loss`` section of a source's batches: its own, or the recipe's."""
+        own = self.data.sources[source]
+        return (own.loss if isinstance(own, SourceSection) else None) or self.loss
+
+    def _columns(self) -> dict[str, str]:
+        """Return role to column of the texts; the columns of several sources go by their roles."""
+        if isinstance(self.data, DataSection):
+            return self.data.columns.roles
+        return {role: role for source in self.data.train for role in source.columns.roles}
+
     def conflicts(self) -> Iterator[Conflict]:
         """Refuse equal seeds, and evaluations of what the recipe does not have."""
         if len(set(self.seeds)) < len(self.seeds):
             yield ("seeds",), f"must differ, got {self.seeds}"
-        if self.data.heldout is None:
+        if all(source.heldout is None for source in self.data.sources.values()):
             for key, asked in (("after", self.evaluate.after), ("during", [self.evaluate.during])):
                 if any(isinstance(one, Heldout) for one in asked):
                     yield ("evaluate", key), "heldout needs data.heldout, the pairs to hold out"
         if self.evaluate.during is None and self.train.get("load_best_model_at_end"):
             yield ("train", "load_best_model_at_end"), "needs evaluate.during, the score that says which is best"
-        if self.data.streaming:
-            yield from _not_of_a_stream(self.train)
-        if self.model.scratch is not None and self.data.views != "augment":
+        first, *_ = self.data.sources.values()
+        if first.streaming:
+            is_one = isinstance(self.data, DataSection)
+            yield from _not_of_a_stream(self.train, ("data", *(() if is_one else ("train", 0)), "streaming"))
+        if self.model.scratch is not None and not self.trains_on_images:
             yield ("model", "scratch"), "is an encoder of images: set data.views: augment"
         if self.model.tokenizer is not None and self.data.mine is not None and self.data.mine.model is None:
             yield ("data", "mine"), "needs a model: the base is a static embedding that has learned nothing yet"
@@ -175,16 +208,35 @@ class Recipe(Section):
                     yield ("loss", "matryoshka"), f"cuts the encoder's own vectors: it does not go with model.{name}"
             if self.model.head == "mlp-train-only":
                 yield ("loss", "matryoshka"), "cuts the encoder's own vectors: it needs model.head: mlp or none"
-        if self.data.views == "augment":
+        if self.trains_on_images:
             for name in ("prompts", "include_prompt"):
                 if self.model.base is not None and getattr(self.model, name) is not None:
                     yield ("model", name), "is for texts, not for images (data.views: augment)"
         if self.model.prompts is not None and self.train.get("prompts") is not None:
             yield ("train", "prompts"), "is given by model.prompts, which evaluation uses too; drop it"
         for key in _BY_COLUMN:
-            yield from _wrong_columns(key, self.train.get(key), self.data.columns.roles)
+            yield from _wrong_columns(key, self.train.get(key), self._columns())
+        yield from self._not_of_these_sources(first)
+
+    def _not_of_these_sources(self, first: DataSection) -> Iterator[Conflict]:
+        """Yield what the way of drawing from several sources needs or contradicts."""
+        drawn = self.train.get("multi_dataset_batch_sampler")
+        key = ("train", "multi_dataset_batch_sampler")
+        if not isinstance(first, SourceSection):
+            if drawn is not None:
+                yield key, "draws from several sources; give data.train as a list of them"
+        elif first.weight is not None and drawn is not None:
+            yield key, "is given twice: the sources (data.train) have weights; drop one of the two"
+        elif first.streaming and first.weight is None and drawn != IN_TURN:
+            yield (
+                ("data", "train", 0, "weight"),
+                "is needed: a stream has no size to draw in proportion to; give all sources a weight, or set "
+                f"train.multi_dataset_batch_sampler: {IN_TURN}",
+            )
 
 
+IN_TURN = "round_robin"
+"""The library's name for drawing one batch after the other from each source."""
 _BY_COLUMN = ("prompts", "router_mapping")
 """Training arguments with a value for each column."""
 
@@ -199,18 +251,23 @@ def _wrong_columns(key: str, mapping: JsonValue, roles: dict[str, str]) -> Itera
         if name not in known:
             yield path, f"is not a column{did_you_mean(name, known)}; there are {', '.join(known)}"
         elif isinstance(mapping[name], dict):
-            yield path, f"must be text, got {json.dumps(mapping[name])}: a recipe has one data set"
+            yield path, f"must be text, got {json.dumps(mapping[name])}"
         elif name in roles and name in roles.values() and roles[name] != name:
             yield path, "is the name of a role and of another role's column: rename the column in the data"
         elif name in roles and roles[name] != name and roles[name] in mapping:
             yield path, f"is given twice, also as {roles[name]}, its column"
 
 
-def _not_of_a_stream(train: dict[str, JsonValue]) -> Iterator[Conflict]:
-    """Yield the training arguments that a stream, which has no length and no end, needs or cannot use."""
+def _not_of_a_stream(train: dict[str, JsonValue], said_at: KeyPath) -> Iterator[Conflict]:
+    """Yield the training arguments that a stream, which has no length and no end, needs or cannot use.
+
+    Args:
+        train: They.
+        said_at: Where the recipe says that it is one.
+    """
     steps = train.get("max_steps")
     if not isinstance(steps, int) or steps < 1:
-        yield ("data", "streaming"), "needs train.max_steps: a stream has no length, and begins again at its end"
+        yield said_at, "needs train.max_steps: a stream has no length, and begins again at its end"
     for key in ("eval_strategy", "save_strategy", "logging_strategy"):
         if train.get(key) == "epoch":
             yield ("train", key), 'must be "steps" with data.streaming: a stream has no epochs'

@@ -37,7 +37,6 @@ _WITHOUT_EFFECT = {
     "train.batch_sampler says how batches are drawn": ("train_sampling_strategy", "length_column_name"),
     "data.columns says what is read": ("label_names", "remove_unused_columns"),
     "it is for language models": ("use_cache", "liger_kernel_config", "average_tokens_across_devices"),
-    "a run has one data set": ("multi_dataset_batch_sampler",),
     "training stops at NaN and infinity": ("logging_nan_inf_filter",),
 }
 """What the libraries never read, or not where data and evaluation are those of a recipe."""

@@ -6,10 +6,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from fmicl_text.data.sources import load_heldout
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.items import write_result
-from fmicl_text.evaluation.kind import Effort, Given
+from fmicl_text.evaluation.kind import Effort
 from fmicl_text.evaluation.results import read_result
 from fmicl_text.evaluation.scored_model import scored_model
 from fmicl_text.recipe.file import load_recipe
@@ -61,7 +60,9 @@ def _measure(name: str, recipe: Recipe, place: RunFolder, show_progress: bool) -
     missing = [asked for asked in recipe.evaluate.after if not _is_there(place.result(asked.result_name), name)]
     if not missing:
         return
-    given = Given(data=recipe.evaluate.data, heldout=load_heldout(recipe.data, recipe.seeds[0]))
+    from fmicl_text.training.inputs import given_of, load_heldouts  # which import torch
+
+    given = given_of(recipe, load_heldouts(recipe))
     loaded = [(asked, asked.load(given)) for asked in missing]
     model = scored_model(name)
     for asked, evaluation in loaded:

@@ -27,7 +27,7 @@ def facts(run: Run) -> dict[str, str]:
         "projector": _plain(model.get("projector", "")),
         "predictor": _plain(model.get("predictor", "")),
         "augmentation": _plain(data.get("augment", "")),
-        "data": data.get("train"),
+        "data": _sources(data.get("train")),
         "rows": data.get("rows"),
         "views": data.get("views"),
         "loss": _plain(run.section("loss")),
@@ -44,6 +44,11 @@ def facts(run: Run) -> dict[str, str]:
             "minutes": _joined(f"{m.minutes:.1f}" for m in manifests if m.minutes is not None),
         }
     return {name: str(value) for name, value in facts.items() if value not in (None, "", "none")}
+
+
+def _sources(train: Any) -> Any:
+    """Write the sources of a mixture one after the other."""
+    return "; ".join(map(_plain, train)) if isinstance(train, list) else train
 
 
 def machine(run: Run) -> dict[str, str]:

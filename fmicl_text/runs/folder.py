@@ -182,7 +182,7 @@ def _check(path: Path, recipe: Recipe, resume: bool, overwrite: bool) -> None:
         raise InputError(f"{path} holds something that is not a run; choose another folder with --output")
     if resume and not begun:
         raise InputError(f"no run to resume in {path}; leave --resume out to start one")
-    if resume and load_recipe(file).pinned(recipe.model.revision, recipe.data.revision) != recipe:
+    if resume and load_recipe(file).pinned_as(recipe) != recipe:
         raise InputError(f"{path} was started from another recipe, see {file}; repeat its settings to resume it")
     if begun and not (resume or overwrite):
         raise InputError(

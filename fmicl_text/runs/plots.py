@@ -107,11 +107,13 @@ def plot_training(history: list[dict[str, Any]], path: Path, title: str, criteri
 
 
 def training_curves(history: list[dict[str, Any]], criterion: str | None) -> dict[str, Curve]:
-    """Return what a trainer's log has of loss terms, bound, learning rate and development score, by title."""
-    keys = {
-        "positive term of the loss": "positive",
-        "negative term of the loss": "negative",
-        "bound of the f-information, minus the loss": "information_bound",
+    """Return what a trainer's log has of loss terms, bound, learning rate and development score, by title.
+
+    Of several data sets, each has its own terms and bound, as in ``questions/positive``.
+    """
+    logged = dict.fromkeys(key for entry in history for key in entry)
+    of_loss = [(title, key) for kind, title in _OF_LOSS.items() for key in logged if key.rpartition("/")[2] == kind]
+    keys = {title + _of_source(key): key for title, key in of_loss} | {
         "learning rate": "learning_rate",
         f"development: {criterion}": f"eval_{criterion}",
     }
@@ -120,6 +122,19 @@ def training_curves(history: list[dict[str, Any]], criterion: str | None) -> dic
         if entries := [entry for entry in history if key in entry]:
             curves[title] = [entry["step"] for entry in entries], [entry[key] for entry in entries]
     return curves
+
+
+_OF_LOSS = {
+    "positive": "positive term of the loss",
+    "negative": "negative term of the loss",
+    "information_bound": "bound of the f-information, minus the loss",
+}
+"""What the log of a loss has -> its title."""
+
+
+def _of_source(key: str) -> str:
+    source = key.rpartition("/")[0]
+    return f" of {source}" if source else ""
 
 
 def draw_curves(axes: Axes, title: str, curves: Mapping[str, Sequence[Curve]]) -> None:

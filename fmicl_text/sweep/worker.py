@@ -114,7 +114,7 @@ class Worker:
     def _inputs(self, recipe: Recipe) -> Prepared:
         """Return what a recipe reads, which is the same for most trials."""
         reads = {"model", "data", "evaluate"}
-        if recipe.data.views == "group":  # pairs that the seed draws
+        if any(source.views == "group" for source in recipe.data.sources.values()):  # pairs that the seed draws
             reads.add("seeds")
         key = recipe.model_dump_json(include=reads)
         if key not in self._prepared:

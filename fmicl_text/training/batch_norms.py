@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from sentence_transformers import SentenceTransformerTrainingArguments
 from torch import nn
@@ -14,12 +15,14 @@ logger = logging.getLogger(__name__)
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
-def share_batch_norms(loss: SentenceLoss, arguments: SentenceTransformerTrainingArguments) -> None:
+def share_batch_norms(losses: Sequence[SentenceLoss], arguments: SentenceTransformerTrainingArguments) -> None:
     """Have the BatchNorms of encoder, moving average, projector and predictor share their statistics over processes.
 
     torch does so on GPUs alone; on CPUs each process keeps its own, and a warning says so.
     """
-    if arguments.world_size == 1 or not any(isinstance(part, _BATCH_NORMS) for part in loss.modules()):
+    if arguments.world_size == 1 or not any(
+        isinstance(part, _BATCH_NORMS) for loss in losses for part in loss.modules()
+    ):
         return
     if arguments.device.type == "cpu":
         if arguments.process_index == 0:
@@ -28,4 +31,5 @@ def share_batch_norms(loss: SentenceLoss, arguments: SentenceTransformerTraining
                 "the result is not that of one process with the whole batch"
             )
         return
-    nn.SyncBatchNorm.convert_sync_batchnorm(loss)
+    for loss in losses:
+        nn.SyncBatchNorm.convert_sync_batchnorm(loss)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.modules import Router
 from transformers import set_seed
@@ -16,7 +17,8 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from fmicl_text import hub
 from fmicl_text.bars import bars_are_shown
-from fmicl_text.data.section import AugmentSection
+from fmicl_text.data.mixture import SourceSection
+from fmicl_text.data.section import AugmentSection, DataSection
 from fmicl_text.data.streams import Stream
 from fmicl_text.data.warnings import data_warnings, image_warnings, require_tokens
 from fmicl_text.encoders.images import reads_images
@@ -28,7 +30,7 @@ from fmicl_text.errors import InputError
 from fmicl_text.evaluation.embeddings import cpu_has_bfloat16
 from fmicl_text.losses.columns import is_group_column
 from fmicl_text.losses.objective import Objective
-from fmicl_text.recipe.build import at_dimensions, build_loss, check_dims
+from fmicl_text.recipe.build import at_dimensions, build_losses, check_dims
 from fmicl_text.recipe.schema import Recipe
 from fmicl_text.recipe.trackers import place_tensorboard, require_trackers
 from fmicl_text.runs.folder import RunFolder
@@ -67,17 +69,24 @@ def check_build(recipe: Recipe, inputs: Inputs) -> ContrastiveTrainer:
 def check_rows(
     recipe: Recipe, inputs: Inputs, model: SentenceTransformer, arguments: SentenceTransformerTrainingArguments
 ) -> list[str]:
-    """Return why rows that are in memory will not train well.
+    """Return why rows that are in memory will not train well, each sentence with their source.
 
     Raises:
         InputError: If the encoder makes no token of a text.
     """
-    if isinstance(inputs.train, Stream):
-        return []
-    if recipe.data.views == "augment":
-        return image_warnings(inputs.train, arguments.train_batch_size * arguments.world_size, inputs.skipped)
-    require_tokens(inputs.train, partial(token_counts, model), recipe.data)
-    return data_warnings(inputs.train, arguments.train_batch_size * arguments.world_size)
+    batch = arguments.train_batch_size * arguments.world_size
+    found = []
+    for name, source in recipe.data.sources.items():
+        rows = inputs.train[name]
+        if isinstance(rows, Stream):
+            continue
+        if source.views == "augment":
+            warnings = image_warnings(rows, batch, inputs.skipped)
+        else:
+            require_tokens(rows, partial(token_counts, model), source)
+            warnings = data_warnings(rows, batch)
+        found += [f"{source.train}: {warning}" for warning in warnings]
+    return found
 
 
 def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) -> ContrastiveTrainer:
@@ -89,25 +98,28 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
     set_seed(seed)  # a head's initial weights
     model = load_encoder(recipe.model)
     _check_columns(recipe, model)
-    rows = inputs.train
     views = None
-    if recipe.data.views == "augment":
-        views = AugmentedViews(recipe.data.augment or AugmentSection(), model)
+    if recipe.trains_on_images:
+        (images,) = recipe.data.sources.values()
+        views = AugmentedViews(images.augment or AugmentSection(), model)
         model.to(memory_format=torch.channels_last)
     elif reads_images(model):
         raise InputError("model: the encoder reads images; to train it, set data.views: augment")
-    arguments, loss = training_arguments(recipe, inputs, model, seed, folder), build_loss(recipe, model)
-    share_batch_norms(loss, arguments)
+    arguments, losses = training_arguments(recipe, inputs, model, seed, folder), build_losses(recipe, model)
+    _require_full_batches(recipe, inputs, arguments)
+    share_batch_norms([*losses.values()], arguments)
     check_dims("evaluate.dims", recipe.evaluate.dims, model)
+    trained = {name: at_dimensions(loss, recipe.matryoshka) for name, loss in losses.items()}
     with refusals(recipe.train):
         trainer = ContrastiveTrainer(
             model=model,
             args=arguments,
             views=views,
             lars=recipe.uses_lars,
+            weights=recipe.weights,
             data_collator=None if views is None else PixelCollator(views.size),
-            train_dataset=rows.shuffled(seed, recipe.data.shuffle_buffer) if isinstance(rows, Stream) else rows,
-            loss=at_dimensions(loss, recipe.matryoshka),
+            train_dataset=_dataset(recipe, inputs, seed),
+            loss=trained.get("", trained),
             evaluator=None if inputs.during is None else EvaluationInTraining(inputs.during),
             callbacks=[MetricsFile(folder.metrics), LastStep()],
         )
@@ -122,12 +134,15 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
 
 def _check_columns(recipe: Recipe, model: SentenceTransformer) -> None:
     """Refuse a loss whose columns are not there, and routes of columns for an encoder that has none."""
-    needed = isinstance(recipe.loss, Objective) and recipe.loss.needs_negatives
-    if needed and not recipe.data.columns.negatives and recipe.data.mine is None:
-        raise InputError(
-            f"loss.objective: {recipe.loss.objective} needs explicit negatives: name their columns in "
-            "data.columns.negatives, or set data.mine"
-        )
+    for name, source in recipe.data.sources.items():
+        loss = recipe.loss_of(name)
+        needed = isinstance(loss, Objective) and loss.needs_negatives
+        if needed and not source.columns.negatives and source.mine is None:
+            of_one = f"data.train: {name}: " if name else ""
+            raise InputError(
+                f"{of_one}loss.objective: {loss.objective} needs explicit negatives: name their columns in "
+                "data.columns.negatives, or set data.mine"
+            )
     if recipe.train.get("router_mapping") and not any(isinstance(module, Router) for module in model):
         raise InputError("train.router_mapping: the encoder has no Router, so all columns take the same route")
 
@@ -164,12 +179,12 @@ def training_arguments(
             "greater_is_better": inputs.during.metric.higher_is_better,
         }
     evaluates = "metric_for_best_model" in settings
-    check_train_section(recipe.train, evaluates, smallest_batch=1 if recipe.data.columns.negatives else 2)
+    have_negatives = all(source.columns.negatives for source in recipe.data.sources.values())
+    check_train_section(recipe.train, evaluates, smallest_batch=1 if have_negatives else 2)
     if _ends_in_a_lone_row(recipe, inputs):
         settings["dataloader_drop_last"] = True
     settings |= recipe.training_arguments()
-    if prompts := Prompts.of(model).by_column(text_columns(recipe, inputs)):
-        settings.setdefault("prompts", prompts)  # train.prompts are those of training alone
+    settings["prompts"] = _prompts(recipe, inputs, model, settings.get("prompts"))
     settings |= {"output_dir": str(folder.checkpoints), "seed": seed}
     if settings.get("bf16") and settings["use_cpu"] and not cpu_has_bfloat16():
         settings["bf16"] = False
@@ -179,10 +194,27 @@ def training_arguments(
     return arguments
 
 
-def text_columns(recipe: Recipe, inputs: Inputs) -> list[str]:
+def _prompts(recipe: Recipe, inputs: Inputs, model: SentenceTransformer, of_training: Any) -> Any:
+    """Return what is put before the texts of each column; of several sources by their names.
+
+    Args:
+        recipe: The recipe.
+        inputs: Its inputs.
+        model: The encoder, whose prompts count where there are no others.
+        of_training: ``train.prompts``, those of training alone.
+    """
+    found: dict[str, Any] = {}
+    for name, source in recipe.data.sources.items():
+        own = source.prompts if isinstance(source, SourceSection) else None
+        prompts = Prompts.of(model) if own is None else Prompts(own.query, own.document, own.query)
+        shared = of_training if own is None else None
+        found[name] = shared or prompts.by_column(text_columns(source, inputs.train[name]))
+    return found.get("", {name: prompts for name, prompts in found.items() if prompts})
+
+
+def text_columns(source: DataSection, rows: Dataset | Stream) -> list[str]:
     """Return the columns that are encoded, by their roles, the anchor first."""
-    rows = inputs.train
-    columns = list(recipe.data.columns.roles) if isinstance(rows, Stream) else rows.column_names
+    columns = list(source.columns.roles) if isinstance(rows, Stream) else rows.column_names
     return [column for column in columns if not is_group_column(column)]
 
 
@@ -191,10 +223,40 @@ def precision(arguments: SentenceTransformerTrainingArguments) -> str:
     return "bfloat16 autocast" if arguments.bf16 else "float16 autocast" if arguments.fp16 else FLOAT32
 
 
+def _dataset(recipe: Recipe, inputs: Inputs, seed: int) -> Any:
+    """Return what the trainer takes: the rows of one source, or those of several by name; streams shuffled."""
+    found = {
+        name: rows.shuffled(seed, recipe.data.sources[name].shuffle_buffer) if isinstance(rows, Stream) else rows
+        for name, rows in inputs.train.items()
+    }
+    return found.get("", found)
+
+
+def _require_full_batches(recipe: Recipe, inputs: Inputs, arguments: SentenceTransformerTrainingArguments) -> None:
+    """Refuse a source of a mixture of which no batch would be drawn, as it has fewer rows than a full one.
+
+    Raises:
+        InputError: With every such source.
+    """
+    if isinstance(recipe.data, DataSection) or not (arguments.dataloader_drop_last or arguments.world_size > 1):
+        return
+    batch = arguments.train_batch_size * arguments.world_size
+    small = {
+        name: len(rows) for name, rows in inputs.train.items() if not isinstance(rows, Stream) and len(rows) < batch
+    }
+    if small:
+        raise InputError(
+            [
+                f"data.train: {name} has {rows:,} rows, and a batch takes {batch:,}: it would never be trained on; "
+                "lower train.per_device_train_batch_size"
+                for name, rows in small.items()
+            ]
+        )
+
+
 def _ends_in_a_lone_row(recipe: Recipe, inputs: Inputs) -> bool:
-    """Whether the last batch of an epoch would be one pair, which has no negatives."""
-    if isinstance(inputs.train, Stream):
-        return False
+    """Whether the last batch that an epoch has of a source would be one pair, which has no negatives."""
     default = SentenceTransformerTrainingArguments.per_device_train_batch_size
     batch = recipe.train.get("per_device_train_batch_size", default)
-    return not recipe.data.columns.negatives and len(inputs.train) > 1 and len(inputs.train) % batch == 1
+    without = [rows for name, rows in inputs.train.items() if not recipe.data.sources[name].columns.negatives]
+    return any(len(rows) > 1 and len(rows) % batch == 1 for rows in without if not isinstance(rows, Stream))

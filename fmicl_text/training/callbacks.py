@@ -114,7 +114,7 @@ class Progress(ProgressCallback):
         if self.training_bar is None:
             return
         for key, value in (logs or {}).items():
-            if key in ("positive", "negative"):
+            if key.rpartition("/")[2] in ("positive", "negative"):  # after the name of a data set, if there are several
                 self._shown[key] = f"{value:.3g}"
             elif self._criterion is not None and key == f"eval_{self._criterion.logged}":
                 shown = self._criterion.shown(value)

@@ -79,7 +79,7 @@ def choose(section: EvaluateSection, given: Given) -> Choice:
         return Choice(None, "evaluate.during is none")
     if isinstance(section.during, Evaluation):
         return Choice(_criterion(section.during, given), "evaluate.during")
-    if given.heldout is not None:
+    if given.heldout:
         return Choice(_criterion(evaluation("heldout"), given), "there are held-out pairs")
     if section.data is not None:
         try:

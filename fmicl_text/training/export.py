@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from fmicl_text.bars import bars_are_shown
+from fmicl_text.data.mixture import SourceSection
 from fmicl_text.data.streams import Stream
 from fmicl_text.encoders.text import load_model
 from fmicl_text.errors import InputError
@@ -79,7 +80,7 @@ def export_embeddings(run: Path, precision: Precision, overwrite: bool = False) 
     if source.recipe is None:
         raise InputError(f"{run} is an encoder, not a run, whose data and evaluations this needs")
     recipe, folder = source.recipe, RunFolder(source.model.parent).embeddings / precision
-    if recipe.data.views == "augment":
+    if recipe.trains_on_images:
         raise InputError(f"{run}: its encoder reads images; embeddings of texts are exported")
     if not recipe.evaluate.after:
         raise InputError(f"{run}: it has no evaluations (evaluate.after) that would say what fewer bits cost")
@@ -142,21 +143,31 @@ def document(exported: Exported) -> dict[str, object]:
 
 
 def _embedded(scored: ScoredModel, recipe: Recipe, inputs: Inputs) -> tuple[np.ndarray, float]:
-    """Embed the first training texts by their roles: ``(n, D)`` in float32, and the seconds it took."""
+    """Embed the first training texts by their roles: ``(n, D)`` in float32, and the seconds it took.
+
+    Of several sources, each gives an equal part of the rows; its prompts are put before its texts.
+    """
     model = scored.encoder
-    anchor, *others = text_columns(recipe, inputs)
-    rows = inputs.train
-    if isinstance(rows, Stream):
-        first = list(islice(rows.shuffled(recipe.seeds[0], recipe.data.shuffle_buffer), _ROWS))
-    else:
-        first = list(rows.select(range(min(_ROWS, len(rows)))))
-    encode_first: Callable[..., np.ndarray] = model.encode_query if others else model.encode
-    encoders = {anchor: encode_first} | dict.fromkeys(others, model.encode_document)
-    encode_first([row[anchor] for row in first[:_BATCH]])  # the first call is slower than others
+    sources = recipe.data.sources
+    texts: list[tuple[Callable[..., np.ndarray], list[str], str | None]] = []
+    for name, source in sources.items():
+        rows, most = inputs.train[name], _ROWS // len(sources)
+        anchor, *others = text_columns(source, rows)
+        if isinstance(rows, Stream):
+            first = list(islice(rows.shuffled(recipe.seeds[0], source.shuffle_buffer), most))
+        else:
+            first = list(rows.select(range(min(most, len(rows)))))
+        own = source.prompts if isinstance(source, SourceSection) else None
+        query, document = (own.query, own.document) if own is not None else (None, None)
+        encode_anchor: Callable[..., np.ndarray] = model.encode_query if others else model.encode
+        texts.append((encode_anchor, [row[anchor] for row in first], query))
+        for column in others:
+            texts.append((model.encode_document, [row[column] for row in first], document))
+    encode, some, _ = texts[0]
+    encode(some[:_BATCH])  # the first call is slower than others
     begun = time.perf_counter()
     found = [
-        encode([row[column] for row in first], batch_size=_BATCH, show_progress_bar=False)
-        for column, encode in encoders.items()
+        encode(column, prompt=prompt, batch_size=_BATCH, show_progress_bar=False) for encode, column, prompt in texts
     ]
     return np.concatenate(found).astype(np.float32), time.perf_counter() - begun
 

@@ -18,9 +18,13 @@ class FirstSteps:
     """Watches the terms of the first training steps, and warns once.
 
     A positive term that rises means that anchors and positives move apart: the push outweighs the pull.
+
+    Args:
+        source: The data set of the terms, if there are several.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, source: str | None = None) -> None:
+        self._source = source
         self._positive: list[Tensor] = []
         self._done = False
 
@@ -31,18 +35,19 @@ class FirstSteps:
         self._positive.append(terms["positive"].detach())
         if len(self._positive) == STEPS:
             self._done = True
-            warn_if_rising([value.item() for value in self._positive])
+            warn_if_rising([value.item() for value in self._positive], self._source)
 
 
-def warn_if_rising(values: list[float]) -> None:
+def warn_if_rising(values: list[float], source: str | None = None) -> None:
     """Warn if the last of the values are clearly above the first: by three standard errors of the difference."""
     first, last = values[:_EDGE], values[-_EDGE:]
     error = ((stdev(first) ** 2 + stdev(last) ** 2) / _EDGE) ** 0.5
     if mean(last) - mean(first) > max(3 * error, 1e-3 * abs(mean(first))):
         logger.warning(
-            "the positive term rises over the first %d steps, from %.4g to %.4g: anchors and positives move apart. "
+            "%sthe positive term rises over the first %d steps, from %.4g to %.4g: anchors and positives move apart. "
             "Lower train.learning_rate, or make negatives weigh less, by a lower loss.alpha or a higher "
             "loss.balance_cosine where the objective has them",
+            "" if source is None else f"{source}: ",
             len(values),
             mean(first),
             mean(last),

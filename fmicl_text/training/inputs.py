@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from fmicl_text.data.images import Images, load_train_images
 from fmicl_text.data.mining import mined
+from fmicl_text.data.mixture import SourceSection
+from fmicl_text.data.section import DataSection
 from fmicl_text.data.sources import load_heldout, load_train
 from fmicl_text.data.streams import Stream, load_stream
+from fmicl_text.encoders.section import ModelSection
 from fmicl_text.encoders.text import images_of
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.kind import Evaluation, Given, Loaded
@@ -27,15 +30,15 @@ class Inputs:
     """Training rows, held-out pairs, and the evaluations with their data.
 
     Attributes:
-        train: What is trained on.
+        train: What is trained on, by the name of its source; the name of a single one is empty.
         skipped: How many rows were left out because their images are broken.
-        heldout: Pairs held out from training.
+        heldout: Pairs held out from training, by the name of their source.
         choice: What chooses the checkpoint, and why.
         after: Name of a result -> the evaluation, of ``evaluate.after``.
     """
 
-    train: Dataset | Stream
-    heldout: Dataset | None
+    train: Mapping[str, Dataset | Stream]
+    heldout: Mapping[str, Dataset]
     choice: Choice
     after: Mapping[str, Loaded]
     skipped: int = 0
@@ -65,16 +68,17 @@ def load_inputs(recipe: Recipe, mine: bool = True) -> Inputs:
         except InputError as error:
             problems.extend(error.problems)
 
+    train: dict[str, Dataset | Stream] = {}
     skipped = 0
-    if recipe.data.views == "augment":
-        train, skipped = attempt(lambda: _train_images(recipe)) or (None, 0)
-    else:
-        train = attempt(lambda: load_stream(recipe.data) if recipe.data.streaming else _train_rows(recipe, mine))
-    heldout = attempt(lambda: load_heldout(recipe.data, recipe.seeds[0]))
-    if heldout is None and recipe.data.heldout is not None:
+    for name, source in recipe.data.sources.items():
+        if source.views == "augment":
+            train[name], skipped = attempt(partial(_train_images, source, recipe.model)) or (None, 0)
+        else:
+            train[name] = attempt(partial(_train_rows, source, recipe, mine))
+    heldout = attempt(partial(load_heldouts, recipe))
+    if heldout is None:
         raise InputError(list(dict.fromkeys(problems)))
-    size = images_of(recipe.model) if recipe.data.views == "augment" else None
-    given = Given(section.data, heldout, size, recipe.data.augment)
+    given = given_of(recipe, heldout)
     choice = attempt(lambda: choose(section, given))
     after = {asked.result_name: attempt(partial(_complete, asked, given)) for asked in section.after}
     if problems:
@@ -82,20 +86,40 @@ def load_inputs(recipe: Recipe, mine: bool = True) -> Inputs:
     return Inputs(train, heldout, choice, after, skipped)
 
 
-def _train_images(recipe: Recipe) -> Images:
+def load_heldouts(recipe: Recipe) -> dict[str, Dataset]:
+    """Return the held-out pairs of each source that has any.
+
+    Raises:
+        InputError: The first that cannot be loaded.
+    """
+    loaded = {name: load_heldout(source, recipe.seeds[0]) for name, source in recipe.data.sources.items()}
+    return {name: pairs for name, pairs in loaded.items() if pairs is not None}
+
+
+def given_of(recipe: Recipe, heldout: Mapping[str, Dataset]) -> Given:
+    """Return what a recipe provides to its evaluations."""
+    own = {name: source.prompts for name, source in recipe.data.sources.items() if isinstance(source, SourceSection)}
+    prompts = {name: of_source for name, of_source in own.items() if of_source is not None}
+    size = images_of(recipe.model) if recipe.trains_on_images else None
+    augment = recipe.data.augment if isinstance(recipe.data, DataSection) else None
+    return Given(recipe.evaluate.data, heldout, prompts, size, augment)
+
+
+def _train_images(source: DataSection, model: ModelSection) -> Images:
     """Load the images to train on; of several processes the first decodes, and the others find them in the cache."""
-    size = images_of(recipe.model)
-    load = partial(load_train_images, recipe.data, size)
+    load = partial(load_train_images, source, images_of(model))
     in_first_process(load)
     return load()
 
 
-def _train_rows(recipe: Recipe, mine: bool) -> Dataset:
+def _train_rows(source: DataSection, recipe: Recipe, mine: bool) -> Dataset | Stream:
     """Load the rows to train on; of several processes the first mines, and the others find the result in the cache."""
-    rows = load_train(recipe.data, recipe.seeds[0])
-    if recipe.data.mine is None or not mine:
+    if source.streaming:
+        return load_stream(source)
+    rows = load_train(source, recipe.seeds[0])
+    if source.mine is None or not mine:
         return rows
-    add_negatives = partial(mined, rows, recipe.data.mine, recipe.model, recipe.data.train)
+    add_negatives = partial(mined, rows, source.mine, recipe.model, source.train)
     in_first_process(add_negatives)
     return add_negatives()
 

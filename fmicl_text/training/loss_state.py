@@ -35,9 +35,15 @@ def contrastive_losses(loss: object) -> dict[str, ContrastiveLoss]:
 
 
 def measured(loss: object) -> dict[str, float]:
-    """Return the settings that losses left to the data, as they were measured; ``loss`` as in contrastive_losses."""
-    found = contrastive_losses(loss).items()
-    return {prefix + name: value for prefix, of_data in found for name, value in of_data.measured().items()}
+    """Return the settings that losses left to the data, as they were measured, of several with the data set's name.
+
+    Args:
+        loss: As in :func:`contrastive_losses`.
+    """
+    found = {prefix.partition("/")[0]: of_data for prefix, of_data in contrastive_losses(loss).items()}
+    return {
+        f"{data} {name}".strip(): value for data, of_data in found.items() for name, value in of_data.measured().items()
+    }
 
 
 def save_losses(losses: dict[str, ContrastiveLoss], folder: Path) -> None:

@@ -3,44 +3,62 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fmicl_text.data.mining import described
+from fmicl_text.data.mixture import SourceSection
+from fmicl_text.data.section import DataSection
 from fmicl_text.data.streams import Stream
 from fmicl_text.encoders.tokens import longest_text
 from fmicl_text.losses import ContrastiveLoss
-from fmicl_text.recipe.schema import Recipe
+from fmicl_text.recipe.schema import IN_TURN, Recipe
 from fmicl_text.training.build import check_build, check_rows, precision
 from fmicl_text.training.inputs import Inputs, load_inputs
 from fmicl_text.training.loss_state import contrastive_losses
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+
 
 @dataclass(frozen=True)
-class Plan:
-    """What a run would do; ``rows`` is None for a stream, ``buffer`` for all else.
+class PlannedSource:
+    """What is trained on, and by which loss; ``rows`` is None for a stream, ``buffer`` for all else.
 
-    ``trained`` is how many of the ``parameters`` train, ``loss`` the loss as Python has it, ``weights`` says which
-    step's weights are kept and why, ``after`` names what is measured at the end, ``dims`` at how many dimensions beside
-    all, ``mining`` says how negatives are mined, and ``warnings`` why the data will not train well. ``image_size`` is
-    None for texts. ``prompts`` has what is put before the texts of a column.
+    ``loss`` is the loss as Python has it, ``mining`` says how negatives are mined, ``prompts`` what is put before the
+    texts of a column, and ``weight`` is None if there is one source, or none has a weight.
     """
 
     rows: int | None
     buffer: int | None
     columns: list[str]
+    loss: str
+    mining: str | None
+    prompts: dict[str, str]
+    weight: float | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do; ``sources`` are by name, and the name of a single one is empty.
+
+    ``drawn`` says how batches are drawn from several sources, ``trained`` how many of the ``parameters`` train,
+    ``weights`` which step's weights are kept and why, ``after`` names what is measured at the end, ``dims`` at how many
+    dimensions beside all, and ``warnings`` why the data will not train well. ``image_size`` is None for texts.
+    """
+
+    sources: dict[str, PlannedSource]
+    drawn: str
     parameters: int
     trained: int
     dimensions: int
     max_seq_length: int | None
     image_size: int | None
-    loss: str
     batch: int
     steps: int
-    prompts: dict[str, str]
     device: str
     precision: str
     remote_code: bool
     imports: list[str]
-    mining: str | None
     warnings: list[str]
     weights: str
     after: list[str]
@@ -56,32 +74,55 @@ def plan(recipe: Recipe) -> Plan:
     inputs = load_inputs(recipe, mine=False)
     trainer = check_build(recipe, inputs)
     arguments = trainer.args
-    [loss] = contrastive_losses(trainer.loss).values()
     *_, steps = trainer.set_initial_training_values(arguments, trainer.get_train_dataloader())
-    rows = inputs.train
+    losses = dict(zip(recipe.data.sources, contrastive_losses(trainer.loss).values(), strict=True))
+    prompts = {"": arguments.prompts} if isinstance(recipe.data, DataSection) else arguments.prompts
     return Plan(
-        rows=None if isinstance(rows, Stream) else len(rows),
-        buffer=recipe.data.shuffle_buffer if isinstance(rows, Stream) else None,
-        columns=list(recipe.data.columns.used) if isinstance(rows, Stream) else rows.column_names,
+        sources={
+            name: _planned(source, inputs.train[name], losses[name], prompts.get(name), recipe)
+            for name, source in recipe.data.sources.items()
+        },
+        drawn=_drawn(recipe),
         parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
         trained=sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad),
         dimensions=trainer.model.get_embedding_dimension(),
         max_seq_length=longest_text(trainer.model),
         image_size=trainer.views.size if trainer.views is not None else None,
-        loss=_loss(recipe, loss),
         batch=trainer.get_total_train_batch_size(arguments),
         steps=steps,
-        prompts=arguments.prompts or {},
         device=str(arguments.device),
         precision=precision(arguments),
         remote_code=recipe.model.trust_remote_code,
         imports=recipe.imports,
-        mining=described(recipe.data.mine, recipe.model) if recipe.data.mine is not None else None,
         warnings=check_rows(recipe, inputs, trainer.model, arguments),
         weights=_weights(inputs, arguments.load_best_model_at_end),
         after=[asked.name for asked in recipe.evaluate.after],
         dims=recipe.evaluate.dims,
     )
+
+
+def _planned(
+    source: DataSection,
+    rows: Dataset | Stream,
+    loss: ContrastiveLoss,
+    prompts: str | dict[str, str] | None,
+    recipe: Recipe,
+) -> PlannedSource:
+    return PlannedSource(
+        rows=None if isinstance(rows, Stream) else len(rows),
+        buffer=source.shuffle_buffer if isinstance(rows, Stream) else None,
+        columns=list(source.columns.used) if isinstance(rows, Stream) else rows.column_names,
+        loss=_loss(recipe, loss),
+        mining=described(source.mine, recipe.model) if source.mine is not None else None,
+        prompts={"every text": prompts} if isinstance(prompts, str) else prompts or {},
+        weight=source.weight if isinstance(source, SourceSection) else None,
+    )
+
+
+def _drawn(recipe: Recipe) -> str:
+    if recipe.train.get("multi_dataset_batch_sampler") == IN_TURN:
+        return "in turn, until one ends"
+    return "by weight" if recipe.weights else "in proportion to their rows"
 
 
 def _loss(recipe: Recipe, loss: ContrastiveLoss) -> str:

@@ -34,9 +34,9 @@ def provenance(recipe: Recipe, inputs: Inputs) -> dict[str, Any]:
     return {
         "command": command_line(),
         "git_commit": _git_commit(),
-        "data": _stream(inputs) | {name: fingerprint(*table) for name, table in _tables(inputs).items()},
+        "data": _streams(inputs) | {name: fingerprint(*table) for name, table in _tables(inputs).items()},
         "base_model": model_fingerprint(recipe.model),
-        **({"broken_images_left_out": inputs.skipped} if recipe.data.views == "augment" else {}),
+        **({"broken_images_left_out": inputs.skipped} if recipe.trains_on_images else {}),
     }
 
 
@@ -109,17 +109,23 @@ def _size(data: dict[str, Any]) -> str:
     return f"{data['bytes']:,} bytes" if data.get("bytes") is not None else f"revision {data.get('revision')}"
 
 
-def _stream(inputs: Inputs) -> dict[str, dict[str, Any]]:
-    return {"training": stream_fingerprint(inputs.train)} if isinstance(inputs.train, Stream) else {}
+def training_data(source: str) -> str:
+    """Return what the record calls the training data of a source."""
+    return f"training {source}".strip()
+
+
+def _streams(inputs: Inputs) -> dict[str, dict[str, Any]]:
+    streams = {name: rows for name, rows in inputs.train.items() if isinstance(rows, Stream)}
+    return {training_data(name): stream_fingerprint(stream) for name, stream in streams.items()}
 
 
 def _tables(inputs: Inputs) -> dict[str, tuple[list[str], Iterator[tuple[Any, ...]]]]:
-    datasets = {"training": inputs.train, "held-out": inputs.heldout}
-    tables = {
-        name: (dataset.column_names, tuples(dataset))
-        for name, dataset in datasets.items()
-        if dataset is not None and not isinstance(dataset, Stream)
-    }
+    tables = {}
+    for name, rows in inputs.train.items():
+        if not isinstance(rows, Stream):
+            tables[training_data(name)] = rows.column_names, tuples(rows)
+    for name, pairs in inputs.heldout.items():
+        tables[f"held-out {name}".strip()] = pairs.column_names, tuples(pairs)
     if inputs.during is not None:
         for task, pairs in inputs.during.loaded.pairs.items():
             rows = zip(pairs.sentences1, pairs.sentences2, pairs.scores.tolist(), strict=True)

@@ -39,7 +39,7 @@ from fmicl_text.training.loss_state import measured
 from fmicl_text.training.measure import measure_after, measure_before
 from fmicl_text.training.memory import keep_memory
 from fmicl_text.training.processes import in_first_process, lost_contact, processes
-from fmicl_text.training.provenance import changes, provenance
+from fmicl_text.training.provenance import changes, provenance, training_data
 from fmicl_text.training.results import TrainResult
 from fmicl_text.training.trainer import ContrastiveTrainer
 from fmicl_text.training.view_picture import draw_views
@@ -83,7 +83,7 @@ def train(
     folder = output or Path("runs") / recipe.name
     if resume and RunFolder(folder).recipe.is_file():
         begun = load_recipe(RunFolder(folder).recipe)
-        recipe = recipe.pinned(begun.model.revision, begun.data.revision)
+        recipe = recipe.pinned_as(begun)
         if recipe.evaluate.during == AUTO:  # which was not a default when older runs began
             recipe = recipe.choosing_by(begun.evaluate.during)
     return train_on(prepare(recipe), recipe, folder, resume=resume, overwrite=overwrite, repeats=repeats)
@@ -114,7 +114,7 @@ def prepare(recipe: Recipe) -> Prepared:
     inputs = load_inputs(recipe)
     trainer = check_build(recipe, inputs)
     for warning in check_rows(recipe, inputs, trainer.model, trainer.args):
-        logger.warning("%s: %s", recipe.data.train, warning)
+        logger.warning("%s", warning)
     del trainer  # each seed builds its own
     if recipe.publish.repo is not None:
         hub.check_access(recipe.publish.repo)
@@ -143,7 +143,8 @@ def train_on(
     """
     inputs, origin = prepared.inputs, prepared.origin
     # What a name on the Hub stands for may change.
-    recipe = recipe.pinned(origin["base_model"].get("revision"), origin["data"]["training"].get("revision"))
+    revisions = {name: origin["data"][training_data(name)].get("revision") for name in inputs.train}
+    recipe = recipe.pinned(origin["base_model"].get("revision"), revisions)
     with ExitStack() as stack:
         in_first_process(lambda: stack.enter_context(open_run(folder, recipe, resume, overwrite)))
         interruption = stack.enter_context(Interruption(folder))
@@ -187,7 +188,7 @@ def _run(
                 logger.info("training with seed %d in %s", seed, place)
             _fit(recipe, prepared, seed, RunFolder(place), callbacks)
         results.append(measure_after(recipe, inputs, seed, RunFolder(place)))
-    result = TrainResult(folder, before, results, of_images=recipe.data.views == "augment")
+    result = TrainResult(folder, before, results, of_images=recipe.trains_on_images)
     if several:
         in_first_process(lambda: write_json(folder / "summary.json", result.summary()))
     return result
@@ -203,14 +204,16 @@ def _say_changes(earlier: Path, origin: dict[str, Any]) -> None:
 
 def _found(inputs: Inputs, error: StreamError) -> list[str]:
     """Return what is wrong with a stream: its first bad rows, for which it is read again in the order of its files."""
-    assert isinstance(inputs.train, Stream)  # nothing else raises the error
     why = str(error).rpartition("StreamError: ")[2].strip()  # a worker that loads data puts its traceback before
-    logger.warning("%s: %s; looking for it in the order of the files", inputs.train.source, why)
+    streams = [source for source in inputs.train.values() if isinstance(source, Stream)]
+    names = ", ".join(stream.source for stream in streams)
+    logger.warning("%s: %s; looking for it in the order of the files", names, why)
     try:
-        inputs.train.check()
+        for stream in streams:
+            stream.check()
     except InputError as problem:
         return problem.problems
-    return [f"{inputs.train.source}: {why}"]
+    return [f"{names}: {why}"]
 
 
 def _is_finished(folder: RunFolder) -> bool:

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import pickle
 import time
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset, IterableDataset
+from accelerate.data_loader import prepare_data_loader
+from datasets import Dataset, DatasetDict, IterableDataset
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformerTrainer
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, ConcatDataset, DataLoader
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import TrainOutput
 
@@ -26,12 +29,14 @@ from fmicl_text.encoders.views import AugmentedViews
 from fmicl_text.errors import RunFailedError
 from fmicl_text.files import cannot_write
 from fmicl_text.losses import ContrastiveLoss, NonFiniteEmbeddings
+from fmicl_text.losses.columns import SOURCE
 from fmicl_text.losses.identities import IdentityCollator
 from fmicl_text.training import checkpoints
 from fmicl_text.training.first_steps import FirstSteps
 from fmicl_text.training.library import load_weights
 from fmicl_text.training.log_sums import LogSums
 from fmicl_text.training.loss_state import contrastive_losses, load_losses, save_losses, save_queues
+from fmicl_text.training.mixed_batches import OwnRows, WeightedBatchSampler
 from fmicl_text.training.non_finite import NonFiniteError, last_good_checkpoint, texts_of
 from fmicl_text.training.numbered_rows import ROWS, numbered_loader
 from fmicl_text.training.optimizer_state import foreign_state
@@ -61,12 +66,19 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
     their order are the same for any number of processes and workers, and a resumed training continues with the very
     next row (:mod:`fmicl_text.data.stream_batches`).
 
+    Of several data sets, a batch is of one, on all processes together, so that only rows of one are compared; they are
+    drawn as ``multi_dataset_batch_sampler`` says. In several processes, the last rows of each data set that do not make
+    a full batch are left out of an epoch. What a loss logs has the name of the data set before it, as in
+    ``questions/positive``.
+
     One-dimensional parameters, which are biases and the scales of normalisations, have no weight decay.
 
     Args:
         args: As the parent has them.
         views: Makes two views of each image of a batch; the data then has one column, of pixels.
         lars: Train by LARS, with the arguments of ``optim="sgd"``; one-dimensional parameters by plain SGD.
+        weights: Name of each of several data sets -> its share of the batches, relative to the others; default: they
+            are drawn as ``multi_dataset_batch_sampler`` says, and streams, which have no size, in turn.
         callbacks: As the parent has them.
         kwargs: As the parent has them.
 
@@ -84,10 +96,11 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         *args: Any,
         views: AugmentedViews | None = None,
         lars: bool = False,
+        weights: Mapping[str, float] | None = None,
         callbacks: list[TrainerCallback] | None = None,
         **kwargs: Any,
     ) -> None:
-        self.views, self._lars = views, lars
+        self.views, self._lars, self._weights = views, lars, weights
         self._micro_batches = 0  # of the training step in progress
         self._waited = self._trained = 0.0  # seconds for data, and in all
         self._resumed: Path | None = None  # the checkpoint resumed from
@@ -97,7 +110,8 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         self._limit: int | None = None  # of the number of checkpoints
         self._epoch = 0
         self._sums = LogSums()
-        self._first_steps = FirstSteps()
+        self._first_steps: dict[str | None, FirstSteps] = {}
+        self._source: str | None = None  # the data set of the batch in progress, if there are several
         self._stream: StreamBatches | None = None  # what training reads, if that is a stream
         self._batch_rows: list[Tensor] = []  # of the training step in progress
         self._terms: dict[str, Tensor] = {}  # of the newest loss
@@ -109,7 +123,7 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         """Train as the parent does, from a checkpoint if one is given, or from the newest sealed one if ``True``."""
         self._resumed = self._checkpoint_to_resume(resume_from_checkpoint)
         self._steps_done, self._best, self._written = 0, (None, None), None
-        self._first_steps = FirstSteps()
+        self._first_steps = {}
         if self._resumed is not None:
             state = TrainerState.load_from_json(str(self._resumed / _STATE_FILE))
             self._steps_done = state.global_step
@@ -287,11 +301,23 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
 
     # Batches --------------------------------------------------------------------------------------------------------
 
+    def preprocess_dataset(self, dataset: Any = None, dataset_name: str | None = None) -> Any:
+        """Check columns as the parent does, and leave the rows as they are: the loader names their data set."""
+        if dataset_name != "train" or not isinstance(dataset, DatasetDict):
+            return super().preprocess_dataset(dataset, dataset_name)
+        self.validate_column_names(dataset, dataset_name)
+        return dataset
+
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Return the batches of training, with the numbers of their rows; those of a stream last for all steps."""
         if isinstance(self.train_dataset, IterableDataset):
-            return self._stream_loader(self.train_dataset)
-        if not isinstance(self.train_dataset, Dataset):  # several data sets in one have no row numbers
+            return self._stream_loader({"": self.train_dataset})
+        if isinstance(self.train_dataset, DatasetDict):
+            streamed = [isinstance(rows, IterableDataset) for rows in self.train_dataset.values()]
+            if any(streamed) and not all(streamed):
+                raise ValueError("either all data sets are streams, or none is")
+            return self._stream_loader(self.train_dataset) if all(streamed) else self._mixed_loader(self.train_dataset)
+        if not isinstance(self.train_dataset, Dataset):
             return super().get_train_dataloader()
         self.accelerator.even_batches = False  # as the parent
         return self._numbered_loader(self.train_dataset, self.args.train_batch_size)
@@ -307,24 +333,52 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
 
     def _numbered_loader(self, dataset: Dataset, size: int) -> DataLoader[Any]:
         generator = torch.Generator().manual_seed(self.args.seed)
-        batches = self.get_batch_sampler(
+        batches = self._batches_of(dataset, size, self.args.dataloader_drop_last, generator)
+        loader: DataLoader[Any] = self.accelerator.prepare(
+            numbered_loader({"": dataset}, batches, IdentityCollator(self.data_collator), self._loading())
+        )
+        return loader
+
+    def _mixed_loader(self, datasets: DatasetDict) -> DataLoader[Any]:
+        args, generator = self.args, torch.Generator().manual_seed(self.args.seed)
+        size, drop_last = args.train_batch_size * args.world_size, args.dataloader_drop_last or args.world_size > 1
+        draw = self.get_multi_dataset_batch_sampler
+        if self._weights is not None:
+            draw = partial(WeightedBatchSampler, weights=[self._weights[name] for name in datasets])
+        batches = draw(
+            ConcatDataset(datasets.values()),
+            batch_samplers=[self._batches_of(rows, size, drop_last, generator) for rows in datasets.values()],
+            generator=generator,
+            seed=args.seed,
+        )
+        own = OwnRows(batches, args.process_index, args.world_size)
+        loader = numbered_loader(datasets, own, IdentityCollator(self.data_collator), self._loading())
+        # Prepared as in a single process: the batches are divided already.
+        return prepare_data_loader(
+            loader,
+            self.accelerator.device,
+            num_processes=1,
+            process_index=0,
+            put_on_device=True,
+            dispatch_batches=False,
+        )
+
+    def _batches_of(self, dataset: Dataset, size: int, drop_last: bool, generator: torch.Generator) -> BatchSampler:
+        return self.get_batch_sampler(
             dataset,
             batch_size=size,
-            drop_last=self.args.dataloader_drop_last,
+            drop_last=drop_last,
             valid_label_columns=self.data_collator.valid_label_columns,
             generator=generator,
             seed=self.args.seed,
         )
-        loader: DataLoader[Any] = self.accelerator.prepare(
-            numbered_loader(dataset, batches, IdentityCollator(self.data_collator), self._loading())
-        )
-        return loader
 
-    def _stream_loader(self, stream: IterableDataset) -> DataLoader[Any]:
+    def _stream_loader(self, streams: Mapping[str, IterableDataset]) -> DataLoader[Any]:
         args = self.args
         if args.max_steps < 1:
             raise ValueError(f"max_steps must be at least 1 to train on a stream, got {args.max_steps}")
-        self._stream = StreamBatches(stream, args.train_batch_size, args.process_index, args.world_size)
+        weights = None if self._weights is None else [self._weights[name] for name in streams]
+        self._stream = StreamBatches(streams, args.train_batch_size, args.process_index, args.world_size, weights)
         self._stream.length = args.max_steps * args.gradient_accumulation_steps
         if not args.ignore_data_skip:  # the parent asks for these batches again, and leaves them out
             self._stream.skipped = self._steps_done * args.gradient_accumulation_steps
@@ -382,7 +436,7 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
             NonFiniteError: If the embeddings or the loss are not finite.
         """
         rows = [inputs.pop(ROWS)] if ROWS in inputs else []  # (B,)
-        step = self.state.global_step
+        step, self._source = self.state.global_step, inputs.get(SOURCE)
         if self.views is not None:
             inputs = self.views(inputs, self.args.seed, step, self._micro_batches, self.args.process_index)
         for loss in contrastive_losses(self.loss).values():
@@ -403,9 +457,10 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         """Add the terms of a loss to the sums of the log, in training; those of an evaluation are the parent's."""
         self._terms = {name: term.detach() for name, term in loss.items()}
         if self.model.training:
-            self._sums.add_terms(loss)
+            source = self._source
+            self._sums.add_terms(loss if source is None else {f"{source}/{name}": loss[name] for name in loss})
             if self._resumed is None:
-                self._first_steps.see(loss)
+                self._first_steps.setdefault(source, FirstSteps(source)).see(loss)
         else:
             super().track_loss_components(loss)
 
@@ -441,7 +496,8 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         texts = texts_of(self.collect_features(inputs)[0], self.model.tokenizer) if inputs is not None else []
         if places is None:
             places = [] if numbers else list(range(len(texts)))
-        names = [f"row {numbers[place]}" if numbers else f"text {place + 1} of the batch" for place in places]
+        of = "" if self._source is None else f" of {self._source}"
+        names = [f"row {numbers[place]}{of}" if numbers else f"text {place + 1} of the batch" for place in places]
         shown = {name: texts[place] if texts else [] for name, place in zip(names, places, strict=True)}
         good = last_good_checkpoint(Path(self.args.output_dir))
         return NonFiniteError(reason, self.state.global_step + 1, numbers, shown, good)

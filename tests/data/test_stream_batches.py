@@ -32,37 +32,65 @@ def numbers(batches: StreamBatches, count: int, workers: int = 0) -> list[list[i
     return [batch.get("rows") for batch in islice(loaded, count)]
 
 
+def test_each_batch_is_of_one_of_several_streams():
+    """In their proportions, each in its own order; also for several workers and processes, and on resuming."""
+    alone = {name: numbers(StreamBatches({"": stream(seed)}, 8, 0, 1), 12) for name, seed in (("a", 1), ("b", 2))}
+
+    def mixed(
+        size: int, process: int, processes: int, workers: int = 0, skipped: int = 0
+    ) -> list[tuple[str, list[int]]]:
+        batches = StreamBatches({"a": stream(1), "b": stream(2)}, size, process, processes, weights=[2, 1])
+        batches.skipped = skipped
+
+        def collate(rows: list[dict]) -> dict:
+            (name,) = {row["dataset_name"] for row in rows}
+            return {"rows": (name, [row["number"] for row in rows])}
+
+        loaded = stream_loader(DataLoader([], collate_fn=collate, num_workers=workers), batches, torch.device("cpu"))
+        return [batch.get("rows") for batch in islice(loaded, 12)]
+
+    one = mixed(8, 0, 1)
+    assert [name for name, _ in one] == ["a", "b", "a"] * 4
+    assert {name: [rows for of, rows in one if of == name] for name in "ab"} == {
+        "a": alone["a"][:8],
+        "b": alone["b"][:4],
+    }
+    assert mixed(8, 0, 1, workers=2) == one and mixed(8, 0, 1, skipped=5) == [None] * 5 + one[5:]
+    left, right = mixed(4, 0, 2), mixed(4, 1, 2)
+    assert [(name, a + b) for (name, a), (_, b) in zip(left, right, strict=True)] == one
+
+
 def test_each_pass_has_every_row_once_in_another_order():
-    batches = numbers(StreamBatches(stream(), 8, 0, 1), 25)
+    batches = numbers(StreamBatches({"": stream()}, 8, 0, 1), 25)
     assert {len(batch) for batch in batches} == {8}
     rows = [row for batch in batches for row in batch]
     passes = [rows[start : start + N] for start in range(0, len(rows), N)]
     assert len(passes) == 4 and all(sorted(one) == list(range(N)) for one in passes)
     assert len({tuple(one) for one in [*passes, range(N)]}) == 5
-    assert batches == numbers(StreamBatches(stream(), 8, 0, 1), 25), "the seed decides"
-    assert batches != numbers(StreamBatches(stream(seed=2), 8, 0, 1), 25)
+    assert batches == numbers(StreamBatches({"": stream()}, 8, 0, 1), 25), "the seed decides"
+    assert batches != numbers(StreamBatches({"": stream(seed=2)}, 8, 0, 1), 25)
 
 
 def test_workers_and_processes_change_nothing():
-    one = numbers(StreamBatches(stream(), 8, 0, 1), 25)
-    assert numbers(StreamBatches(stream(), 8, 0, 1), 25, workers=2) == one
-    left, right = (numbers(StreamBatches(stream(), 4, process, 2), 25, workers=process) for process in range(2))
+    one = numbers(StreamBatches({"": stream()}, 8, 0, 1), 25)
+    assert numbers(StreamBatches({"": stream()}, 8, 0, 1), 25, workers=2) == one
+    left, right = (numbers(StreamBatches({"": stream()}, 4, process, 2), 25, workers=process) for process in range(2))
     assert [a + b for a, b in zip(left, right, strict=True)] == one
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_skipped_batches_are_only_counted(workers: int):
-    batches = StreamBatches(stream(), 8, 0, 1)
+    batches = StreamBatches({"": stream()}, 8, 0, 1)
     batches.skipped = 10
     found = numbers(batches, 25, workers)
-    assert found == [None] * 10 + numbers(StreamBatches(stream(), 8, 0, 1), 25)[10:]
+    assert found == [None] * 10 + numbers(StreamBatches({"": stream()}, 8, 0, 1), 25)[10:]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_empty_stream_is_an_error_and_no_endless_search(workers: int):
     empty = Dataset.from_dict({"number": [1, 2]}).to_iterable_dataset().filter(lambda row: False)
     with pytest.raises(StreamError, match="has no rows"):
-        numbers(StreamBatches(empty, 8, 0, 1), 1, workers)
+        numbers(StreamBatches({"": empty}, 8, 0, 1), 1, workers)
 
 
 def stream_trainer(path: Path, folder: Path, **options) -> ContrastiveTrainer:

@@ -95,7 +95,7 @@ def given(tmp_path, monkeypatch):
     monkeypatch.setattr("fmicl_text.evaluation.transfer_tasks.TASKS", tasks)
     monkeypatch.setattr("fmicl_text.evaluation.transfer.TASKS", tasks)  # imported by name
     heldout = Dataset.from_dict({"anchor": sentences(12), "positive": sentences(12)})
-    return Given(None, heldout)
+    return Given(None, {"": heldout})
 
 
 def load(asked, given):
@@ -218,8 +218,8 @@ def test_an_unknown_metric_is_refused_with_those_there_are(given):
 
 
 def test_groups_of_held_out_pairs_are_used(given, tiny_encoder):
-    heldout = given.heldout.add_column("group", [0] * 12)
-    loaded = evaluation("heldout").load(Given(None, heldout))
+    heldout = given.heldout[""].add_column("group", [0] * 12)
+    loaded = evaluation("heldout").load(Given(None, {"": heldout}))
     result = loaded.measure(ScoredModel(tiny_encoder, "tiny", None), Effort(intervals=False)).result
     assert result.score("held-out pairs accuracy@1").value == 100
 

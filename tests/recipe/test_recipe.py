@@ -415,7 +415,6 @@ def test_training_arguments_of_the_wrong_type(write, setting, problem):
         ("per_device_eval_batch_size", "`evaluate`"),
         ("train_sampling_strategy", "train.batch_sampler"),
         ("label_names", "data.columns"),
-        ("multi_dataset_batch_sampler", "one data set"),
         ("hub_private_repo", "publish.repo"),
     ],
 )
@@ -770,7 +769,7 @@ def test_one_prompt_for_all_columns(write):
         ("{anchor: x, question: y}", "train.prompts.anchor: is given twice, also as question, its column"),
         (
             "{question: {anchor: x}}",
-            'train.prompts.question: must be text, got {"anchor": "x"}: a recipe has one data set',
+            'train.prompts.question: must be text, got {"anchor": "x"}',
         ),
     ],
 )

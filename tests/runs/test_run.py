@@ -275,12 +275,12 @@ def test_fingerprints_are_of_the_content(path: Path, tiny_encoder_path: Path):
     }
     recipe = load_recipe(path)
     table = Dataset.from_dict({"anchor": [row[0] for row in rows], "positive": [row[1] for row in rows]})
-    origin = provenance(recipe, Inputs(table, None, Choice(None, "asked"), {}))
+    origin = provenance(recipe, Inputs({"": table}, {}, Choice(None, "asked"), {}))
     assert origin["data"] == {"training": fingerprint(["anchor", "positive"], rows)}
     weights = (tiny_encoder_path / "model.safetensors").read_bytes()
     assert origin["base_model"]["sha256"]["model.safetensors"] == hashlib.sha256(weights).hexdigest()
     assert changes(origin, origin) == changes({}, origin) == []
-    other = provenance(recipe, Inputs(table.select([1, 0]), None, Choice(None, "asked"), {}))
+    other = provenance(recipe, Inputs({"": table.select([1, 0])}, {}, Choice(None, "asked"), {}))
     assert len(changes(origin, other)) == 1, "the order of rows is part of it"
 
 

@@ -35,7 +35,7 @@ def chosen(section, given):
 
 def test_without_during_it_is_held_out_pairs_then_stsb_at_hand_then_nothing(folder, heldout, tmp_path):  # noqa: F811
     data = str(folder)
-    assert chosen({"data": data}, Given(data, heldout)) == ("heldout_cosine_mrr@10", "there are held-out pairs")
+    assert chosen({"data": data}, Given(data, {"": heldout})) == ("heldout_cosine_mrr@10", "there are held-out pairs")
     assert chosen({"data": data}, Given(data))[0] == "stsb-dev_spearman_cosine"
     name, why = chosen({}, Given())
     assert name is None and "data.heldout" in why
@@ -45,17 +45,17 @@ def test_without_during_it_is_held_out_pairs_then_stsb_at_hand_then_nothing(fold
 
 @pytest.mark.parametrize("off", [None, "none"])
 def test_during_can_be_turned_off(off, heldout):
-    assert chosen({"during": off}, Given(None, heldout))[0] is None
+    assert chosen({"during": off}, Given(None, {"": heldout}))[0] is None
 
 
 def test_a_metric_without_a_good_end_is_refused(heldout):
     section = EvaluateSection.model_validate({"during": {"name": "geometry", "metric": "anisotropy"}})
     with pytest.raises(InputError, match="neither a high nor a low anisotropy is better; set metric to one of"):
-        choose(section, Given(None, Dataset.from_dict({"anchor": ["a", "b", "c"], "positive": ["d", "e", "f"]})))
+        choose(section, Given(None, {"": Dataset.from_dict({"anchor": ["a", "b", "c"], "positive": ["d", "e", "f"]})}))
 
 
 def test_a_low_alignment_is_better(heldout):
-    found = choose(EvaluateSection.model_validate({"during": "geometry"}), Given(None, heldout)).criterion
+    found = choose(EvaluateSection.model_validate({"during": "geometry"}), Given(None, {"": heldout})).criterion
     assert (found.logged, found.metric.higher_is_better) == ("geometry_alignment", False)
 
 

@@ -198,7 +198,7 @@ def test_lars_leaves_out_what_has_one_dimension():
 def test_the_plan_and_the_command(write, tmp_path: Path, capsys: pytest.CaptureFixture):
     file = write(data={"rows": 8})
     planned = plan(load_recipe(file))
-    assert (planned.image_size, planned.max_seq_length, planned.rows) == (32, None, 8)
+    assert (planned.image_size, planned.max_seq_length, planned.sources[""].rows) == (32, None, 8)
     assert any("fewer images (8) than a batch" in warning for warning in planned.warnings)
     assert main(["train", str(file), "--dry-run"]) == 0
     assert "images of 32 pixels" in capsys.readouterr().out

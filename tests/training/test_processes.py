@@ -89,9 +89,16 @@ def train(
 
 
 STREAMED = ("data.streaming=true", "data.shuffle_buffer=10")
+SOURCE = "train: pairs.jsonl, columns: {anchor: question, positive: answer}"
+MIXED = (
+    f"data={{train: [{{{SOURCE}, weight: 1}}, {{{SOURCE}, name: other, weight: 3, loss: {{objective: infonce}}}}]}}",
+)
+"""Two sources, one of them with a loss of its own: both processes must take the same one at each step."""
 
 
-@pytest.mark.parametrize(("objective", "options"), [("fmicl", ()), ("infonce", IMAGES), ("fmicl", STREAMED)])
+@pytest.mark.parametrize(
+    ("objective", "options"), [("fmicl", ()), ("infonce", IMAGES), ("fmicl", STREAMED), ("fmicl", MIXED)]
+)
 def test_two_processes_train_as_one(monkeypatch, folder: Path, objective: str, options: tuple[str, ...]):
     (one, log_of_one), (two, log_of_two) = (
         train(monkeypatch, folder, objective, processes, *options) for processes in (1, 2)

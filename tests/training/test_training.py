@@ -215,8 +215,8 @@ def test_plan_says_what_would_run_and_writes_nothing(
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.rglob("*"))
     planned = plan(recipe)
-    assert (planned.rows, planned.steps, planned.batch) == (len(SENTENCES), 8, 6)
-    assert re.match(r"FMICLLoss\(.*divergence='js'", planned.loss), planned.loss
+    assert (planned.sources[""].rows, planned.steps, planned.batch) == (len(SENTENCES), 8, 6)
+    assert re.match(r"FMICLLoss\(.*divergence='js'", planned.sources[""].loss), planned
     assert sorted(tmp_path.rglob("*")) == before
 
 

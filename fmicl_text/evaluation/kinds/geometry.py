@@ -64,8 +64,8 @@ class GeometryOfPairs(Evaluation):
         if self.pairs is not None:
             anchor, positive = self.columns
             pairs = own_pair_set(self.pairs, Columns(anchor=anchor, positive=positive))
-        elif data is None and given.heldout is not None:
-            pairs = heldout_pair_set(given.heldout)
+        elif data is None and given.heldout:
+            pairs = heldout_pair_set([*given.heldout.values()])
         else:
             pairs = stsb_pair_set(data)
         return Loaded(

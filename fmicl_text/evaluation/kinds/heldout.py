@@ -23,15 +23,19 @@ class Heldout(Evaluation):
     def load(self, given: Given) -> Loaded:
         """Take the held-out pairs of the run."""
         from fmicl_text.evaluation.metrics import ACCURACY_AT_1, MRR_AT_10
-        from fmicl_text.evaluation.retrieval import SCORED, measure_retrieval
+        from fmicl_text.evaluation.retrieval import SCORED, Search, measure_retrieval
 
-        if given.heldout is None:
+        if not given.heldout:
             raise InputError("heldout needs data.heldout, the pairs to hold out")
-        pairs = given.heldout
-        measure = partial(
-            measure_retrieval,
-            queries=pairs["anchor"][:],
-            documents=pairs["positive"][:],
-            groups=pairs["group"][:] if "group" in pairs.column_names else None,
-        )
-        return Loaded(measure, {metric.key(SCORED): metric for metric in (MRR_AT_10, ACCURACY_AT_1)})
+        searches = {
+            source or SCORED: Search(
+                queries=pairs["anchor"][:],
+                documents=pairs["positive"][:],
+                groups=pairs["group"][:] if "group" in pairs.column_names else None,
+                prompts=given.prompts.get(source),
+            )
+            for source, pairs in given.heldout.items()
+        }
+        scored = (["average"] if len(searches) > 1 else []) + [*searches]
+        offers = {metric.key(name): metric for metric in (MRR_AT_10, ACCURACY_AT_1) for name in scored}
+        return Loaded(partial(measure_retrieval, searches=searches), offers)
