@@ -200,8 +200,10 @@ class Recipe(Section):
             yield from _not_of_a_stream(self.train, ("data", *(() if is_one else ("train", 0)), "streaming"))
         if self.model.scratch is not None and not self.trains_on_images:
             yield ("model", "scratch"), "is an encoder of images: set data.views: augment"
-        if self.model.tokenizer is not None and self.data.mine is not None and self.data.mine.model is None:
-            yield ("data", "mine"), "needs a model: the base is a static embedding that has learned nothing yet"
+        for number, source in enumerate(self.data.sources.values()):
+            if self.model.tokenizer is not None and source.mine is not None and source.mine.model is None:
+                place = ("data",) if isinstance(self.data, DataSection) else ("data", "train", number)
+                yield (*place, "mine"), "needs a model: the base is a static embedding that has learned nothing yet"
         if self.matryoshka is not None:
             for name in ("projector", "predictor"):
                 if getattr(self.model, name) is not None:

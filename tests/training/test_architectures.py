@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import WORDS
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense, Router, Transformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, StaticEmbedding
 from transformers import BertConfig, Gemma3TextConfig, ModernBertConfig, PretrainedConfig, Qwen3Config, set_seed
 from transformers.models.auto.modeling_auto import AutoModel
+from words import WORDS
 
 from fmicl_text.encoders.lora import has_adapter
 from fmicl_text.encoders.section import ModelSection
