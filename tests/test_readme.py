@@ -18,9 +18,15 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
+def commands(start: str) -> list[list[str]]:
+    """Return the ``fmicl`` commands of the block that begins so, each without the name of the program."""
+    (block,) = [block for block in blocks("bash") if block.startswith(start)]
+    return [shlex.split(line, comments=True)[1:] for line in block.splitlines()]
+
+
 def test_first_commands_are_the_targets_that_ci_runs() -> None:
-    commands = [line.split("#")[0].strip() for line in blocks("bash")[0].splitlines()]
-    assert commands == ["make quickstart", "make test", "make test-floor"]
+    targets = [line.split("#")[0].strip() for line in blocks("bash")[0].splitlines()]
+    assert targets == ["make quickstart", "make test", "make test-floor"]
 
 
 def test_one_line_change_trains(tiny_encoder_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,9 +54,7 @@ def test_recipe_commands_run(
     monkeypatch.chdir(tmp_path)
     rows = "".join(f"question {i},answer {i}\n" for i in range(200))
     (tmp_path / "pairs.csv").write_text("question,answer\n" + rows, encoding="utf-8")
-    commands = [shlex.split(line, comments=True)[1:] for line in blocks("bash")[1].splitlines()]
-    assert commands
-    for command in commands:
+    for command in commands("fmicl recipe list"):
         if command[0] == "recipe":
             assert main(command) == 0, command
         else:
@@ -60,8 +64,15 @@ def test_recipe_commands_run(
 
 
 def test_sweep_commands_are_those_of_the_command_line() -> None:
-    commands = [shlex.split(line, comments=True)[1:] for line in blocks("bash")[2].splitlines()]
-    assert commands and all(parse(command).verb == "sweep" for command in commands)
+    assert all(parse(command).verb == "sweep" for command in commands("fmicl sweep"))
+
+
+def test_infonce_is_compared_by_the_same_recipe() -> None:
+    from fmicl_text.recipe.file import load_recipe
+
+    training, report = map(parse, commands("fmicl train quickstart"))
+    assert load_recipe(training.recipe, training.overrides).loss.objective == "infonce"
+    assert report.verb == "report" and report.runs == [Path("runs/quickstart"), training.output]
 
 
 def parse(command: list[str]):
