@@ -338,7 +338,8 @@ def test_run_folders_with_hostile_values(runs: tuple[Path, Path, dict[str, Any]]
     try:
         report = outcome(lambda: read_report([first, other]))
         if isinstance(report, Report):  # what is accepted can be shown, and runs nothing
-            page = Page(report.runs, report.comparisons, [], training=[], differences=[], geometry=[], photos=[])
+            parts = {key: [] for key in ("dimensions", "training", "differences", "geometry", "photos")}
+            page = Page(report.runs, report.comparisons, [], **parts)
             assert "<script>" not in render(page)
             seed = report.runs[1].first
             for curve in training_curves(seed.history, seed.manifest.criterion).values():

@@ -22,9 +22,13 @@ from fmicl_text.text import did_you_mean
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """Return the recipes that come with the package, name to file; ``text/x`` is ``text/x.yaml``."""
+    """Return the recipes that come with the package, name to file, what to begin with first.
+
+    ``text/x`` is ``text/x.yaml``.
+    """
     folder = resource_folder("recipes")
-    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
+    found = {path.relative_to(folder).with_suffix("").as_posix(): path for path in folder.rglob("*.yaml")}
+    return {name: found[name] for name in sorted(found, key=lambda name: ("/" in name, name != "quickstart", name))}
 
 
 def find_recipe(source: str | Path) -> Path:

@@ -271,5 +271,6 @@ def test_a_recipe_has_its_share_as_a_data_set(here: Path):
         json.dumps(RECIPE | {"data": data, "evaluate": {"during": None, "after": ["heldout"]}})
     )
     inputs = load_inputs(load_recipe("r.yaml"))
-    assert inputs.heldout.column_names == ["anchor", "positive"]
-    assert len(inputs.train) + len(inputs.heldout) == 200 and len(inputs.heldout) > 5
+    train, heldout = inputs.train[""], inputs.heldout[""]
+    assert heldout.column_names == ["anchor", "positive"]
+    assert len(train) + len(heldout) == 200 and len(heldout) > 5

@@ -96,7 +96,7 @@ outputs: {}
         'recipe.yaml:2: modl: unknown key (did you mean "model"?)',
         'recipe.yaml:4: model.max_seq_lenght: unknown key (did you mean "max_seq_length"?)',
         'recipe.yaml:4: model.max_seq_length: must be a valid integer, got "32"',
-        'recipe.yaml:5: model.pooling: must be "cls", "mean" or "max", got "cla" (did you mean "cls"?)',
+        'recipe.yaml:5: model.pooling: must be "cls", "mean", "max" or "lasttoken", got "cla" (did you mean "cls"?)',
         'recipe.yaml:8: data.columns.positiv: unknown key (did you mean "positive"?)',
         "recipe.yaml:9: data.heldout: is the training data; name a source with other rows, "
         "or a share of it such as 0.1",
@@ -566,7 +566,7 @@ def test_resolved_recipe_is_tidy(write):
     text = dump_recipe(load_recipe(write(MINIMAL), ["evaluate.during=null", "seeds=[1, 2]"]))
     assert text == (
         "name: small\n"
-        "model:\n  base: some/encoder\n  trust_remote_code: false\n  head: none\n"
+        "model:\n  base: some/encoder\n  trust_remote_code: false\n  dtype: float32\n  head: none\n"
         "data:\n  train: pairs.csv\n  split: train\n"
         "  columns:\n    anchor: question\n    positive: answer\n    negatives: []\n  views: columns\n"
         "  streaming: false\n  shuffle_buffer: 10000\n"
