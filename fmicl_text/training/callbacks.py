@@ -151,7 +151,7 @@ class ProgressLines(TrainerCallback):
         logs = logs or {}
         if not state.is_world_process_zero or "train_runtime" in logs:
             return
-        left_out = ("epoch", "grad_norm", "learning_rate", "step")
+        left_out = ("epoch", "grad_norm", "learning_rate", "step", "information_bound")  # the last is minus the loss
         figures = {k: v for k, v in logs.items() if k not in left_out and not k.endswith(("_runtime", "_per_second"))}
         parts = [f"step {state.global_step:,} of {state.max_steps:,}"]
         parts += [f"{name.removeprefix('eval_')} {value:.4g}" for name, value in figures.items()]
