@@ -12,6 +12,8 @@ from transformers import AutoImageProcessor, AutoModel
 
 from fmicl_text.cli import main
 
+pytest.importorskip("kornia")
+
 
 def test_the_card_and_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
