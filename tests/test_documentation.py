@@ -9,6 +9,7 @@ import re
 import shlex
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -157,15 +158,17 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What code of the documentation registers is forgotten afterwards."""
     from fmicl_text.core import DIVERGENCES, KERNELS
     from fmicl_text.losses import registry
 
     monkeypatch.setattr(registry, "_registered", {})
-    monkeypatch.setattr(sys, "modules", {k: v for k, v in sys.modules.items() if not k.startswith("fmicl_imports_")})
     for registered in (DIVERGENCES, KERNELS):
         monkeypatch.setattr(registered, "_things", dict(registered._things))
+    yield
+    for name in [name for name in sys.modules if name.startswith("fmicl_imports_")]:
+        del sys.modules[name]
 
 
 @pytest.mark.parametrize("block", of("yaml"))
@@ -259,3 +262,21 @@ def test_quickstart_dry_run_in_a_process_of_its_own(tmp_path: Path):
     assert done.returncode == 0, done.stderr
     assert "steps of 64 rows" in done.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_pictures_are_what_the_code_draws(tmp_path: Path):
+    """`python docs/pictures.py` draws them anew."""
+    import runpy
+
+    drawn = runpy.run_path(str(DOCS / "pictures.py"))
+    drawn["write"](tmp_path)
+    assert {file.name for file in (DOCS / "pictures").iterdir()} == {file.name for file in tmp_path.iterdir()}
+    for file in tmp_path.iterdir():
+        assert file.read_bytes() == (DOCS / "pictures" / file.name).read_bytes(), file.name
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", DOCS / "choosing.md"], ids=["README", "choosing"])
+def test_figures_of_the_study_are_those_of_its_report(page: Path):
+    report = (ROOT / "eval/results/default_loss.md").read_text(encoding="utf-8")
+    figures = re.findall(r"[+-][\d.]+ \([+-][\d.]+ to [+-][\d.]+\)", page.read_text(encoding="utf-8"))
+    assert len(figures) > 20 and [figure for figure in figures if figure not in report] == []

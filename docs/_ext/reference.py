@@ -217,10 +217,23 @@ def _helps(parser: argparse.ArgumentParser, level: int) -> Iterator[str]:
 
 
 def losses() -> str:
-    """Return the table of the losses, from their declarations."""
-    from fmicl_text.losses.table import table as of_losses
+    """Return the losses from their declarations: a table of what each is for, then the equation of each."""
+    from fmicl_text.losses import objectives
 
-    return of_losses()
+    rows, parts = [], []
+    for name, objective in objectives().items():
+        rows.append((f"[`{name}`](#{name})", f"`{objective.loss_name}`", objective.when))
+        source = f"{objective.paper.source}, [{objective.paper.arxiv}](https://arxiv.org/abs/{objective.paper.arxiv})"
+        parts.append(f"### `{name}`\n\n`{objective.loss_name}`: {objective.when}.\n\n")
+        parts.append(_equation(objective.formula, objective.reduction, objective.needs, source))
+        for variant in objective.variants:
+            parts.append(f"With `{variant.setting}`: {variant.when}.\n\n")
+            parts.append(_equation(variant.formula, variant.reduction, objective.needs, variant.source))
+    return table(("name", "class", "when"), rows) + "\n## The equations\n\n" + "".join(parts)
+
+
+def _equation(formula: str, reduction: str, needs: str, source: str) -> str:
+    return f"> {formula}\n\nOver pairs: {reduction}. Data: {needs}. Source: {source}.\n\n"
 
 
 def divergences() -> str:
