@@ -304,7 +304,7 @@ def _print_result(console: Console, result: TrainResult) -> None:
     if result.published is not None:
         console.print(f"on the Hub  {result.published.url}", soft_wrap=True)
     console.print("\nUse it:\n")
-    model = result.seeds[0].folder.model
+    model = result.model
     console.print("    from sentence_transformers import SentenceTransformer")
     if result.of_images:
         console.print("    from PIL import Image")
