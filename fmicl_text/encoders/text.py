@@ -152,6 +152,8 @@ def locate(name: str) -> str:
     """
     if name == "sample:minilm":
         return str(minilm_path())
+    if name.startswith("sample:"):
+        raise InputError(f'no sample "{name.removeprefix("sample:")}" of encoders; there is minilm')
     folder = Path(name).expanduser()
     if os.path.isfile(folder / "model" / "modules.json"):
         folder /= "model"
