@@ -25,6 +25,8 @@ from fmicl_text.training.callbacks import LastStep
 from fmicl_text.training.plan import plan
 from fmicl_text.training.train import train
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 peft = pytest.importorskip("peft", reason="peft is not installed")
 
 LORA = {"r": 4, "lora_alpha": 16, "target_modules": ["query", "value"]}

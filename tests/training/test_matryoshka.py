@@ -29,6 +29,8 @@ from fmicl_text.runs.manifest import read_manifest
 from fmicl_text.training.plan import plan
 from fmicl_text.training.train import train
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 PAIRS = [(f"{word} dog runs", f"water is {word}") for word in WORDS[:32]]
 
 
