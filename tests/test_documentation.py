@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import importlib.util
 import re
 import shlex
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from fmicl_text.cli import VERBS, main
+from fmicl_text.cli import command_line, main
 from fmicl_text.recipe.file import load_recipe, shipped_recipes
 from fmicl_text.recipe.schema import Recipe
 
@@ -94,6 +93,8 @@ def test_commands_exist_with_their_options(line: str, work: Path):
         return
     if words[0] == "make":
         assert all(re.search(rf"^{word}:", (ROOT / "Makefile").read_text(), re.MULTILINE) for word in words[1:])
+    elif words[0] == "eval":  # completion by the shell
+        assert "register-python-argcomplete fmicl" in line
     elif words[:2] == ["pip", "install"]:
         check_installed(words[-1])
     elif words[0] == "python":
@@ -129,13 +130,7 @@ def check_command(words: list[str], work: Path) -> None:
 
 def parse(words: list[str]) -> argparse.Namespace:
     """Parse a command as ``fmicl`` would, without running it."""
-    parser = argparse.ArgumentParser()
-    if words == ["--version"]:
-        words = ["recipe", "list"]
-    assert words[0] in VERBS, words
-    verb = parser.add_subparsers(dest="verb").add_parser(words[0])
-    importlib.import_module(f"fmicl_text.cli.{words[0]}").add_arguments(verb)
-    return parser.parse_args(words)
+    return command_line(words).parse_args(words)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from fmicl_text.cli import VERBS
+from fmicl_text.cli import command_line as command_line_of
 
 Schema = Mapping[str, Any]
 
@@ -201,19 +202,20 @@ def command_line() -> str:
     os.environ["COLUMNS"] = "110"
     os.environ["NO_COLOR"] = "1"
     parts = []
-    for verb, about in VERBS.items():
-        parser = argparse.ArgumentParser(prog=f"fmicl {verb}", description=f"{about[:1].upper()}{about[1:]}.")
-        importlib.import_module(f"fmicl_text.cli.{verb}").add_arguments(parser)
-        parts += _helps(parser, level=2)
+    for verb in VERBS:
+        parts += _helps(_below(command_line_of([verb]))[verb], level=2)
     return "\n".join(parts)
 
 
 def _helps(parser: argparse.ArgumentParser, level: int) -> Iterator[str]:
     yield f"{'#' * level} `{parser.prog}`\n\n```text\n{parser.format_help()}```\n"
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for below in action.choices.values():
-                yield from _helps(below, level + 1)
+    for below in _below(parser).values():
+        yield from _helps(below, level + 1)
+
+
+def _below(parser: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
+    """Return the parsers of a parser's subcommands by name."""
+    return next((action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)), {})
 
 
 def losses() -> str:
