@@ -124,7 +124,8 @@ def detection(labels: np.ndarray, similarity: np.ndarray) -> Sequence[float]:
         Area under the ROC curve, average precision, the best F1, all x 100; and the lowest similarity that must
         count as 1 to reach that F1, the highest such threshold if there are several.
     """
-    return redrawn_detections(similarity, labels)(np.ones((1, len(labels)), int))[:, 0].tolist()
+    once = np.ones((1, len(labels)), int)
+    return [float(figure) for figure in redrawn_detections(similarity, labels)(once)[:, 0]]
 
 
 def _resampled(gold: Gold, values: np.ndarray, similarity: np.ndarray, resamples: int = 1000) -> np.ndarray:
