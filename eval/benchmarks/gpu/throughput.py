@@ -19,9 +19,11 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
-from eval.benchmarks.gpu.encoder import BASE, TINY, Size, new_encoder, texts
+from eval.benchmarks.gpu.encoder import BASE, TINY, Size, new_encoder
 from eval.benchmarks.gpu.machine import Budget, peak_above, start_of_memory, use_tf32, wait_for
+from eval.benchmarks.gpu.words import texts
 from fmicl_text import ContrastiveTrainer, FMICLLoss
+from fmicl_text.training import on_cuda
 
 
 class Case(NamedTuple):
@@ -123,7 +125,7 @@ class Watch(TrainerCallback):
 
 
 def fmicl(model: SentenceTransformer, **settings: Any) -> SentenceTransformerTrainer:
-    """Return this package's trainer, with the default loss."""
+    """Return this package's trainer, with the default loss and the training arguments that a recipe would have."""
     return ContrastiveTrainer(model=model, loss=FMICLLoss(model), **settings)
 
 
@@ -168,18 +170,21 @@ def _trainer(
     name: str, case: Case, model: SentenceTransformer, size: Size, device: torch.device, steps: int, folder: str
 ) -> SentenceTransformerTrainer:
     columns = ("anchor", "positive")[: case.columns]
-    rows = {column: texts(case.batch * steps, case.tokens, size, seed) for seed, column in enumerate(columns)}
-    arguments = SentenceTransformerTrainingArguments(
-        output_dir=folder,
-        max_steps=steps,
-        per_device_train_batch_size=case.batch,
-        bf16=True,
-        logging_steps=1000,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        use_cpu=device.type == "cpu",
-    )
+    rows = {column: texts(case.batch * steps, case.tokens, size.words, seed) for seed, column in enumerate(columns)}
+    settings: dict[str, Any] = {
+        "output_dir": folder,
+        "max_steps": steps,
+        "per_device_train_batch_size": case.batch,
+        "bf16": True,
+        "logging_steps": 1000,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "use_cpu": device.type == "cpu",
+    }
+    if name == "fmicl":  # as of a recipe
+        settings |= on_cuda.defaults()
+    arguments = SentenceTransformerTrainingArguments(**settings)
     return PROGRAMS[name](model, args=arguments, train_dataset=Dataset.from_dict(rows))
 
 

@@ -13,8 +13,9 @@ from torch import Tensor
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
-from eval.benchmarks.gpu.encoder import SMALL, TINY, Size, new_encoder, texts
+from eval.benchmarks.gpu.encoder import SMALL, TINY, Size, new_encoder
 from eval.benchmarks.gpu.machine import Budget, use_tf32
+from eval.benchmarks.gpu.words import texts
 from fmicl_text import ContrastiveTrainer, FMICLLoss
 
 
@@ -82,7 +83,7 @@ def trainer_of(
     trainer = ContrastiveTrainer(
         model=model,
         args=SentenceTransformerTrainingArguments(**settings | arguments),
-        train_dataset=Dataset.from_dict({"text": texts(job.batch * job.steps, job.tokens, job.size)}),
+        train_dataset=Dataset.from_dict({"text": texts(job.batch * job.steps, job.tokens, job.size.words)}),
         loss=FMICLLoss(model, **loss or {}),
     )
     trainer.remove_callback(PrinterCallback)
