@@ -82,7 +82,8 @@ def _read(noted: list[tuple[Tensor, Found]]) -> None:
     """Read conditions by one copy from their device, and raise the first error."""
     if not noted:
         return
-    holds = torch.stack([condition for condition, _ in noted]).tolist() if len(noted) > 1 else [noted[0][0].item()]
+    device = noted[0][0].device
+    holds = torch.stack([condition.to(device) for condition, _ in noted]).tolist()
     for holding, (_, found) in zip(holds, noted, strict=True):
         if holding and (error := found()) is not None:
             raise error
