@@ -44,8 +44,8 @@ class Plan:
 
     ``drawn`` says how batches are drawn from several sources, ``trained`` how many of the ``parameters`` train,
     ``weights`` which step's weights are kept and why, ``after`` names what is measured at the end, ``dims`` at how many
-    dimensions beside all, and ``warnings`` why the data will not train well. ``image_size`` is None for texts. ``loading``
-    is optimizer and loading of batches, where CUDA has defaults of its own.
+    dimensions beside all, and ``warnings`` why the data will not train well. ``image_size`` is None for texts.
+    ``loading`` is optimizer and loading of batches, where CUDA has defaults of its own.
     """
 
     sources: dict[str, PlannedSource]

@@ -40,7 +40,7 @@ def test_the_plan_has_them_on_cuda_alone(recipe: Path, monkeypatch: pytest.Monke
     assert plan(load_recipe(recipe)).loading is None
     monkeypatch.setattr(on_cuda, "is_used", lambda: True)
     assert main(["train", str(recipe), "--dry-run"]) == 0
-    said = "float32\n  loading   optimizer adamw_torch_fused; batches made by 2 workers ahead, in pageable memory\n"  # no CUDA, so none is pinned
+    said = "float32\n  loading   optimizer adamw_torch_fused; batches made by 2 workers ahead, in pageable memory\n"
     assert said in capsys.readouterr().out
     own = load_recipe(recipe, ["train.optim=adafactor", "train.dataloader_num_workers=0"])
     assert plan(own).loading == "optimizer adafactor; batches made between steps, in pageable memory"
