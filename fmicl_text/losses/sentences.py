@@ -239,7 +239,7 @@ class _Bound(SentenceLoss):
 
     declaration: ClassVar[type[Objective]]
 
-    def __init__(self, model: SentenceTransformer, *arguments: Any, **settings: Any) -> None:
+    def __init__(self, model: SentenceTransformer = None, *arguments: Any, **settings: Any) -> None:  # type: ignore[assignment]  # refused below, by the name of the class
         cls, name = self.declaration, type(self).__name__
         if len(arguments) == 1 and isinstance(arguments[0], int | float) and not isinstance(arguments[0], bool):
             raise InputError(f"{name}: {cls.instead_of_scale(arguments[0])}")

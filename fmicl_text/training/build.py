@@ -35,6 +35,7 @@ from fmicl_text.recipe.schema import Recipe
 from fmicl_text.recipe.trackers import place_tensorboard, require_trackers
 from fmicl_text.runs.folder import RunFolder
 from fmicl_text.runs.manifest import FLOAT32
+from fmicl_text.training import on_cuda
 from fmicl_text.training.arguments import check_train_section, refusals
 from fmicl_text.training.batch_norms import share_batch_norms
 from fmicl_text.training.callbacks import LastStep, MetricsFile, Progress, ProgressLines
@@ -152,7 +153,8 @@ def training_arguments(
 ) -> SentenceTransformerTrainingArguments:
     """Return the trainer's arguments: the recipe's ``train`` section over defaults that fit its evaluation.
 
-    Texts are trained on after the encoder's own prompts, so that training, evaluation and use have the same.
+    Texts are trained on after the encoder's own prompts, so that training, evaluation and use have the same. On CUDA
+    the defaults of :mod:`fmicl_text.training.on_cuda` hold.
 
     On a CPU without bfloat16 instructions ``bf16: true`` is dropped, since emulating them is several times slower
     than float32.
@@ -169,6 +171,7 @@ def training_arguments(
         "save_total_limit": 2,
         "use_cpu": not torch.accelerator.is_available(),
         "disable_tqdm": not bars_are_shown(),
+        **on_cuda.defaults(),
     }
     if inputs.during is not None:
         settings |= {
