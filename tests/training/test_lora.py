@@ -127,6 +127,7 @@ def test_the_finished_adapter_and_the_merged_encoder_are_one(write_recipe):
     assert read_result(adapted.result("heldout")).scores == read_result(merged.result("heldout")).scores
 
 
+@pytest.mark.filterwarnings("error:.*is_gradient_checkpointing:FutureWarning")
 def test_a_base_that_is_an_adapter_is_merged_and_trains_as_a_whole(tiny_encoder_path: Path, tmp_path: Path):
     adapted = load_encoder(ModelSection(base=str(tiny_encoder_path), lora=LoraSection()))
     for name, parameter in adapted.named_parameters():

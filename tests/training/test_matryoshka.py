@@ -87,6 +87,7 @@ def test_a_run_at_two_dimensions(write_recipe, encoder: Path, tmp_path: Path, mi
         for dim, weight in ((8, 0.5), (32, 1.0))
     )
     assert first["loss"] == pytest.approx(expected.item(), rel=1e-5)
+    assert "InfoNCELoss" in (text := (result.model / "README.md").read_text()) and "SentenceLoss" not in text
     if mini_batch_size is None:
         assert first["positive"] + first["negative"] == pytest.approx(first["loss"], rel=1e-5)
 
