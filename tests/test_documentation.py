@@ -21,8 +21,10 @@ from fmicl_text.recipe.schema import Recipe
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", ROOT / "fmicl_text/losses/README.md", *sorted(DOCS.rglob("*.md"))]
-PAGES = [page for page in PAGES if "_build" not in page.parts]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "fmicl_text/losses/README.md")),
+    *(page for page in sorted(DOCS.rglob("*.md")) if "_build" not in page.parts),
+]
 BASE = {
     "name": "documented",
     "model": {"base": "sample:minilm"},
@@ -139,9 +141,9 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my.yaml").write_text(yaml.safe_dump(BASE), encoding="utf-8")
     texts = [f"the dog number {i} runs" for i in range(200)]
-    (tmp_path / "pairs.csv").write_text(
-        "question,answer\n" + "".join(f"{text},answer {i} to it\n" for i, text in enumerate(texts)), encoding="utf-8"
-    )
+    for name in ("pairs.csv", "faq.csv"):
+        rows = "".join(f"{text},answer {i} to it\n" for i, text in enumerate(texts))
+        (tmp_path / name).write_text(f"question,answer\n{rows}", encoding="utf-8")
     (tmp_path / "scored.csv").write_text(
         "sentence1,sentence2,score\n" + "".join(f"{text},answer {i},{i % 5}\n" for i, text in enumerate(texts)),
         encoding="utf-8",
@@ -193,6 +195,18 @@ def test_recipes_suites_and_spaces_load(block: Block, work: Path, forgetful: Non
 def replaces(section: str, written: dict[str, Any]) -> bool:
     """Whether a section in the documentation stands in place of that of :data:`BASE`, rather than adding to it."""
     return section == "loss" or "scratch" in written or "train" in written
+
+
+WHOLE = [block for block in of("yaml") if {"name", "data"} <= yaml.safe_load(block.values[0].text).keys()]
+
+
+@pytest.mark.parametrize("block", WHOLE)
+def test_whole_recipes_would_run(block: Block, work: Path, tiny_encoder_path: Path, capsys: pytest.CaptureFixture[str]):
+    written = yaml.safe_load(block.text)
+    written["model"]["base"] = str(tiny_encoder_path)
+    (work / "whole.yaml").write_text(yaml.safe_dump(written), encoding="utf-8")
+    assert main(["train", "whole.yaml", "--dry-run"]) == 0
+    assert "rows" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -249,9 +249,12 @@ def divergences() -> str:
 def python(module: str) -> str:
     """Return the public names of a module, each with its docstring; those of the package itself only there."""
     import fmicl_text
+    from fmicl_text.losses import loss_names
 
-    names = importlib.import_module(module).__all__
-    if module != "fmicl_text":
+    names = list(importlib.import_module(module).__all__)
+    if module == "fmicl_text":  # what most come for is first
+        names.sort(key=lambda name: name not in loss_names())
+    else:
         names = [name for name in names if name not in fmicl_text.__all__]
     written = "\n".join(_documented(module, name) for name in names if not name.startswith("_"))
     return f"```{{eval-rst}}\n{written}```\n"
