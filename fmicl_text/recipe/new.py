@@ -232,7 +232,7 @@ def _training(model: SentenceTransformer, rows: int, batch: int, kind: Kind) -> 
         _line(1, "num_train_epochs", epochs, f"{steps:,} steps{_why(epochs, steps)}"),
         _line(1, "learning_rate", rate, why),
         _line(1, "warmup_steps", math.ceil(steps / 10), "a tenth of the steps"),
-        _line(1, "bf16", True, "faster; left out where the processor does not have it"),
+        _line(1, "precision", "auto", "what the device is faster with"),
         _line(1, "logging_steps", max(steps // 20, 1)),
     ]
 

@@ -13,9 +13,10 @@ from fmicl_text.encoders.tokens import longest_text
 from fmicl_text.losses import ContrastiveLoss
 from fmicl_text.recipe.schema import IN_TURN, Recipe
 from fmicl_text.training import on_cuda
-from fmicl_text.training.build import check_build, check_rows, precision
+from fmicl_text.training.build import check_build, check_rows
 from fmicl_text.training.inputs import Inputs, load_inputs
 from fmicl_text.training.loss_state import contrastive_losses
+from fmicl_text.training.precision import precision
 
 if TYPE_CHECKING:
     from datasets import Dataset
