@@ -76,12 +76,12 @@ def load_encoder(section: ModelSection) -> SentenceTransformer:
     elif section.tokenizer is not None:
         model = new_static(section, locate(section.tokenizer))
     elif section.pooling is None:
-        model = load_model(section.base, section.revision, section.trust_remote_code, options)
+        with _of_the_base():
+            model = load_model(section.base, section.revision, section.trust_remote_code, options)
     else:
-        place = locate(section.base)
         hub = {"revision": section.revision, "trust_remote_code": section.trust_remote_code}
         options = _SAFE | options
-        with _explained(section.base, place, section.revision, options):
+        with _of_the_base(), _explained(section.base, place := locate(section.base), section.revision, options):
             transformer = Transformer(place, model_kwargs=options | hub, config_kwargs=hub, processor_kwargs=hub)
         pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode=section.pooling)
         model = SentenceTransformer(modules=[transformer, pooling], trust_remote_code=section.trust_remote_code)
@@ -91,12 +91,7 @@ def load_encoder(section: ModelSection) -> SentenceTransformer:
     if section.include_prompt is not None:
         pool_prompts(model, section.include_prompt)
     if section.max_seq_length is not None:
-        try:
-            model.max_seq_length = section.max_seq_length
-        except AttributeError:
-            raise InputError(
-                f"model.max_seq_length: {section.base} reads texts of any length, as static embeddings do; leave it out"
-            ) from None
+        _read_at_most(model, section.max_seq_length, section.called)
     if section.base is not None and section.image_size is not None:
         set_image_size(model, section.image_size)
     if section.head == "mlp":
@@ -109,6 +104,16 @@ def load_encoder(section: ModelSection) -> SentenceTransformer:
     for name in section.freeze or []:
         _freeze(model, name)
     return model
+
+
+@contextmanager
+def _of_the_base() -> Iterator[None]:
+    """Put the recipe's key before an error about its base model, where the error has no other key."""
+    try:
+        yield
+    except InputError as error:
+        problems = [problem if problem.startswith("model.") else f"model.base: {problem}" for problem in error.problems]
+        raise InputError(problems) from error
 
 
 def _options(section: ModelSection) -> dict[str, Any]:
@@ -134,6 +139,27 @@ def images_of(section: ModelSection) -> int:
         InputError: As :func:`load_encoder`, and if it reads no images.
     """
     return section.image_size or image_size(load_encoder(section))
+
+
+def _read_at_most(model: SentenceTransformer, tokens: int, name: str) -> None:
+    """Set how many tokens of a text an encoder reads.
+
+    Raises:
+        InputError: If it reads texts of any length, or has fewer positions.
+    """
+    from torch import nn
+
+    try:
+        model.max_seq_length = tokens
+    except AttributeError:
+        raise InputError(
+            f"model.max_seq_length: {name} reads texts of any length, as static embeddings do; leave it out"
+        ) from None
+    for path, module in model.named_modules():
+        if path.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            first = 0 if module.padding_idx is None else module.padding_idx + 1  # RoBERTa counts from there
+            if tokens > (most := module.num_embeddings - first):
+                raise InputError(f"model.max_seq_length: {name} has positions for {most} tokens, got {tokens}")
 
 
 def _freeze(model: SentenceTransformer, name: str) -> None:

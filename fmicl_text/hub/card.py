@@ -128,9 +128,9 @@ def _plain(text: object) -> str:
 
 
 def _parts(recipe: Recipe | None) -> list[int]:
-    """Return at how many of its first numbers an embedding was trained too, most first."""
-    trained = recipe.matryoshka if recipe else None
-    return sorted(trained.dims, reverse=True)[1:] if trained is not None else []
+    """Return at how many of its first numbers an embedding was trained too, by any source, most first."""
+    trained = [recipe.matryoshka_of(source) for source in recipe.data.sources] if recipe else []
+    return sorted({dim for one in trained if one is not None for dim in one.dims}, reverse=True)[1:]
 
 
 def _code(text: str) -> str:
@@ -257,8 +257,8 @@ def _training(source: Source, base: BaseModel, model: SentenceTransformer) -> di
     losses = build_losses(recipe, model)
     objective = " and ".join(map(_called, _objectives(recipe)))
     citations = dict.fromkeys(LOSSES[name].citation.strip() for name in ("fmicl", *_objectives(recipe)))
-    if recipe.matryoshka is not None:
-        trained: Any = at_dimensions(next(iter(losses.values())), recipe.matryoshka)
+    for name, loss in losses.items():
+        trained: Any = at_dimensions(recipe, loss, name)
         citations[trained.citation.strip()] = None
     rows = {
         "base model": base.name,
@@ -267,7 +267,9 @@ def _training(source: Source, base: BaseModel, model: SentenceTransformer) -> di
         **{
             key: value
             for name, data in recipe.data.sources.items()
-            for key, value in _source_rows(name, data, loss_settings(recipe, losses[name]), manifest.measured).items()
+            for key, value in _source_rows(
+                name, data, loss_settings(recipe, losses[name], name), manifest.measured
+            ).items()
         },
         "settings": ", ".join(f"{key}: {value}" for key, value in shorten(manifest.in_effect(recipe.train)).items()),
         "steps": manifest.steps,
