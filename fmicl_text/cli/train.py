@@ -273,7 +273,6 @@ def _print_result(console: Console, result: TrainResult) -> None:
     """Print the table of scores, where things are, and the Python that uses the model."""
     from rich.table import Table
 
-    from fmicl_text.cli.eval.table import number
     from fmicl_text.training.results import scores
 
     before, after, summary = scores(result.before), scores(result.seeds[0].after), result.summary()
@@ -289,11 +288,11 @@ def _print_result(console: Console, result: TrainResult) -> None:
             table.add_column("change", justify="right")
         for name, row in summary.items():
             score = after[name]
-            mean = number(score, row["mean"]) + (f" ± {number(score, row['sd'])}" if several else "")
+            mean = score.written(row["mean"]) + (f" ± {score.written(row['sd'])}" if several else "")
             cells = [mean]
             if name in before:
                 change = row["mean"] - before[name].value
-                cells = [number(score, before[name].value), mean, ("+" if change >= 0 else "") + number(score, change)]
+                cells = [score.written(before[name].value), mean, ("+" if change >= 0 else "") + score.written(change)]
             elif before:
                 cells = ["", mean, ""]
             table.add_row(f"{name} ({score.unit})" if score.unit else name, *cells)
