@@ -11,7 +11,7 @@ FLOOR := .venv-floor/bin
 FLOOR_TESTS := tests/training/test_trainer.py tests/training/test_library.py tests/data/test_stream_batches.py \
 	tests/runs tests/losses tests/hub
 
-.PHONY: quickstart vision-quickstart test test-floor lint clean
+.PHONY: quickstart vision-quickstart test test-floor docs lint clean
 
 quickstart: .venv/ready  ## train on the embedded data, print before and after
 	$(BIN)/fmicl train quickstart --overwrite
@@ -24,6 +24,9 @@ test: .venv/ready lint  ## what must pass before a commit
 
 test-floor: .venv-floor/ready  ## trainer, losses and publishing with the lowest versions that pyproject.toml allows
 	$(FLOOR)/python -m pytest $(PARALLEL) $(FLOOR_TESTS)
+
+docs: .venv/ready  ## the documentation, in docs/_build; a warning is an error
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build
 
 lint: .venv/ready
 	$(BIN)/ruff check
@@ -45,4 +48,4 @@ lint: .venv/ready
 	touch $@
 
 clean:
-	rm -rf .venv .venv-floor dist
+	rm -rf .venv .venv-floor dist docs/_build

@@ -14,8 +14,14 @@ _EXPORTS = {
     "Annealing": "fmicl_text.core",
     "Adaptation": "fmicl_text.core",
     "ContrastiveTrainer": "fmicl_text.training.trainer",
+    "Recipe": "fmicl_text.recipe.schema",
+    "load_recipe": "fmicl_text.recipe.file",
+    "new_recipe": "fmicl_text.recipe.new",
     "train": "fmicl_text.training.train",
-    "evaluate": "fmicl_text.evaluation.sts",
+    "evaluate": "fmicl_text.evaluation.evaluate",
+    "plot_geometry": "fmicl_text.runs.plots",
+    "read_report": "fmicl_text.report",
+    "write_report": "fmicl_text.report",
     "publish": "fmicl_text.hub",
 }
 

@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
+import jinja2
 import pytest
 from words import WORDS
 
 hypothesis.settings.register_profile("fmicl", deadline=None)  # a slow example says that the machine is busy
 hypothesis.settings.load_profile("fmicl")
+
+
+def pytest_collection_finish() -> None:
+    """The libraries' objects, a million of them, stay: a training that collects garbage need not look at them."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def templates_are_compiled_once() -> Iterator[None]:
+    """Each checkpoint has a model card, whose template takes longer to compile than a tiny model to train."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jinja2.Environment, "compile", functools.cache(jinja2.Environment.compile))
+        yield
+
+
+@pytest.fixture(scope="module")
+def blank_pictures() -> Iterator[None]:
+    """For tests that train and do not look at the picture of it, which takes longer than a tiny training."""
+    from fmicl_text.training import train
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "plot_training", lambda history, path, title, criterion=None: path.touch())
+        yield
 
 
 def _saved_tiny_encoder(tmp_path_factory: pytest.TempPathFactory, positions: int) -> Path:

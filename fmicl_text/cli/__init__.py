@@ -6,7 +6,6 @@ at import time nothing heavy, so that ``fmicl --help`` is instant.
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import os
 import signal
@@ -14,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from fmicl_text.bars import disable_bars
+from fmicl_text.cli.parser import COMPLETES, Parser, complete, words_to_complete
 from fmicl_text.cli.terminal import visible_output
 from fmicl_text.errors import InputError, RunFailedError, RunInterrupted
 from fmicl_text.files import user_path
@@ -26,6 +26,7 @@ VERBS = {
     "export": "convert a run's encoder, or store its embeddings in fewer bits, and say what that costs",
     "publish": "publish a run or an encoder on the Hugging Face Hub",
     "recipe": "list, show, copy, write and validate recipes",
+    "env": "print versions, device and caches, for a report of a problem",
 }
 """Subcommand -> one line of help. Its module here has ``add_arguments(parser)`` and ``run(args) -> int``."""
 
@@ -36,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 if done, 1 if the run failed, 2 if the user's input is wrong, 128 + the signal's number if a signal ended it.
     """
+    if COMPLETES in os.environ:
+        complete(command_line(words_to_complete()))
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when the Hub's client is imported
     if not sys.stderr.isatty():
         disable_bars()
@@ -43,14 +46,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(list(sys.argv[1:] if arguments is None else arguments))
 
 
-def _run(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="fmicl", description="Fine-tune sentence encoders with f-MICL losses.")
+def command_line(arguments: Sequence[str]) -> Parser:
+    """Return the parser of ``fmicl``; only the verb that ``arguments`` begin with has its options.
+
+    Its module is imported, and no other: ``fmicl --help`` stays instant.
+    """
+    parser = Parser(prog="fmicl", description="Fine-tune sentence encoders with f-MICL losses.")
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
     for verb, help_line in VERBS.items():
         verb_parser = verbs.add_parser(verb, help=help_line, description=f"{help_line[:1].upper()}{help_line[1:]}.")
-        if verb in arguments[:1]:  # only the subcommand that runs is imported: `fmicl --help` stays instant
+        if verb in arguments[:1]:
             importlib.import_module(f"fmicl_text.cli.{verb}").add_arguments(verb_parser)
+    return parser
+
+
+def _run(arguments: list[str]) -> int:
+    parser = command_line(arguments)
     args = parser.parse_args(list(map(_with_home, arguments)))
     if args.version:
         from fmicl_text import __version__

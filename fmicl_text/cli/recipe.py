@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+from fmicl_text.cli.parser import completed_by, recipe_names
 from fmicl_text.data.readers import read_text
 from fmicl_text.errors import InputError
 from fmicl_text.files import write_text
@@ -18,9 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     actions.add_parser("list", help="name and first comment of each shipped recipe")
     show = actions.add_parser("show", help="print a recipe")
-    show.add_argument("name", metavar="NAME", help="a shipped recipe or a file")
+    completed_by(recipe_names, show.add_argument("name", metavar="NAME", help="a shipped recipe or a file"))
     copy = actions.add_parser("copy", help="copy a shipped recipe to edit it")
-    copy.add_argument("name", metavar="NAME", help="a shipped recipe")
+    completed_by(recipe_names, copy.add_argument("name", metavar="NAME", help="a shipped recipe"))
     copy.add_argument(
         "path", metavar="PATH", type=Path, nargs="?", default=Path(), help="file or folder; default the current folder"
     )
@@ -36,7 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     new.add_argument("--base", metavar="MODEL", help="encoder to start from: Hub id, folder or sample:minilm")
     new.add_argument("--overwrite", action="store_true", help="replace an existing recipe")
     validate = actions.add_parser("validate", help="check recipes and print every problem")
-    validate.add_argument("files", metavar="FILE", nargs="+", help="files or names of shipped recipes")
+    files = validate.add_argument("files", metavar="FILE", nargs="+", help="files or names of shipped recipes")
+    completed_by(recipe_names, files)
     actions.add_parser("schema", help="print the JSON schema of a recipe")
 
 

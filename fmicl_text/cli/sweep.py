@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fmicl_text.bars import disable_bars, silence_model_files
+from fmicl_text.cli.parser import completed_by, recipe_names
 from fmicl_text.cli.train import shown_log
 from fmicl_text.errors import InputError
 
@@ -24,7 +25,10 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("recipe", help="a recipe file, or the name of a shipped recipe (see `fmicl recipe list`)")
+    recipe = parser.add_argument(
+        "recipe", help="a recipe file, or the name of a shipped recipe (see `fmicl recipe list`)"
+    )
+    completed_by(recipe_names, recipe)
     parser.add_argument(
         "--space",
         metavar="FILE",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from fmicl_text.bars import disable_bars, silence_model_files
+from fmicl_text.cli.parser import completed_by, recipe_names
 from fmicl_text.errors import InputError, RunFailedError
 
 if TYPE_CHECKING:
@@ -28,11 +29,12 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument(
+    recipe = parser.add_argument(
         "recipe",
         help="a recipe file, the name of a shipped recipe (see `fmicl recipe list`), a run folder (repeats the run, or "
         "with --resume continues it), or a file of texts (trained by the recipe that `fmicl recipe new` writes)",
     )
+    completed_by(recipe_names, recipe)
     parser.add_argument(
         "--set",
         action="append",
@@ -303,7 +305,7 @@ def _print_result(console: Console, result: TrainResult) -> None:
     if result.published is not None:
         console.print(f"on the Hub  {result.published.url}", soft_wrap=True)
     console.print("\nUse it:\n")
-    model = result.seeds[0].folder.model
+    model = result.model
     console.print("    from sentence_transformers import SentenceTransformer")
     if result.of_images:
         console.print("    from PIL import Image")

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from fmicl_text.core.checks import not_one_of
 from fmicl_text.core.devices import rank
 from fmicl_text.core.kernels import Kernel
 from fmicl_text.core.pairs import Block, Rows, together
@@ -57,7 +58,7 @@ class Batch(NamedTuple):
             return [*self.against(rows, rows), *self.against(self.x, self.extra)]
         if which == "anchor":
             return self.against(self.x, self.x, self.y, self.extra)
-        raise ValueError(f"negatives must be one of {', '.join(NEGATIVES)}, got {which!r}")
+        raise not_one_of("negatives", which, NEGATIVES)
 
     def candidates(self, which: str) -> list[Sequence[Block]]:
         """Return the same pairs by row: for each set of rows that has negatives, the blocks of those B rows.

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from fmicl_text.core.checks import require_positive
+from fmicl_text.core.checks import not_one_of, require_positive
 from fmicl_text.core.divergence import Divergence
 from fmicl_text.core.registry import KERNELS
 
@@ -326,7 +326,7 @@ def kernel_named(name: str, *, learn: bool = False, divergence: Divergence | Non
     takes = {key: list(inspect.signature(factory).parameters) for key, factory in KERNELS.items()}
     allowed = [key for key in takes if divergence is not None or "divergence" not in takes[key]]
     if name not in allowed:
-        raise ValueError(f"kernel must be one of {', '.join(allowed)}, got {name!r}")
+        raise not_one_of("kernel", name, allowed)
     own = [key for key in takes[name] if key not in ("learn", "divergence")]
     given = {key: value for key, value in settings.items() if value is not None}
     if strangers := [key for key in given if key not in own]:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fmicl_text.core.checks import not_one_of
 from fmicl_text.core.devices import visit
 from fmicl_text.core.pairs import Block, Rows, share_text
 from fmicl_text.core.tiles import tile_area
@@ -93,7 +94,7 @@ class Annealing:
         if self.steps < 1:
             raise ValueError(f"steps must be at least 1, got {self.steps!r}")
         if self.schedule not in SCHEDULES:
-            raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {self.schedule!r}")
+            raise not_one_of("schedule", self.schedule, SCHEDULES)
 
     def at(self, step: int) -> Region:
         """Return the region after ``step`` training steps."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import pkgutil
 from collections.abc import Iterator, Mapping
 from typing import Any, Generic, TypeVar
+
+from fmicl_text.core.checks import not_one_of
 
 Thing = TypeVar("Thing")
 
@@ -59,9 +60,7 @@ class Registry(Mapping[str, Thing], Generic[Thing]):
             ValueError: If there is none, listing the valid names and the nearest.
         """
         if name not in self:
-            near = difflib.get_close_matches(name, self, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"{self.kind} must be one of {', '.join(self)}, got {name!r}{hint}")
+            raise not_one_of(self.kind, name, self)
         return self[name]
 
     def register(self, name: str, thing: Thing) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,6 +141,8 @@ def merge_adapter(model: SentenceTransformer) -> None:
         base = type(inner).from_pretrained(
             settings.base_model_name_or_path, revision=settings.revision, use_safetensors=True, dtype=inner.dtype
         )
-        adapted = PeftModel.from_pretrained(base, folder)
+        with warnings.catch_warnings():  # peft asks transformers for a name of which transformers 5.23 warns
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            adapted = PeftModel.from_pretrained(base, folder)
     first: Any = model[0]
     first.model = adapted.merge_and_unload(safe_merge=True).to(inner.device).requires_grad_(True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fmicl_text.encoders.section import PromptsSection
 from fmicl_text.errors import InputError
+from fmicl_text.files import read_json
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -60,6 +62,28 @@ def set_prompts(model: SentenceTransformer, prompts: PromptsSection) -> None:
     """Give an encoder its prompts; a text without a role gets that of a query, as E5 has it (arXiv 2212.03533)."""
     model.prompts |= {"query": prompts.query, "document": prompts.document}
     model.default_prompt_name = "query"
+
+
+def prompts_in_files(place: str, revision: str | None) -> tuple[dict[str, Any], bool]:
+    """Return the prompts of an encoder without loading it, and whether pooling includes them.
+
+    Args:
+        place: A folder or a Hub id.
+        revision: Revision on the Hub.
+
+    Returns:
+        The arguments ``prompts`` and ``default_prompt_name`` of ``SentenceTransformer``, and what its ``Pooling`` has.
+    """
+    from sentence_transformers.util import load_file_path
+
+    def read(name: str, missing: Any) -> Any:
+        file = load_file_path(place, name, revision=revision)
+        return missing if file is None else read_json(Path(file))
+
+    said = read("config_sentence_transformers.json", {})
+    poolings = [module["path"] for module in read("modules.json", []) if module["type"].endswith(".Pooling")]
+    included = all(read(f"{path}/config.json", {}).get("include_prompt", True) for path in poolings)
+    return {name: said[name] for name in ("prompts", "default_prompt_name") if said.get(name)}, included
 
 
 def pool_prompts(model: SentenceTransformer, include: bool) -> None:

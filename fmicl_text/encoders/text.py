@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from fmicl_text.data.samples import minilm_path
 from fmicl_text.encoders.images import image_size, new_encoder, reads_images, set_image_size, show_images_on_card
 from fmicl_text.encoders.lora import EXTRA, add_lora, has_adapter, merge_adapter
 from fmicl_text.encoders.pickles import files_of, refuse_pickles
-from fmicl_text.encoders.prompts import pool_prompts, set_prompts
+from fmicl_text.encoders.prompts import pool_prompts, prompts_in_files, set_prompts
 from fmicl_text.encoders.revisions import cached_snapshot
 from fmicl_text.encoders.section import ModelSection
 from fmicl_text.encoders.static import new_static
@@ -83,15 +84,24 @@ def load_encoder(section: ModelSection) -> SentenceTransformer:
         options = _SAFE | options
         with _of_the_base(), _explained(section.base, place := locate(section.base), section.revision, options):
             transformer = Transformer(place, model_kwargs=options | hub, config_kwargs=hub, processor_kwargs=hub)
-        pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode=section.pooling)
-        model = SentenceTransformer(modules=[transformer, pooling], trust_remote_code=section.trust_remote_code)
+            prompts, pooled = prompts_in_files(place, section.revision)
+        pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode=section.pooling, include_prompt=pooled)
+        model = SentenceTransformer(
+            modules=[transformer, pooling], trust_remote_code=section.trust_remote_code, **prompts
+        )
         model.model_card_data.local_files_only = True  # as above
     if section.prompts is not None:
         set_prompts(model, section.prompts)
     if section.include_prompt is not None:
         pool_prompts(model, section.include_prompt)
     if section.max_seq_length is not None:
-        _read_at_most(model, section.max_seq_length, section.called)
+        check_positions(model, section.max_seq_length)
+        try:
+            model.max_seq_length = section.max_seq_length
+        except AttributeError:
+            raise InputError(
+                f"model.max_seq_length: {section.base} reads texts of any length, as static embeddings do; leave it out"
+            ) from None
     if section.base is not None and section.image_size is not None:
         set_image_size(model, section.image_size)
     if section.head == "mlp":
@@ -114,6 +124,21 @@ def _of_the_base() -> Iterator[None]:
     except InputError as error:
         problems = [problem if problem.startswith("model.") else f"model.base: {problem}" for problem in error.problems]
         raise InputError(problems) from error
+
+
+def check_positions(model: SentenceTransformer, tokens: int) -> None:
+    """Refuse more tokens than a transformer's table of positions has; many have no such table.
+
+    Raises:
+        InputError: It has fewer.
+    """
+    from torch import nn
+
+    for name, table in getattr(model[0], "model", model[0]).named_modules():
+        if isinstance(table, nn.Embedding) and re.search(r"position|(^|\.)wpe$", name):
+            padding = 0 if table.padding_idx is None else table.padding_idx + 1  # RoBERTa counts from after it
+            if tokens > (most := table.num_embeddings - padding):
+                raise InputError(f"model.max_seq_length: the encoder has positions for {most} tokens, got {tokens}")
 
 
 def _options(section: ModelSection) -> dict[str, Any]:
@@ -141,27 +166,6 @@ def images_of(section: ModelSection) -> int:
     return section.image_size or image_size(load_encoder(section))
 
 
-def _read_at_most(model: SentenceTransformer, tokens: int, name: str) -> None:
-    """Set how many tokens of a text an encoder reads.
-
-    Raises:
-        InputError: If it reads texts of any length, or has fewer positions.
-    """
-    from torch import nn
-
-    try:
-        model.max_seq_length = tokens
-    except AttributeError:
-        raise InputError(
-            f"model.max_seq_length: {name} reads texts of any length, as static embeddings do; leave it out"
-        ) from None
-    for path, module in model.named_modules():
-        if path.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            first = 0 if module.padding_idx is None else module.padding_idx + 1  # RoBERTa counts from there
-            if tokens > (most := module.num_embeddings - first):
-                raise InputError(f"model.max_seq_length: {name} has positions for {most} tokens, got {tokens}")
-
-
 def _freeze(model: SentenceTransformer, name: str) -> None:
     inner = getattr(model[0], "model", model[0])
     parts = dict(inner.named_modules())
@@ -178,6 +182,8 @@ def locate(name: str) -> str:
     """
     if name == "sample:minilm":
         return str(minilm_path())
+    if name.startswith("sample:"):
+        raise InputError(f'no sample "{name.removeprefix("sample:")}" of encoders; there is minilm')
     folder = Path(name).expanduser()
     if os.path.isfile(folder / "model" / "modules.json"):
         folder /= "model"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fmicl_text.evaluation.items import Measured
 from fmicl_text.evaluation.kind import Effort, Loaded
@@ -31,7 +32,7 @@ def measure_at(loaded: Loaded, scored: ScoredModel, effort: Effort, dims: Sequen
         # The vectors are other ones, and so is what mteb keeps results by.
         part = scored._replace(revision=scored.revision and f"{scored.revision}-first-{dim}")
         with scored.encoder.truncate_embeddings(dim):
-            measured = loaded.measure(part, effort)
+            measured = loaded.measure(part, replace(effort, baselines=False))  # they are no other than before
         for score in measured.result.scores:
             scores.append(score.at(dim))
             if score.key in measured.items:

@@ -97,7 +97,7 @@ def measure_images(
     systems: dict[str, Callable[[Dataset], np.ndarray]] = {
         "": lambda rows: embed_images(scored.encoder, rows, size, effort)
     }
-    if options.baselines and effort.intervals:
+    if options.baselines and effort.baselines and effort.intervals:
         twin = random_twin(scored.encoder, _RANDOM_SEED)
         systems["raw pixels"] = lambda rows: raw_pixels(rows)
         systems["random encoder"] = lambda rows: embed_images(twin, rows, size, effort)

@@ -39,11 +39,13 @@ class Effort:
         batch_size: Texts encoded at a time.
         show_progress: Draw progress bars on standard error.
         intervals: Compute 95% bootstrap intervals, which takes a few seconds.
+        baselines: Also measure what the encoder is compared with, where an evaluation is asked for that.
     """
 
     batch_size: int = 128
     show_progress: bool = False
     intervals: bool = True
+    baselines: bool = True
 
 
 @dataclass(frozen=True)

@@ -328,7 +328,7 @@ class Objective(Section, ABC):
     def instead_of_scale(cls, scale: Any) -> str:
         """Return which setting takes the place of the ``scale`` of ``MultipleNegativesRankingLoss``, and its value."""
         meaning = "scale is MultipleNegativesRankingLoss's name for the inverse of the temperature"
-        if not isinstance(scale, int | float) or not 0 < scale < math.inf:
+        if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < math.inf:
             return f"{meaning}; this loss has no scale"
         usual = cls.model_validate({})
         widths = {"sigma": scale**-0.5, "temperature": 1 / scale, "t": scale / 2}

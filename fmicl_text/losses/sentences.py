@@ -244,7 +244,7 @@ class _Bound(SentenceLoss):
 
     def __init__(self, model: SentenceTransformer, *arguments: Any, **settings: Any) -> None:
         cls, name = self.declaration, type(self).__name__
-        if len(arguments) == 1 and isinstance(arguments[0], int | float):
+        if len(arguments) == 1 and isinstance(arguments[0], int | float) and not isinstance(arguments[0], bool):
             raise InputError(f"{name}: {cls.instead_of_scale(arguments[0])}")
         if len(arguments) > len(cls.positional):
             takes = ", ".join(("model", *cls.positional))

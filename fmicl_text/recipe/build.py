@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fmicl_text import losses
 from fmicl_text.errors import InputError
 from fmicl_text.losses.registry import Undeclared
 from fmicl_text.losses.sentences import SentenceLoss
@@ -43,7 +44,8 @@ def build_loss(recipe: Recipe, model: SentenceTransformer, source: str = "") -> 
     if given := {name: part for name, part in parts.items() if part is not None}:
         objective = type(objective).of(key, objective.model_dump() | given)
     try:
-        return SentenceLoss(model, objective.model_copy(update={"matryoshka": None}))
+        named: type[SentenceLoss] = getattr(losses, type(objective).loss_name)  # by which the model card calls it
+        return named(model, **objective.model_dump(exclude={"objective", "matryoshka"}))
     except ValueError as error:
         raise InputError(f"{key}: {error}") from error
 

@@ -127,30 +127,27 @@ def _is_static(model: SentenceTransformer) -> bool:
 
 def _model(base: str, model: SentenceTransformer, rows: Any) -> list[str]:
     found = [_section(0, "model"), _line(1, "base", base)]
-    length = None if _is_static(model) else _length(model, rows)
-    if length is not None:
-        tokens, covered = length
+    counts = None if _is_static(model) else _lengths(model, rows)
+    if counts is not None:
+        tokens = counts[math.ceil(_COVERED * len(counts)) - 1]
         longest = model.max_seq_length or tokens
         wanted = min(8 * math.ceil(tokens / 8), longest)
-        reason = f"{covered:.0%} of the texts have no more than {tokens} tokens"
+        cut = sum(count > wanted for count in counts)
+        reason = f"of {len(counts):,} texts that were counted, {f'{cut:,}' if cut else 'none'} would be cut"
         if tokens > longest:
-            reason = f"the most this model reads; {reason}"
+            reason += "; this model reads no more"
         found.append(_line(1, "max_seq_length", wanted, reason))
     return found
 
 
-def _length(model: SentenceTransformer, rows: Any) -> tuple[int, float] | None:
-    """Return the number of tokens that most texts stay within, and the share that does."""
+def _lengths(model: SentenceTransformer, rows: Any) -> list[int] | None:
+    """Return the numbers of tokens of some texts, in rising order."""
     from fmicl_text.encoders.tokens import token_counts
 
     texts = [name for name in rows.column_names if not is_group_column(name)]
     some = rows.select(range(0, len(rows), math.ceil(len(rows) / _SAMPLED)))
     counts = token_counts(model, [text for name in texts for text in some[name]])
-    if counts is None:
-        return None
-    counts.sort()
-    tokens = counts[math.ceil(_COVERED * len(counts)) - 1]
-    return tokens, sum(count <= tokens for count in counts) / len(counts)
+    return None if counts is None else sorted(counts)
 
 
 def _data(data: DataSection, roles: Roles, rows: int) -> list[str]:
@@ -193,6 +190,12 @@ def _steps(rows: int, batch: int) -> tuple[int, int]:
     return epochs, epochs * of_epoch
 
 
+def _why(epochs: int, steps: int) -> str:
+    if steps < _STEPS:
+        return "; more epochs would have so few rows learned by heart"
+    return f"; the fewest epochs that give {_STEPS}" if epochs > 1 else ""
+
+
 def _training(model: SentenceTransformer, rows: int, batch: int, kind: Kind) -> list[str]:
     import torch
 
@@ -209,7 +212,7 @@ def _training(model: SentenceTransformer, rows: int, batch: int, kind: Kind) -> 
     return [
         _section(0, "train"),
         _line(1, "per_device_train_batch_size", batch, of_rows),
-        _line(1, "num_train_epochs", epochs, f"{steps:,} steps; at least {_STEPS} where {_MOST_EPOCHS} epochs give it"),
+        _line(1, "num_train_epochs", epochs, f"{steps:,} steps{_why(epochs, steps)}"),
         _line(1, "learning_rate", rate, why),
         _line(1, "warmup_steps", math.ceil(steps / 10), "a tenth of the steps"),
         _line(1, "bf16", True, "faster; left out where the processor does not have it"),

@@ -7,12 +7,14 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from fmicl_text.evaluation.density_ratio import binned_log_ratio, gaussian_log_ratio
+from fmicl_text.evaluation.geometry import Geometry, Layout
 from fmicl_text.files import write_bytes
 from fmicl_text.text import visible
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from fmicl_text.evaluation.geometry import Geometry
+    from fmicl_text.evaluation.results import Result
 
 Draw = Callable[["Axes"], None]
 Theme = Literal["light", "dark"]
@@ -104,6 +106,17 @@ def plot_training(history: list[dict[str, Any]], path: Path, title: str, criteri
 
     curves = training_curves(history, criterion) or {"loss: nothing was logged": ([], [])}
     save_png(path, *(panel(name, curve) for name, curve in curves.items()), title=title)
+
+
+def plot_geometry(result: Result, path: Path) -> None:
+    """Draw the cosines of an encoder's pairs, and the density ratio of positive to random ones, as a PNG.
+
+    Args:
+        result: Of the evaluation ``geometry``.
+        path: The file.
+    """
+    geometry = Layout.model_validate(result.details).geometry
+    save_png(path, partial(draw_histograms, geometry=geometry), partial(draw_density_ratio, geometry=geometry))
 
 
 def training_curves(history: list[dict[str, Any]], criterion: str | None) -> dict[str, Curve]:

@@ -72,7 +72,15 @@ class Verdict:
 
     def table(self) -> tuple[list[str], list[tuple[str, list[str]]]]:
         """Return headings and rows, as text."""
-        headings = [self.chooses, self.judges, "minus InfoNCE", "95% interval", "p (Holm)", "verdict", "settings"]
+        headings = [
+            f"{self.chooses} (chooses)",
+            f"{self.judges} (judges)",
+            "minus InfoNCE",
+            "95% interval",
+            "p (Holm)",
+            "verdict",
+            "settings",
+        ]
         rows = []
         for row in self.rows:
             test = row.test

@@ -37,6 +37,11 @@ class TrainResult:
     published: Published | None = None
     of_images: bool = False
 
+    @property
+    def model(self) -> Path:
+        """The folder of the trained encoder; of several seeds, the first one's."""
+        return self.seeds[0].folder.model
+
     def summary(self) -> dict[str, dict[str, Any]]:
         """Return mean and standard deviation (n - 1) over the seeds, by score; the deviation of one seed is null.
 

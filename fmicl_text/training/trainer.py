@@ -8,21 +8,18 @@ from __future__ import annotations
 import pickle
 import time
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.data_loader import prepare_data_loader
 from datasets import Dataset, DatasetDict, IterableDataset
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformerTrainer
 from torch import Tensor, nn
-from torch.utils.data import BatchSampler, ConcatDataset, DataLoader
+from torch.utils.data import DataLoader
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import TrainOutput
 
-from fmicl_text.data.stream_batches import StreamBatches, stream_loader
 from fmicl_text.encoders.images import EXTRA
 from fmicl_text.encoders.lora import has_adapter, load_adapter
 from fmicl_text.encoders.views import AugmentedViews
@@ -30,15 +27,14 @@ from fmicl_text.errors import RunFailedError
 from fmicl_text.files import cannot_write
 from fmicl_text.losses import ContrastiveLoss, NonFiniteEmbeddings
 from fmicl_text.losses.columns import SOURCE
-from fmicl_text.losses.identities import IdentityCollator
 from fmicl_text.training import checkpoints
 from fmicl_text.training.first_steps import FirstSteps
 from fmicl_text.training.library import load_weights
+from fmicl_text.training.loaders import Loaders, set_epoch
 from fmicl_text.training.log_sums import LogSums
 from fmicl_text.training.loss_state import contrastive_losses, load_losses, save_losses, save_queues
-from fmicl_text.training.mixed_batches import OwnRows, WeightedBatchSampler
 from fmicl_text.training.non_finite import NonFiniteError, last_good_checkpoint, texts_of
-from fmicl_text.training.numbered_rows import ROWS, numbered_loader
+from fmicl_text.training.numbered_rows import ROWS
 from fmicl_text.training.optimizer_state import foreign_state
 
 SUMS_FILE = "sums-{}.safetensors"
@@ -100,7 +96,7 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         callbacks: list[TrainerCallback] | None = None,
         **kwargs: Any,
     ) -> None:
-        self.views, self._lars, self._weights = views, lars, weights
+        self.views, self._lars, self._loaders = views, lars, Loaders(self, weights)
         self._micro_batches = 0  # of the training step in progress
         self._waited = self._trained = 0.0  # seconds for data, and in all
         self._resumed: Path | None = None  # the checkpoint resumed from
@@ -112,7 +108,6 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         self._sums = LogSums()
         self._first_steps: dict[str | None, FirstSteps] = {}
         self._source: str | None = None  # the data set of the batch in progress, if there are several
-        self._stream: StreamBatches | None = None  # what training reads, if that is a stream
         self._batch_rows: list[Tensor] = []  # of the training step in progress
         self._terms: dict[str, Tensor] = {}  # of the newest loss
         super().__init__(*args, callbacks=[_Events(self), *(callbacks or [])], **kwargs)
@@ -310,17 +305,9 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Return the batches of training, with the numbers of their rows; those of a stream last for all steps."""
-        if isinstance(self.train_dataset, IterableDataset):
-            return self._stream_loader({"": self.train_dataset})
-        if isinstance(self.train_dataset, DatasetDict):
-            streamed = [isinstance(rows, IterableDataset) for rows in self.train_dataset.values()]
-            if any(streamed) and not all(streamed):
-                raise ValueError("either all data sets are streams, or none is")
-            return self._stream_loader(self.train_dataset) if all(streamed) else self._mixed_loader(self.train_dataset)
-        if not isinstance(self.train_dataset, Dataset):
+        if not isinstance(self.train_dataset, Dataset | DatasetDict | IterableDataset):
             return super().get_train_dataloader()
-        self.accelerator.even_batches = False  # as the parent
-        return self._numbered_loader(self.train_dataset, self.args.train_batch_size)
+        return self._loaders.of_training(self.train_dataset, self._steps_done)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
         """Return the batches of an evaluation, with the numbers of their rows."""
@@ -328,78 +315,11 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         chosen = self.eval_dataset[chosen] if isinstance(chosen, str) else chosen
         if not isinstance(chosen, Dataset):
             return super().get_eval_dataloader(eval_dataset)
-        self.accelerator.even_batches = True  # as the parent
-        return self._numbered_loader(chosen, self.args.eval_batch_size)
-
-    def _numbered_loader(self, dataset: Dataset, size: int) -> DataLoader[Any]:
-        generator = torch.Generator().manual_seed(self.args.seed)
-        batches = self._batches_of(dataset, size, self.args.dataloader_drop_last, generator)
-        loader: DataLoader[Any] = self.accelerator.prepare(
-            numbered_loader({"": dataset}, batches, IdentityCollator(self.data_collator), self._loading())
-        )
-        return loader
-
-    def _mixed_loader(self, datasets: DatasetDict) -> DataLoader[Any]:
-        args, generator = self.args, torch.Generator().manual_seed(self.args.seed)
-        size, drop_last = args.train_batch_size * args.world_size, args.dataloader_drop_last or args.world_size > 1
-        draw = self.get_multi_dataset_batch_sampler
-        if self._weights is not None:
-            draw = partial(WeightedBatchSampler, weights=[self._weights[name] for name in datasets])
-        batches = draw(
-            ConcatDataset(datasets.values()),
-            batch_samplers=[self._batches_of(rows, size, drop_last, generator) for rows in datasets.values()],
-            generator=generator,
-            seed=args.seed,
-        )
-        own = OwnRows(batches, args.process_index, args.world_size)
-        loader = numbered_loader(datasets, own, IdentityCollator(self.data_collator), self._loading())
-        # Prepared as in a single process: the batches are divided already.
-        return prepare_data_loader(
-            loader,
-            self.accelerator.device,
-            num_processes=1,
-            process_index=0,
-            put_on_device=True,
-            dispatch_batches=False,
-        )
-
-    def _batches_of(self, dataset: Dataset, size: int, drop_last: bool, generator: torch.Generator) -> BatchSampler:
-        return self.get_batch_sampler(
-            dataset,
-            batch_size=size,
-            drop_last=drop_last,
-            valid_label_columns=self.data_collator.valid_label_columns,
-            generator=generator,
-            seed=self.args.seed,
-        )
-
-    def _stream_loader(self, streams: Mapping[str, IterableDataset]) -> DataLoader[Any]:
-        args = self.args
-        if args.max_steps < 1:
-            raise ValueError(f"max_steps must be at least 1 to train on a stream, got {args.max_steps}")
-        weights = None if self._weights is None else [self._weights[name] for name in streams]
-        self._stream = StreamBatches(streams, args.train_batch_size, args.process_index, args.world_size, weights)
-        self._stream.length = args.max_steps * args.gradient_accumulation_steps
-        if not args.ignore_data_skip:  # the parent asks for these batches again, and leaves them out
-            self._stream.skipped = self._steps_done * args.gradient_accumulation_steps
-        no_rows: Any = []
-        settings: DataLoader[Any] = DataLoader(
-            no_rows, collate_fn=IdentityCollator(self.data_collator), **self._loading()
-        )
-        return stream_loader(settings, self._stream, self.accelerator.device)
-
-    def _loading(self) -> dict[str, Any]:
-        return {
-            "multiprocessing_context": getattr(self.args, "dataloader_multiprocessing_context", None),  # not in 5.0
-            "num_workers": self.args.dataloader_num_workers,
-            "pin_memory": self.args.dataloader_pin_memory,
-            "prefetch_factor": self.args.dataloader_prefetch_factor,
-            "persistent_workers": self.args.dataloader_persistent_workers,
-        }
+        return self._loaders.of_evaluation(chosen)
 
     def begin_epoch(self, loader: DataLoader[Any]) -> None:
         """Tell the samplers of the loader which epoch begins."""
-        _set_epoch(loader, self._epoch)
+        set_epoch(loader, self._epoch)
         self._epoch += 1
 
     # Loss, gradient and log -----------------------------------------------------------------------------------------
@@ -533,18 +453,6 @@ class _Events(TrainerCallback):
     def on_train_end(self, *args: Any, **kwargs: Any) -> None:
         """Load the best checkpoint."""
         self._trainer.load_best()
-
-
-def _set_epoch(loader: Any, epoch: int) -> None:
-    """Tell every sampler of a loader the epoch, which decides the order of its rows.
-
-    Of several processes that resume, accelerate would leave the innermost in the order of the first epoch.
-    """
-    sampler = loader.batch_sampler
-    while sampler is not None:
-        if hasattr(sampler, "set_epoch"):
-            sampler.set_epoch(epoch)
-        sampler = getattr(sampler, "batch_sampler", getattr(sampler, "sampler", None))
 
 
 def _is_writing(error: RuntimeError) -> bool:

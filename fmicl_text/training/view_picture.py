@@ -27,14 +27,13 @@ def draw_views(trainer: ContrastiveTrainer, path: Path) -> None:
     rows = [trainer.train_dataset[number] for number in range(min(_IMAGES, len(trainer.train_dataset)))]
     images = PixelCollator(trainer.views.size)(rows)[PIXELS]  # (B, S, S, 3)
     views = [view.permute(0, 2, 3, 1) for view in trainer.views.draw(images, trainer.args.seed)]
-    shown = [images.float() / 255, *views]
-    figure = Figure(figsize=(0.8 * len(rows), 0.8 * len(shown)))
-    axes = figure.subplots(len(shown), len(rows), squeeze=False)
-    for line, cells in zip(shown, axes, strict=True):
-        for values, cell in zip(torch.unbind(line.cpu()), cells, strict=True):
-            cell.imshow(values.numpy())
-            cell.set_axis_off()
-    figure.suptitle("images, and two views of each", fontsize=8)
+    lines = torch.stack([images.float() / 255, *views]).cpu()  # (3, B, S, S, 3)
+    lines = torch.nn.functional.pad(lines, (0, 0, *[trainer.views.size // 16] * 4), value=1.0)  # white between them
+    figure = Figure(figsize=(0.8 * len(rows), 0.8 * len(lines)))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(lines.transpose(1, 2).flatten(2, 3).flatten(0, 1).numpy())
+    axes.set_axis_off()
+    axes.set_title("images, and two views of each", fontsize=8)
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=110, bbox_inches="tight")
     write_bytes(path, file.getvalue())

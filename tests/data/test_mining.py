@@ -20,6 +20,8 @@ from fmicl_text.encoders.section import ModelSection
 from fmicl_text.errors import InputError
 from fmicl_text.losses.columns import GROUP
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 ANIMALS = ("dog", "cat", "horse", "child", "man", "woman")
 VERBS = ("runs", "sleeps", "eats", "sings", "plays", "rides")
 PAIRS = Dataset.from_dict(

@@ -17,6 +17,8 @@ from fmicl_text.data.stream_batches import StreamBatches, StreamError, stream_lo
 from fmicl_text.losses import identities
 from fmicl_text.training.numbered_rows import ROWS as NUMBERS
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 N = 50  # rows, in shards of 17 and 16; no multiple of the batch
 
 

@@ -18,6 +18,8 @@ from fmicl_text.data.streams import CHECKED_ROWS, Stream, load_stream
 from fmicl_text.errors import InputError
 from fmicl_text.training.provenance import changes, stream_fingerprint
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 PAIRS = {"anchor": "question", "positive": "answer"}
 TEXT = {"anchor": "text"}
 

@@ -15,6 +15,8 @@ from fmicl_text.encoders.tokens import token_counts
 from fmicl_text.errors import InputError
 from fmicl_text.losses.columns import GROUP
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 
 def rows(anchors: str, positives: str, **more: list) -> Dataset:
     return Dataset.from_dict({"anchor": list(anchors), "positive": list(positives), **more})

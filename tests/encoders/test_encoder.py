@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from sentence_transformers.base.modules import Dense
 
 from fmicl_text.cli import main
 from fmicl_text.encoders.section import ModelSection
-from fmicl_text.encoders.text import load_encoder, load_model
+from fmicl_text.encoders.text import check_positions, load_encoder, load_model
 from fmicl_text.errors import InputError
 from fmicl_text.recipe.file import load_recipe
 from fmicl_text.training.train import train
@@ -133,3 +134,47 @@ def test_a_pooling_of_ones_own_is_no_way_around(foreign: Path, tmp_path: Path):
     else:  # other modules are not loaded
         load_encoder(ModelSection(base=str(foreign), pooling="mean"))
     assert not (tmp_path / "ran").exists()
+
+
+def test_more_tokens_than_the_encoder_has_positions_for(tiny_encoder_path: Path):
+    """BERT counts positions from 0; RoBERTa from 2, so that two of its table are of no token."""
+    from transformers import RobertaConfig, RobertaModel
+
+    longest = load_encoder(ModelSection(base=str(tiny_encoder_path), max_seq_length=64))
+    assert longest.encode("dog " * 100).shape == (32,)
+    with pytest.raises(InputError, match=r"model\.max_seq_length: the encoder has positions for 64 tokens, got 65"):
+        load_encoder(ModelSection(base=str(tiny_encoder_path), max_seq_length=65))
+    roberta = RobertaModel(
+        RobertaConfig(
+            vocab_size=9,
+            hidden_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=1,
+            intermediate_size=8,
+            max_position_embeddings=18,
+        )
+    )
+    for tokens, fits in ((16, True), (17, False)):
+        tokenised = torch.full((1, tokens), 5)
+        if fits:
+            roberta(tokenised)
+            check_positions([SimpleNamespace(model=roberta)], tokens)
+        else:
+            with pytest.raises((IndexError, RuntimeError)):
+                roberta(tokenised)
+            with pytest.raises(InputError, match="has positions for 16 tokens, got 17"):
+                check_positions([SimpleNamespace(model=roberta)], tokens)
+
+
+def test_another_pooling_leaves_the_prompts(tiny_encoder: SentenceTransformer, tmp_path: Path):
+    tiny_encoder.prompts |= {"query": "the dog ", "document": "a cat "}
+    tiny_encoder.default_prompt_name = "query"
+    tiny_encoder.set_pooling_include_prompt(False)
+    tiny_encoder.save_pretrained(str(tmp_path), create_model_card=False)
+    pooled = load_encoder(ModelSection(base=str(tmp_path), pooling="mean"))
+    for encode in ("encode", "encode_query", "encode_document"):
+        expected = getattr(tiny_encoder, encode)("woman sings")
+        assert np.allclose(getattr(pooled, encode)("woman sings"), expected, atol=1e-6)
+    assert not np.allclose(pooled.encode("woman sings", prompt=""), pooled.encode("woman sings"))
+    without = load_encoder(ModelSection(base=str(tmp_path), pooling="cls", prompts={"query": "", "document": ""}))
+    assert not any(without.prompts.values())

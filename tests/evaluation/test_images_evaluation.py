@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from test_image_encoder import RESNET, encoder
 
 from fmicl_text.cli import main
 from fmicl_text.errors import InputError
+from fmicl_text.evaluation.dimensions import measure_at
 from fmicl_text.evaluation.images import LabelledImages, embed_images, linear, measure_images, nearest
-from fmicl_text.evaluation.kind import Effort, Given
+from fmicl_text.evaluation.kind import Effort, Given, Loaded
 from fmicl_text.evaluation.kinds.images import OfImages
 from fmicl_text.evaluation.registry import evaluation
 from fmicl_text.evaluation.scored_model import ScoredModel
@@ -95,6 +97,16 @@ def test_classes_are_found_and_shuffled_labels_give_chance():
     chance = values(measured(images(400, 0, shuffled=True), images(400, 1), baselines=True))
     accuracies = [value for key, value in chance.items() if key.endswith("accuracy")]
     assert len(accuracies) == 6 and all(abs(value - 100 / CLASSES) < 10 for value in accuracies), chance
+
+
+def test_fewer_dimensions_are_measured_of_the_encoder_alone():
+    data = LabelledImages(images(40, 0), images(20, 1), SIZE)
+    asked = OfImages(name="knn", train="x", k=5, baselines=True)
+    measure = partial(measure_images, load=lambda _: data, at_hand=data, options=asked, source="x")
+    model = ScoredModel(encoder(RESNET, image_size=SIZE), "m", None)
+    found = measure_at(Loaded(measure, {}), model, Effort(16), [4])
+    names = [score.name for score in found.result.scores]
+    assert names == ["kNN", "kNN, raw pixels", "kNN, random encoder", "kNN at 4 dimensions"]
 
 
 def test_a_query_never_votes_for_itself():

@@ -138,6 +138,25 @@ def test_a_recipe_loads_and_says_its_reasons(kind: str, tiny_encoder_path: Path,
         assert line.partition("#")[2].strip()
 
 
+def test_reasons_are_true_of_the_numbers_beside_them(tiny_encoder_path: Path):
+    def line(text: str, key: str) -> str:
+        return next(line.strip() for line in text.splitlines() if line.strip().startswith(f"{key}: "))
+
+    few = new_recipe(write("few.csv", {"anchor": A, "positive": B}), str(tiny_encoder_path))
+    assert line(few, "num_train_epochs").endswith("10  # 40 steps; more epochs would have so few rows learned by heart")
+    assert line(few, "max_seq_length") == "max_seq_length: 8  # of 60 texts that were counted, none would be cut"
+    long = [" ".join(["dog"] * 40), *texts(199)]  # one of more than the 32 tokens that the encoder reads
+    some = new_recipe(write("some.csv", {"anchor": long, "positive": texts(200, "a")}), str(tiny_encoder_path))
+    assert line(some, "num_train_epochs").endswith("  # 108 steps; the fewest epochs that give 100")
+    assert line(some, "max_seq_length").startswith("max_seq_length: 8  # of ") and line(
+        some, "max_seq_length"
+    ).endswith(" texts that were counted, 1 would be cut")
+    longer = [" ".join(["dog"] * 40)] * 100 + texts(100)
+    most = new_recipe(write("most.csv", {"anchor": texts(200), "positive": longer}), str(tiny_encoder_path))
+    assert line(most, "max_seq_length").startswith("max_seq_length: 32  # of ")
+    assert line(most, "max_seq_length").endswith(" would be cut; this model reads no more")
+
+
 def test_it_trains_as_it_stands(tiny_encoder_path: Path, capsys):
     source = write("pairs.csv", {"question": texts(64), "answer": texts(64, "a")})
     assert main(["recipe", "new", source, "--base", str(tiny_encoder_path)]) == 0

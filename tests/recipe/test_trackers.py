@@ -14,6 +14,8 @@ from fmicl_text.cli import main
 from fmicl_text.recipe.file import load_recipe
 from fmicl_text.training.train import train
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 
 @pytest.fixture
 def recipe(tiny_encoder_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -30,6 +30,8 @@ from fmicl_text.report.runs import read_runs
 from fmicl_text.runs import plots
 from fmicl_text.runs.manifest import Manifest
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 EVIL = '<script>alert(1)</script><img src=x onerror="alert(2)"> $\\frac{1}{$ {{ 7 * 7 }}'
 
 

@@ -19,6 +19,8 @@ from fmicl_text.evaluation.results import read_result
 from fmicl_text.recipe.file import load_recipe
 from fmicl_text.training.train import train_on
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 SPACE = """
 loss.divergence: [kl]
 loss.shift: [none]

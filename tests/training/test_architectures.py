@@ -25,6 +25,8 @@ from fmicl_text.recipe.file import load_recipe, shipped_recipes
 from fmicl_text.recipe.schema import PublishSection
 from fmicl_text.training.train import train
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 SMALL = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 FEW_HEADS = SMALL | {"num_key_value_heads": 1, "head_dim": 16, "pad_token_id": 0}
 RECIPES = [name for name in shipped_recipes() if name.startswith("encoders/")]

@@ -10,6 +10,8 @@ import pytest
 
 from fmicl_text.cli import main
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 REFUSED = {
     "no accumulation": ({"gradient_accumulation_steps": 0}, "train.gradient_accumulation_steps: must be at least 1"),
     "batch 0": ({"per_device_train_batch_size": 0}, "train.per_device_train_batch_size: must be at least 2"),

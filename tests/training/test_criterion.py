@@ -22,6 +22,8 @@ from fmicl_text.training.criterion import Criterion, EvaluationInTraining, choos
 from fmicl_text.training.plan import plan
 from fmicl_text.training.train import train
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 
 @pytest.fixture
 def heldout():

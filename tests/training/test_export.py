@@ -20,6 +20,8 @@ from fmicl_text.evaluation.results import read_result
 from fmicl_text.recipe.file import load_recipe
 from fmicl_text.training.train import train
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 PAIRS = [(f"{word} dog runs", f"water is {word}") for word in WORDS[:32]]
 SCORED = [(a, PAIRS[-i][1], i * i % 7) for i, (a, _) in enumerate(PAIRS)]
 

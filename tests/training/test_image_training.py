@@ -29,6 +29,8 @@ from fmicl_text.training.inputs import load_inputs
 from fmicl_text.training.plan import plan
 from fmicl_text.training.train import train
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 STEPS = 6
 MOCO_V3 = {"momentum": {"start": 0.9, "schedule": "cosine"}, "factor": 0.8}
 LAYERS = {"projector": {"widths": [12, 8], "batch_norm": "all"}}

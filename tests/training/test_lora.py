@@ -25,6 +25,8 @@ from fmicl_text.training.callbacks import LastStep
 from fmicl_text.training.plan import plan
 from fmicl_text.training.train import train
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 peft = pytest.importorskip("peft", reason="peft is not installed")
 
 LORA = {"r": 4, "lora_alpha": 16, "target_modules": ["query", "value"]}
@@ -125,6 +127,7 @@ def test_the_finished_adapter_and_the_merged_encoder_are_one(write_recipe):
     assert read_result(adapted.result("heldout")).scores == read_result(merged.result("heldout")).scores
 
 
+@pytest.mark.filterwarnings("error:.*is_gradient_checkpointing:FutureWarning")
 def test_a_base_that_is_an_adapter_is_merged_and_trains_as_a_whole(tiny_encoder_path: Path, tmp_path: Path):
     adapted = load_encoder(ModelSection(base=str(tiny_encoder_path), lora=LoraSection()))
     for name, parameter in adapted.named_parameters():

@@ -29,6 +29,8 @@ from fmicl_text.runs.manifest import read_manifest
 from fmicl_text.training.plan import plan
 from fmicl_text.training.train import train
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 PAIRS = [(f"{word} dog runs", f"water is {word}") for word in WORDS[:32]]
 
 
@@ -85,6 +87,7 @@ def test_a_run_at_two_dimensions(write_recipe, encoder: Path, tmp_path: Path, mi
         for dim, weight in ((8, 0.5), (32, 1.0))
     )
     assert first["loss"] == pytest.approx(expected.item(), rel=1e-5)
+    assert "InfoNCELoss" in (text := (result.model / "README.md").read_text()) and "SentenceLoss" not in text
     if mini_batch_size is None:
         assert first["positive"] + first["negative"] == pytest.approx(first["loss"], rel=1e-5)
 

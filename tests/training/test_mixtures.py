@@ -36,6 +36,8 @@ from fmicl_text.training.mixed_batches import OwnRows, WeightedBatchSampler
 from fmicl_text.training.numbered_rows import ROWS
 from fmicl_text.training.train import train
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 PLACES = ("park", "house", "river", "mountain", "city", "street")
 ANIMALS = ("dog", "cat", "horse", "man", "woman", "child")
 RECIPE = """\

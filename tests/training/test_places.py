@@ -28,7 +28,11 @@ evaluate: {during: null}
     [
         ("  base: BASE", "  base: ./nowhere", "3: model.base: no model folder './nowhere'"),
         ("BASE\n", "BASE\n  lora: {target_modules: [vale]}\n", '4: model.lora.target_modules: no layer "vale"'),
-        ("BASE\n", "BASE\n  max_seq_length: 65\n", "4: model.max_seq_length: BASE has positions for 64 tokens, got 65"),
+        (
+            "BASE\n",
+            "BASE\n  max_seq_length: 65\n",
+            "4: model.max_seq_length: the encoder has positions for 64 tokens, got 65",
+        ),
         ("BASE\n", "BASE\n  freeze: [nothing]\n", '4: model.freeze: no part "nothing"'),
         ("BASE\n", "BASE\n  include_prompt: true\n", "4: model.include_prompt: the encoder has no prompts"),
         ("infonce\n", "infonce\n  matryoshka: {dims: [64, 32]}\n", "7: loss.matryoshka.dims: the encoder has 32"),

@@ -26,6 +26,8 @@ from fmicl_text.recipe.file import load_recipe
 from fmicl_text.recipe.schema import PublishSection
 from fmicl_text.training.train import train
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 QUERY, DOCUMENT = "the big ", "near a "
 TARGET = PublishSection(repo="me/tiny", license="mit")
 

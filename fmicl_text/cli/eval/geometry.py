@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """How sentences or images lie on the sphere, and whether the density ratio is the Gaussian that f-MICL assumes.
 
-    Each JSON file of --output gets a picture of the density ratio beside it, NAME.png.
+    Each JSON file of --output gets a picture of cosines and density ratio beside it, NAME.png.
     """
     from fmicl_text.evaluation.kinds.geometry import GeometryOfPairs
 
@@ -59,9 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _draw(measured: Measured, file: Path) -> None:
-    """Draw the density ratio of a result beside it."""
-    from fmicl_text.evaluation.geometry import Layout
-    from fmicl_text.runs.plots import draw_density_ratio, save_png
+    """Draw the cosines and the density ratio of a result beside it."""
+    from fmicl_text.runs.plots import plot_geometry
 
-    geometry = Layout.model_validate(measured.result.details).geometry
-    save_png(file.with_suffix(".png"), partial(draw_density_ratio, geometry=geometry))
+    plot_geometry(measured.result, file.with_suffix(".png"))

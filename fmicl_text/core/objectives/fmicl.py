@@ -15,7 +15,7 @@ from fmicl_text.core.alpha import Alpha, require_weight
 from fmicl_text.core.balance import measured_temperature
 from fmicl_text.core.batch import Batch, Terms, objective
 from fmicl_text.core.batch_shift import batch_bound
-from fmicl_text.core.checks import require_positive
+from fmicl_text.core.checks import not_one_of, require_positive
 from fmicl_text.core.devices import row_mean
 from fmicl_text.core.divergence import Divergence
 from fmicl_text.core.divergences.kl import DIVERGENCE as KL
@@ -114,9 +114,9 @@ def _log_mean_exp(own: Tensor, others: RowSums) -> Tensor:
 def _check(alpha: float | Alpha | None, shift: str, critic: str | None) -> str:
     """Refuse settings that do not go together; return the critic."""
     if shift not in SHIFTS:
-        raise ValueError(f"shift must be one of {', '.join(SHIFTS)}, got {shift!r}")
+        raise not_one_of("shift", shift, SHIFTS)
     if critic not in (None, *CRITICS):
-        raise ValueError(f"critic must be one of {', '.join(CRITICS)}, got {critic!r}")
+        raise not_one_of("critic", critic, CRITICS)
     if shift == "none" and critic == "ratio":
         raise ValueError("critic 'ratio' needs shift 'batch' or 'row', to keep it in the domain of the conjugate")
     if shift != "none" and isinstance(alpha, Alpha):

@@ -1,0 +1,45 @@
+"""A Sphinx extension for what is generated from the package: parts of pages, and docstrings with formulas.
+
+A line ``<!-- generated: NAME -->`` of a page is replaced by the Markdown that the function of that name in
+:data:`reference.PAGES` returns.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import reference
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+_PLACE = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
+_SECTION = re.compile(r"(Args|Arguments|Attributes|Raises|Returns|Warns|Yields|Shape|Example)s?:$")
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register with Sphinx."""
+    app.connect("source-read", fill_in)
+    app.connect("autodoc-process-docstring", show_formulas, priority=100)  # before napoleon sees the sections
+    return {"parallel_read_safe": True}
+
+
+def fill_in(app: Sphinx, page: str, source: list[str]) -> None:
+    """Write what is generated into a page that was read."""
+    source[0] = _PLACE.sub(lambda place: reference.PAGES[place[1]](), source[0])
+
+
+def show_formulas(app: Sphinx, kind: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Show indented paragraphs of a docstring, outside its sections, as they are written: they are formulas."""
+    shown: list[str] = []
+    in_section = in_block = False
+    for line in lines:
+        indented = line.startswith("    ")
+        if line and not indented:
+            in_section, in_block = bool(_SECTION.match(line)), False
+        if indented and not in_section and not in_block and shown and not shown[-1]:
+            shown += ["::", ""]
+            in_block = True
+        shown.append(line)
+    lines[:] = shown

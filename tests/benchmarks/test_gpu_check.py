@@ -1,0 +1,90 @@
+"""The check for a GPU works on a CPU: right figures, and a part that fails leaves the others alone."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import fmicl_text
+from fmicl_text import core
+
+ROOT = Path(fmicl_text.__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+gpu_check = pytest.importorskip("eval.benchmarks.gpu_check")
+objectives = pytest.importorskip("eval.benchmarks.gpu.objectives")
+throughput = pytest.importorskip("eval.benchmarks.gpu.throughput")
+CPU = torch.device("cpu")
+
+
+def found(tmp_path: Path, *parts: str) -> dict[str, Any]:
+    file = tmp_path / "gpu.json"
+    gpu_check.check(CPU, parts, file)
+    return json.loads(file.read_text())["parts"]
+
+
+def test_objectives_and_large_batches(tmp_path: Path):
+    of = found(tmp_path, "objectives", "large batches")
+    checked = of["objectives"]
+    assert set(core.OBJECTIVES) - {"fmicl"} | {f"fmicl js {shift}" for shift in ("none", "row", "batch")} == set(
+        checked["errors"]
+    )
+    errors = [error for forms in checked["errors"].values() for form in forms.values() for error in form.values()]
+    assert 0 < max(errors) < 2e-5 and checked["wrong"] == [] and set(checked["worst"]) == {"dense", "tiled", "autocast"}
+    sizes = of["large batches"]["sizes"]
+    assert not any("error" in case for cases in sizes.values() for case in cases.values())
+    case = sizes["128"]["InfoNCE"]
+    assert case["TFLOP/s"] == pytest.approx(3 * 2 * 128**2 * 32 / case["seconds"] / 1e12)
+
+
+def test_a_wrong_objective_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(
+        objectives,
+        "cases",
+        lambda _: [("off", lambda x, *_: {"a": (x * (1 + 1e-3 * (x.dtype == torch.float32))).sum()})],
+    )
+    wrong = found(tmp_path, "objectives")["objectives"]["wrong"]
+    assert wrong[0] == "off, dense: a relative error of 1.0e-03, above 5e-05"
+
+
+def test_training(tmp_path: Path):
+    training = found(tmp_path, "training")["training"]
+    assert "error" not in training and training["wrong"] == []
+    done = training["done"]
+    assert 0 < done["bfloat16"]["largest relative difference"] < 0.01
+    assert 0 < done["gradient cache"]["relative difference of the update"] < 1e-4
+    assert done["resume after a kill"]["relative difference of the weights"] == 0
+    losses = done["resume after a kill"]["losses"]
+    assert losses["whole"] == losses["resumed"] and len(set(losses["whole"])) == len(losses["whole"])
+
+
+def test_throughput(tmp_path: Path):
+    measured = found(tmp_path, "throughput")["throughput"]
+    assert "error" not in measured
+    rates = measured["cases"]["dropout pairs L=8 B=4"]["rows/s"]
+    assert measured["cases"]["dropout pairs L=8 B=4"]["ratio"] == rates["fmicl"][0] / rates["plain"][0]
+    assert all(figures["reads a step"] > 0 for figures in measured["waits"].values())  # Adam's steps are on the CPU
+
+
+def test_a_part_that_fails_is_reported_and_the_others_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(
+        objectives, "cases", lambda _: [("first", lambda x, *_: {"a": x.sum()}), ("then", lambda *_: 1 / 0)]
+    )
+    lacking = gpu_check.Part("training", 1, ("no_such_library",))
+    monkeypatch.setattr(gpu_check, "PARTS", gpu_check.PARTS | {"training": lacking})
+    late = gpu_check.Part("large_batches", 1)
+    monkeypatch.setattr(gpu_check, "PARTS", gpu_check.PARTS | {"large batches": late})
+    file = tmp_path / "gpu.json"
+    assert gpu_check.main(["--parts", "objectives", "training", "large batches", "--output", str(file)]) == 1
+    parts = json.loads(file.read_text())["parts"]
+    assert "ZeroDivisionError" in parts["objectives"]["error"] and "first" in parts["objectives"]["errors"]
+    assert parts["training"] == {"left out": "needs no_such_library, which this Python does not have"}
+    assert parts["large batches"]["sizes"]["64"]
+    printed = capsys.readouterr().out
+    assert "ZeroDivisionError" in printed and "needs no_such_library" in printed and "B=64 InfoNCE" in printed
