@@ -311,7 +311,8 @@ def _source_rows(name: str, data: DataSection, loss: dict[str, Any], measured: M
     }
     if isinstance(data, SourceSection):
         prompts = {} if data.prompts is None else data.prompts.model_dump()
-        rows |= {"weight": data.weight, "prompts": ", ".join(f"{key}: {text}" for key, text in prompts.items())}
+        quoted = [f"{key}: {json.dumps(text, ensure_ascii=False)}" for key, text in prompts.items()]  # spaces count
+        rows |= {"weight": data.weight, "prompts": ", ".join(quoted)}
     return {f"{name}: {key}" if name else key: value for key, value in rows.items()}
 
 

@@ -150,7 +150,7 @@ def test_a_resumed_mixture_is_the_uninterrupted_one(recipe: Path, monkeypatch: p
     assert "by f-MICL and InfoNCE with fmicl-text" in card
     for row in (
         "questions: data | questions.jsonl",
-        "questions: prompts | query: the , document: a ",
+        'questions: prompts | query: "the ", document: "a "',
         "questions: weight | 2.0",
         "labels: temperature | 0.2",
         "labels: data | labelled.jsonl",

@@ -15,11 +15,11 @@ RECIPE = """\
 name: tiny
 model:
   base: BASE
-data: {train: pairs.jsonl, columns: {anchor: a, positive: b}}
+data: {train: pairs.jsonl, columns: {anchor: a, positive: b}, heldout: 0.3}
 loss:
   objective: infonce
 train: {max_steps: 1}
-evaluate: {during: null}
+evaluate: {during: null, after: [heldout]}
 """
 
 
@@ -36,7 +36,7 @@ evaluate: {during: null}
         ("BASE\n", "BASE\n  freeze: [nothing]\n", '4: model.freeze: no part "nothing"'),
         ("BASE\n", "BASE\n  include_prompt: true\n", "4: model.include_prompt: the encoder has no prompts"),
         ("infonce\n", "infonce\n  matryoshka: {dims: [64, 32]}\n", "7: loss.matryoshka.dims: the encoder has 32"),
-        ("during: null", "during: null, dims: [64]", "8: evaluate.dims: the encoder has 32 dimensions, got 64"),
+        ("[heldout]", "[heldout], dims: [64]", "8: evaluate.dims: the encoder has 32 dimensions, got 64"),
         ("max_steps: 1", "router_mapping: {a: query}", "7: train.router_mapping: the encoder has no Router"),
         ("infonce\n", "contextual-infonce\n", "6: loss.objective: contextual-infonce needs explicit negatives"),
     ],
@@ -47,7 +47,7 @@ def test_a_mistake_that_the_model_shows(
     if "lora" in after:
         pytest.importorskip("peft", reason="peft is not installed")
     monkeypatch.chdir(tmp_path)
-    Path("pairs.jsonl").write_text("".join(json.dumps({"a": f"the {word}", "b": word}) + "\n" for word in WORDS[:12]))
+    Path("pairs.jsonl").write_text("".join(json.dumps({"a": f"the {word}", "b": word}) + "\n" for word in WORDS[:24]))
     assert before in RECIPE
     Path("recipe.yaml").write_text(RECIPE.replace(before, after, 1).replace("BASE", str(tiny_encoder_path)))
     assert main(["train", "recipe.yaml", "--dry-run"]) == 2
