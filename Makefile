@@ -11,7 +11,7 @@ FLOOR := .venv-floor/bin
 FLOOR_TESTS := tests/training/test_trainer.py tests/training/test_library.py tests/data/test_stream_batches.py \
 	tests/runs tests/losses tests/hub
 
-.PHONY: quickstart vision-quickstart test test-floor docs lint clean
+.PHONY: quickstart vision-quickstart test test-floor test-wheel docs lint clean
 
 quickstart: .venv/ready  ## train on the embedded data, print before and after
 	$(BIN)/fmicl train quickstart --overwrite
@@ -24,6 +24,14 @@ test: .venv/ready lint  ## what must pass before a commit
 
 test-floor: .venv-floor/ready  ## trainer, losses and publishing with the lowest versions that pyproject.toml allows
 	$(FLOOR)/python -m pytest $(PARALLEL) $(FLOOR_TESTS)
+
+test-wheel: .venv/ready  ## build the wheel in dist, and train with it in an environment that has nothing else
+	rm -rf dist
+	$(BIN)/python -m build --wheel
+	$(PYTHON) -m venv dist/venv
+	dist/venv/bin/pip install --quiet --constraint constraints.txt dist/*.whl
+	dist/venv/bin/pip install --quiet --no-deps $(SAMPLES)
+	cd dist && venv/bin/fmicl recipe list && venv/bin/fmicl train quickstart --set train.max_steps=2
 
 docs: .venv/ready  ## the documentation, in docs/_build; a warning is an error
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build

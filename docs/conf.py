@@ -30,5 +30,7 @@ napoleon_use_rtype = False
 html_theme = "furo"
 html_title = "fmicl-text"
 html_show_copyright = False
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
 html_theme_options = {"navigation_with_keys": True}
 copybutton_exclude = ".linenos, .gp, .c1"  # commands are copied without the comments after them

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import importlib.util
 import re
 import shlex
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import yaml
 
-from fmicl_text.cli import VERBS, main
+from fmicl_text.cli import command_line, main
 from fmicl_text.recipe.file import load_recipe, shipped_recipes
 from fmicl_text.recipe.schema import Recipe
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", ROOT / "fmicl_text/losses/README.md", *sorted(DOCS.rglob("*.md"))]
-PAGES = [page for page in PAGES if "_build" not in page.parts]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "fmicl_text/losses/README.md")),
+    *(page for page in sorted(DOCS.rglob("*.md")) if "_build" not in page.parts),
+]
 BASE = {
     "name": "documented",
     "model": {"base": "sample:minilm"},
@@ -93,6 +95,8 @@ def test_commands_exist_with_their_options(line: str, work: Path):
         return
     if words[0] == "make":
         assert all(re.search(rf"^{word}:", (ROOT / "Makefile").read_text(), re.MULTILINE) for word in words[1:])
+    elif words[0] == "eval":  # completion by the shell
+        assert "register-python-argcomplete fmicl" in line
     elif words[:2] == ["pip", "install"]:
         check_installed(words[-1])
     elif words[0] == "python":
@@ -128,13 +132,7 @@ def check_command(words: list[str], work: Path) -> None:
 
 def parse(words: list[str]) -> argparse.Namespace:
     """Parse a command as ``fmicl`` would, without running it."""
-    parser = argparse.ArgumentParser()
-    if words == ["--version"]:
-        words = ["recipe", "list"]
-    assert words[0] in VERBS, words
-    verb = parser.add_subparsers(dest="verb").add_parser(words[0])
-    importlib.import_module(f"fmicl_text.cli.{words[0]}").add_arguments(verb)
-    return parser.parse_args(words)
+    return command_line(words).parse_args(words)
 
 
 @pytest.fixture
@@ -143,9 +141,9 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my.yaml").write_text(yaml.safe_dump(BASE), encoding="utf-8")
     texts = [f"the dog number {i} runs" for i in range(200)]
-    (tmp_path / "pairs.csv").write_text(
-        "question,answer\n" + "".join(f"{text},answer {i} to it\n" for i, text in enumerate(texts)), encoding="utf-8"
-    )
+    for name in ("pairs.csv", "faq.csv"):
+        rows = "".join(f"{text},answer {i} to it\n" for i, text in enumerate(texts))
+        (tmp_path / name).write_text(f"question,answer\n{rows}", encoding="utf-8")
     (tmp_path / "scored.csv").write_text(
         "sentence1,sentence2,score\n" + "".join(f"{text},answer {i},{i % 5}\n" for i, text in enumerate(texts)),
         encoding="utf-8",
@@ -157,15 +155,17 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What code of the documentation registers is forgotten afterwards."""
     from fmicl_text.core import DIVERGENCES, KERNELS
     from fmicl_text.losses import registry
 
     monkeypatch.setattr(registry, "_registered", {})
-    monkeypatch.setattr(sys, "modules", {k: v for k, v in sys.modules.items() if not k.startswith("fmicl_imports_")})
     for registered in (DIVERGENCES, KERNELS):
         monkeypatch.setattr(registered, "_things", dict(registered._things))
+    yield
+    for name in [name for name in sys.modules if name.startswith("fmicl_imports_")]:
+        del sys.modules[name]
 
 
 @pytest.mark.parametrize("block", of("yaml"))
@@ -195,6 +195,18 @@ def test_recipes_suites_and_spaces_load(block: Block, work: Path, forgetful: Non
 def replaces(section: str, written: dict[str, Any]) -> bool:
     """Whether a section in the documentation stands in place of that of :data:`BASE`, rather than adding to it."""
     return section == "loss" or "scratch" in written or "train" in written
+
+
+WHOLE = [block for block in of("yaml") if {"name", "data"} <= yaml.safe_load(block.values[0].text).keys()]
+
+
+@pytest.mark.parametrize("block", WHOLE)
+def test_whole_recipes_would_run(block: Block, work: Path, tiny_encoder_path: Path, capsys: pytest.CaptureFixture[str]):
+    written = yaml.safe_load(block.text)
+    written["model"]["base"] = str(tiny_encoder_path)
+    (work / "whole.yaml").write_text(yaml.safe_dump(written), encoding="utf-8")
+    assert main(["train", "whole.yaml", "--dry-run"]) == 0
+    assert "rows" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -259,3 +271,21 @@ def test_quickstart_dry_run_in_a_process_of_its_own(tmp_path: Path):
     assert done.returncode == 0, done.stderr
     assert "steps of 64 rows" in done.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_pictures_are_what_the_code_draws(tmp_path: Path):
+    """`python docs/pictures.py` draws them anew."""
+    import runpy
+
+    drawn = runpy.run_path(str(DOCS / "pictures.py"))
+    drawn["write"](tmp_path)
+    assert {file.name for file in (DOCS / "pictures").iterdir()} == {file.name for file in tmp_path.iterdir()}
+    for file in tmp_path.iterdir():
+        assert file.read_bytes() == (DOCS / "pictures" / file.name).read_bytes(), file.name
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", DOCS / "choosing.md"], ids=["README", "choosing"])
+def test_figures_of_the_study_are_those_of_its_report(page: Path):
+    report = (ROOT / "eval/results/default_loss.md").read_text(encoding="utf-8")
+    figures = re.findall(r"[+-][\d.]+ \([+-][\d.]+ to [+-][\d.]+\)", page.read_text(encoding="utf-8"))
+    assert len(figures) > 20 and [figure for figure in figures if figure not in report] == []

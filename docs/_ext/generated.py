@@ -1,7 +1,7 @@
 """A Sphinx extension for what is generated from the package: parts of pages, and docstrings with formulas.
 
 A line ``<!-- generated: NAME -->`` of a page is replaced by the Markdown that the function of that name in
-:data:`reference.PAGES` returns.
+:data:`reference.PAGES` returns. Links to ``eval/results``, which lead to the files on GitHub, lead to their pages.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 def fill_in(app: Sphinx, page: str, source: list[str]) -> None:
     """Write what is generated into a page that was read."""
-    source[0] = _PLACE.sub(lambda place: reference.PAGES[place[1]](), source[0])
+    filled = _PLACE.sub(lambda place: reference.PAGES[place[1]](), source[0])
+    source[0] = re.sub(r"\]\(\.\./eval/(results/\w+\.md)\)", r"](\1)", filled)
 
 
 def show_formulas(app: Sphinx, kind: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
@@ -38,7 +39,8 @@ def show_formulas(app: Sphinx, kind: str, name: str, thing: Any, options: Any, l
         indented = line.startswith("    ")
         if line and not indented:
             in_section, in_block = bool(_SECTION.match(line)), False
-        if indented and not in_section and not in_block and shown and not shown[-1]:
+        starts = indented and not in_section and not in_block and shown and not shown[-1]
+        if starts and not "".join(shown).endswith("::"):
             shown += ["::", ""]
             in_block = True
         shown.append(line)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from fmicl_text.cli import VERBS
+from fmicl_text.cli import command_line as command_line_of
 
 Schema = Mapping[str, Any]
 
@@ -201,26 +202,40 @@ def command_line() -> str:
     os.environ["COLUMNS"] = "110"
     os.environ["NO_COLOR"] = "1"
     parts = []
-    for verb, about in VERBS.items():
-        parser = argparse.ArgumentParser(prog=f"fmicl {verb}", description=f"{about[:1].upper()}{about[1:]}.")
-        importlib.import_module(f"fmicl_text.cli.{verb}").add_arguments(parser)
-        parts += _helps(parser, level=2)
+    for verb in VERBS:
+        parts += _helps(_below(command_line_of([verb]))[verb], level=2)
     return "\n".join(parts)
 
 
 def _helps(parser: argparse.ArgumentParser, level: int) -> Iterator[str]:
     yield f"{'#' * level} `{parser.prog}`\n\n```text\n{parser.format_help()}```\n"
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for below in action.choices.values():
-                yield from _helps(below, level + 1)
+    for below in _below(parser).values():
+        yield from _helps(below, level + 1)
+
+
+def _below(parser: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
+    """Return the parsers of a parser's subcommands by name."""
+    return next((action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)), {})
 
 
 def losses() -> str:
-    """Return the table of the losses, from their declarations."""
-    from fmicl_text.losses.table import table as of_losses
+    """Return the losses from their declarations: a table of what each is for, then the equation of each."""
+    from fmicl_text.losses import objectives
 
-    return of_losses()
+    rows, parts = [], []
+    for name, objective in objectives().items():
+        rows.append((f"[`{name}`](#{name})", f"`{objective.loss_name}`", objective.when))
+        source = f"{objective.paper.source}, [{objective.paper.arxiv}](https://arxiv.org/abs/{objective.paper.arxiv})"
+        parts.append(f"### `{name}`\n\n`{objective.loss_name}`: {objective.when}.\n\n")
+        parts.append(_equation(objective.formula, objective.reduction, objective.needs, source))
+        for variant in objective.variants:
+            parts.append(f"With `{variant.setting}`: {variant.when}.\n\n")
+            parts.append(_equation(variant.formula, variant.reduction, objective.needs, variant.source))
+    return table(("name", "class", "when"), rows) + "\n## The equations\n\n" + "".join(parts)
+
+
+def _equation(formula: str, reduction: str, needs: str, source: str) -> str:
+    return f"> {formula}\n\nOver pairs: {reduction}. Data: {needs}. Source: {source}.\n\n"
 
 
 def divergences() -> str:
@@ -234,9 +249,12 @@ def divergences() -> str:
 def python(module: str) -> str:
     """Return the public names of a module, each with its docstring; those of the package itself only there."""
     import fmicl_text
+    from fmicl_text.losses import loss_names
 
-    names = importlib.import_module(module).__all__
-    if module != "fmicl_text":
+    names = list(importlib.import_module(module).__all__)
+    if module == "fmicl_text":  # what most come for is first
+        names.sort(key=lambda name: name not in loss_names())
+    else:
         names = [name for name in names if name not in fmicl_text.__all__]
     written = "\n".join(_documented(module, name) for name in names if not name.startswith("_"))
     return f"```{{eval-rst}}\n{written}```\n"

@@ -15,7 +15,12 @@ from fmicl_text.evaluation.kind import Effort, NoScoreError
 from fmicl_text.evaluation.metrics import PAIR_METRICS
 from fmicl_text.evaluation.results import Result
 from fmicl_text.evaluation.scored_model import ScoredModel, scored_model
-from fmicl_text.evaluation.statistics import percentile_interval, resampled_statistics
+from fmicl_text.evaluation.statistics import (
+    percentile_interval,
+    redrawn_detections,
+    resampled,
+    resampled_statistics,
+)
 from fmicl_text.evaluation.sts import encode_pairs
 from fmicl_text.evaluation.suites import Pairs
 
@@ -74,15 +79,14 @@ def measure_pairs(scored: ScoredModel, effort: Effort, file: str, gold: Gold, pa
     similarities = encode_pairs(scored.encoder, {"pairs": pairs}, effort.batch_size, effort.show_progress)["pairs"]
     if not np.ptp(similarities) > 0:  # NaN too
         raise NoScoreError(f"{scored.name} gives all pairs the same similarity, or none at all (NaN)")
-    statistic = {"score": correlations, "label": detection}[gold]
+    figures = {"score": correlations, "label": detection}[gold](pairs.scores, similarities)
     intervals: list[tuple[float, float] | None] = [None] * len(METRICS[gold])
     if effort.intervals:
-        resampled = resampled_statistics(statistic, pairs.scores, similarities)  # (R, K)
-        intervals = [percentile_interval(column) for column in resampled.T]
+        intervals = list(map(percentile_interval, _resampled(gold, pairs.scores, similarities)))
     task, n = Path(file).name, len(pairs.scores)
     scores = [
         PAIR_METRICS[metric].score(task, value, n, ci95)
-        for metric, value, ci95 in zip(METRICS[gold], statistic(pairs.scores, similarities), intervals, strict=True)
+        for metric, value, ci95 in zip(METRICS[gold], figures, intervals, strict=True)
     ]
     described = scored.described()
     described["facts"] |= {"gold": gold} | ({"positives": int(pairs.scores.sum())} if gold == "label" else {})
@@ -120,20 +124,15 @@ def detection(labels: np.ndarray, similarity: np.ndarray) -> Sequence[float]:
         Area under the ROC curve, average precision, the best F1, all x 100; and the lowest similarity that must
         count as 1 to reach that F1, the highest such threshold if there are several.
     """
-    from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+    once = np.ones((1, len(labels)), int)
+    return [float(figure) for figure in redrawn_detections(similarity, labels)(once)[:, 0]]
 
-    if np.ptp(labels) == 0:
-        return [float("nan")] * 4
-    precision, recall, thresholds = precision_recall_curve(labels, similarity)
-    with np.errstate(invalid="ignore"):  # 0/0: no 1 is found from this threshold on
-        f1 = np.nan_to_num(2 * precision * recall / (precision + recall))[:-1]  # the last has no threshold
-    best = len(f1) - 1 - int(np.argmax(f1[::-1]))
-    return [
-        100 * float(roc_auc_score(labels, similarity)),
-        100 * float(average_precision_score(labels, similarity)),
-        100 * float(f1[best]),
-        float(thresholds[best]),
-    ]
+
+def _resampled(gold: Gold, values: np.ndarray, similarity: np.ndarray, resamples: int = 1000) -> np.ndarray:
+    """Return what is measured against this kind of gold, on resamples of the pairs: ``(K, R)``."""
+    if gold == "score":
+        return resampled_statistics(correlations, values, similarity, resamples=resamples).T
+    return resampled(redrawn_detections(similarity, values), len(values), resamples, np.random.default_rng(0))
 
 
 def read_pairs(path: Path, gold: Gold, column: str, sentences: tuple[str, str]) -> Pairs:

@@ -157,20 +157,60 @@ def redrawn_average_precisions(values: np.ndarray, gold: np.ndarray) -> Redrawn:
 
     As scikit-learn's: items of the same value are found together. ``gold`` ``(n,)`` is 1 for what is to be found.
     """
-    orders = [np.argsort(-row, kind="stable") for row in values]
-    starts = [np.flatnonzero(np.diff(-row[order], prepend=-np.inf)) for row, order in zip(values, orders, strict=True)]
+    falling = [_falling(row) for row in values]
 
     def redrawn(counts: np.ndarray) -> np.ndarray:
-        figures = []
-        for order, start in zip(orders, starts, strict=True):
-            drawn = np.add.reduceat(counts[:, order], start, axis=1)  # of each distinct value, (R, G)
-            right = np.add.reduceat(counts[:, order] * gold[order], start, axis=1)
-            with np.errstate(invalid="ignore"):  # 0/0: nothing drawn so far, or no label 1 in this resample
-                precision = np.cumsum(right, axis=1) / np.cumsum(drawn, axis=1)
-                figures.append(100 * np.nansum(right * precision, axis=1) / right.sum(axis=1))
-        return np.stack(figures)
+        return np.stack([100 * _average_precision(*_found(*row, gold, counts)) for row in falling])
 
     return redrawn
+
+
+def redrawn_detections(values: np.ndarray, gold: np.ndarray) -> Redrawn:
+    """Return how well ``values`` ``(n,)`` tell items with a ``gold`` ``(n,)`` of 1 from those of 0, as of the draws.
+
+    Returns:
+        A function of the draws, with four rows: area under the ROC curve, average precision, the best F1, all x 100;
+        and the lowest value that must count as 1 to reach that F1, the highest such threshold if there are several.
+        NaN in a resample that lacks one of the labels.
+    """
+    order, starts = _falling(values)
+    levels = values[order][starts].astype(np.float64)  # the distinct values, (G,)
+
+    def redrawn(counts: np.ndarray) -> np.ndarray:
+        drawn, right = _found(order, starts, gold, counts)
+        wrong = drawn - right
+        all_right, all_wrong = right.sum(axis=1), wrong.sum(axis=1)
+        below = all_wrong[:, None] - np.cumsum(wrong, axis=1) + wrong / 2  # 0s of a lower value, and half of an equal
+        with np.errstate(invalid="ignore"):  # 0/0: no label 1, or no label 0
+            f1 = 2 * np.cumsum(right, axis=1) / (all_right[:, None] + np.cumsum(drawn, axis=1))  # 2 P R / (P + R)
+            auc = (right * below).sum(axis=1) / (all_right * all_wrong)
+        figures = np.stack(
+            [100 * auc, 100 * _average_precision(drawn, right), 100 * f1.max(axis=1), levels[f1.argmax(axis=1)]]
+        )
+        return np.where((all_right > 0) & (all_wrong > 0), figures, np.nan)
+
+    return redrawn
+
+
+def _falling(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the order of ``values`` ``(n,)``, highest first, and where each of the ``G`` distinct ones begins."""
+    order = np.argsort(-values, kind="stable")
+    return order, np.flatnonzero(np.diff(-values[order], prepend=-np.inf))
+
+
+def _found(
+    order: np.ndarray, starts: np.ndarray, gold: np.ndarray, counts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return how many items of each distinct value were drawn, and how many of them are right: two ``(R, G)``."""
+    drawn = np.add.reduceat(counts[:, order], starts, axis=1)
+    return drawn, np.add.reduceat(counts[:, order] * gold[order], starts, axis=1)
+
+
+def _average_precision(drawn: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return the average precision of each resample, ``(R,)``, of what :func:`_found` returns."""
+    with np.errstate(invalid="ignore"):  # 0/0: nothing drawn so far, or no label 1 in this resample
+        precision = np.cumsum(right, axis=1) / np.cumsum(drawn, axis=1)
+        return np.nansum(right * precision, axis=1) / right.sum(axis=1)
 
 
 def _centred_ranks(group: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fmicl_text.losses.vectors import embeddings_of, unit_vectors
+from fmicl_text.losses.length_groups import encode
+from fmicl_text.losses.vectors import unit_vectors
 
 
 class MomentumQueue(nn.Module):
@@ -76,7 +77,7 @@ class MomentumQueue(nn.Module):
         both = [*batches, *batches] if len(batches) == 1 else batches[:2]
         # An encoder may write its output among the features, which the encoder that trains reads next.
         given = [dict(batch) if isinstance(batch, dict) else batch for batch in both]
-        return [unit_vectors(embeddings_of(self.encoder(batch)), self.head) for batch in given]
+        return [unit_vectors(encode(self.encoder, batch), self.head) for batch in given]
 
     def rows(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return the keys in the queue, ``(<= Q, D)``, and the identities of their pairs, ``(<= Q, K)``.

@@ -22,17 +22,14 @@ from fmicl_text.errors import InputError
 from fmicl_text.losses.contrastive import ContrastiveLoss
 from fmicl_text.losses.features import Features, twice
 from fmicl_text.losses.identities import IDENTITY, identities_of_features
+from fmicl_text.losses.length_groups import BATCH_NORMS, encode
 from fmicl_text.losses.objective import OF_RECIPES, Objective
 from fmicl_text.losses.terms import Terms
-from fmicl_text.losses.vectors import embeddings_of
 
 logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-
-
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 class _Passed(NamedTuple):
@@ -76,7 +73,7 @@ class SentenceLoss(CachedLossMixin, ContrastiveLoss):
         self.model: SentenceTransformer = model
         self.mini_batch_size = objective.mini_batch_size  # the mixin reads it only if it is a number
         self.uses_gradient_cache = objective.mini_batch_size is not None
-        if self.uses_gradient_cache and any(isinstance(part, _BATCH_NORMS) for part in self.modules()):
+        if self.uses_gradient_cache and any(isinstance(part, BATCH_NORMS) for part in self.modules()):
             raise ValueError(
                 "mini_batch_size must be None with BatchNorm, in the encoder or in projector and predictor: its "
                 "statistics are of the rows that are encoded together, so mini-batches would give another loss"
@@ -131,9 +128,9 @@ class SentenceLoss(CachedLossMixin, ContrastiveLoss):
         if self.uses_gradient_cache:
             return self._forward_cached(columns * 2 if len(columns) == 1 else columns, passed)
         if len(columns) == 1:
-            both = embeddings_of(self.model(self._doubled(columns[0])))  # (2B, D)
+            both = encode(self.model, self._doubled(columns[0]))  # (2B, D)
             return self.of_vectors(list(both.chunk(2)), *passed)
-        return self.of_vectors([embeddings_of(self.model(column)) for column in columns], *passed)
+        return self.of_vectors([encode(self.model, column) for column in columns], *passed)
 
     def _note_labels(self, labels: Tensor | None) -> None:
         if labels is not None and not self._warned_of_labels:

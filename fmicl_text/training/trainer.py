@@ -28,6 +28,7 @@ from fmicl_text.files import cannot_write
 from fmicl_text.losses import ContrastiveLoss, NonFiniteEmbeddings
 from fmicl_text.losses.columns import SOURCE
 from fmicl_text.training import checkpoints
+from fmicl_text.training.cheap_dropout import CheapDropout
 from fmicl_text.training.first_steps import FirstSteps
 from fmicl_text.training.library import load_weights
 from fmicl_text.training.loaders import Loaders, set_epoch
@@ -330,7 +331,8 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         Raises:
             NonFiniteError: If embeddings, loss or gradient are not finite.
         """
-        loss = super().training_step(model, inputs, *args, **kwargs)
+        with CheapDropout():
+            loss = super().training_step(model, inputs, *args, **kwargs)
         self._sums.add_loss(loss)
         self._micro_batches += 1
         if self.accelerator.sync_gradients:  # all micro-batches of the step are in; no optimizer has stepped yet

@@ -300,3 +300,25 @@ def test_a_candidate_that_harms_one_job_is_not_chosen():
     assert choice({name: choosing[name] for name in ("KL balance 0.1", "KL balance 0.5")}) == "KL balance 0.5"
     assert choice(choosing) == "InfoNCE 0.1"
     assert choosing["KL balance 0.5"][TUNED]["average"] < 0
+
+
+def test_averages_over_jobs_are_compared_over_the_seeds_that_all_have():
+    def job(name: str) -> Job:
+        part = Retrieval([f"{name} {i}" for i in range(100)], [0] * 100)
+        return Job(name, "label", "choose", 1, [[], []], None, part, part)
+
+    jobs = {name: job(name) for name in "ab"}
+    runs = runs_of(jobs["a"], {"MNRL": 0.5, "InfoNCE 0.05": 0.8}) + runs_of(
+        jobs["b"], {"MNRL": 0.5, "InfoNCE 0.05": 0.6}, seeds=2
+    )
+    study = Study.of(jobs, runs)
+    tasks = study.tasks_by_kind()["label"]
+    assert tasks == [("a", "minilm"), ("b", "minilm")]
+    both = study.compare_all(tasks, "InfoNCE 0.05", "MNRL")
+    scores = {(task, name): study.scores(task, name, "test")[:2] for task in tasks for name in ("InfoNCE 0.05", "MNRL")}
+    means = [np.mean(scores[task, "InfoNCE 0.05"]) - np.mean(scores[task, "MNRL"]) for task in tasks]
+    assert both.difference == pytest.approx(np.mean(means)) and both.ci95[0] < both.difference < both.ci95[1]
+    assert study.compare_all(tasks[:1], "InfoNCE 0.05", "MNRL") == study.compare(
+        tasks[0], "InfoNCE 0.05", "MNRL", "test"
+    )
+    assert study.compare_all(tasks, "InfoNCE 0.05", "unheard of") is None

@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import bootstrap, kendalltau, pearsonr, spearmanr
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 from words import WORDS
 
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.metrics import PAIR_METRICS
-from fmicl_text.evaluation.pairs import METRICS, correlations, detection, evaluate
-from fmicl_text.evaluation.statistics import percentile_interval, resampled_statistics
+from fmicl_text.evaluation.pairs import METRICS, correlations, detection, evaluate, read_pairs
+from fmicl_text.evaluation.statistics import percentile_interval, redrawn_detections, resampled, resampled_statistics
 from fmicl_text.evaluation.sts import cosines
 
 
@@ -148,41 +149,72 @@ def test_every_score_is_in_its_interval(tiny_encoder, write):
 
 
 def test_intervals_are_those_of_scipys_bootstrap():
+    """Of any statistics; these are quick."""
     rng = np.random.default_rng(1)
     gold = rng.normal(size=200)
     similarity = gold + rng.normal(size=200)
-    resampled = resampled_statistics(correlations, gold, similarity, resamples=2000)
-    assert resampled.shape == (2000, 3)
-    for index in range(3):
+
+    def measures(a, b):
+        return [100 * np.corrcoef(a, b)[0, 1], 100 * np.mean(a * b)]
+
+    figures = resampled_statistics(measures, gold, similarity, resamples=2000)
+    assert figures.shape == (2000, 2)
+    for index in range(2):
         theirs = bootstrap(
             (gold, similarity),
-            lambda a, b, index=index: correlations(a, b)[index],
+            lambda a, b, index=index: measures(a, b)[index],
             paired=True,
             vectorized=False,
             n_resamples=2000,
             method="percentile",
             rng=0,
         ).confidence_interval
-        assert percentile_interval(resampled[:, index]) == pytest.approx(tuple(theirs), abs=0.8)
+        tolerance = 0.1 * (theirs.high - theirs.low)
+        assert percentile_interval(figures[:, index]) == pytest.approx(tuple(theirs), abs=tolerance)
 
 
-def test_resamples_without_a_value_are_left_out_and_draws_repeat():
+@given(
+    labels=arrays(int, 12, elements=st.integers(0, 1)),
+    similarity=arrays(np.float32, 12, elements=st.integers(-4, 4).map(lambda n: n / 4)),
+    counts=arrays(int, (3, 12), elements=st.integers(0, 3)),
+)
+def test_labels_drawn_again_are_labels_that_occur_again(labels, similarity, counts):
+    """As scikit-learn measures the pairs written down as often as they were drawn; NaN where a label is not there."""
+    figures = redrawn_detections(similarity, labels)(counts)
+    for of_draw, drawn in zip(figures.T, counts, strict=True):
+        gold, found = np.repeat(labels, drawn), np.repeat(similarity, drawn)
+        if len(set(gold)) < 2:
+            assert np.isnan(of_draw).all()
+            continue
+        precision, recall, thresholds = precision_recall_curve(gold, found)
+        f1 = np.nan_to_num(2 * precision * recall / np.maximum(precision + recall, 1e-9))[:-1]
+        expected = [roc_auc_score(gold, found), average_precision_score(gold, found), f1.max()]
+        assert of_draw[:3] == pytest.approx(100 * np.array(expected), abs=1e-6)
+        assert of_draw[3] == thresholds[f1 > f1.max() - 1e-9].max()
+
+
+def test_resamples_without_a_value_are_left_out():
     labels, similarity = np.array([0, 0, 0, 1]), np.array([0.1, 0.4, 0.2, 0.3])
-    resampled = resampled_statistics(detection, labels, similarity, resamples=200)
-    assert 0 < np.isnan(resampled[:, 0]).sum() < 200
-    assert np.isfinite(percentile_interval(resampled[:, 0])).all()
-    assert np.array_equal(resampled, resampled_statistics(detection, labels, similarity, resamples=200), equal_nan=True)
+    figures = resampled(redrawn_detections(similarity, labels), 4, 200, np.random.default_rng(0))
+    assert 0 < np.isnan(figures[0]).sum() < 200
+    assert np.isfinite(percentile_interval(figures[0])).all()
 
 
 # Files
 
 
-def test_every_format_gives_the_same(tiny_encoder, write):
-    results = [evaluate(tiny_encoder, write(f"pairs.{ending}")).result for ending in ("csv", "tsv", "jsonl", "parquet")]
-    figures = [[(score.metric, score.value, score.n, score.ci95) for score in result.scores] for result in results]
-    assert all(of_one == figures[0] for of_one in figures)
-    assert results[0].scores[0].n == 60
-    assert results[0].facts == {"max_seq_length": 32, "precision": "float32", "gold": "score"}
+def test_every_format_gives_the_same(write, rows):
+    for ending in ("csv", "tsv", "jsonl", "parquet"):
+        read = read_pairs(write(f"pairs.{ending}"), "score", "score", ("sentence1", "sentence2"))
+        assert list(read.scores) == [row["score"] for row in rows]
+        for side, texts in (("sentence1", read.sentences1), ("sentence2", read.sentences2)):
+            assert list(texts) == [row[side] for row in rows]
+
+
+def test_what_is_said_of_a_measurement(tiny_encoder, write):
+    result = evaluate(tiny_encoder, write("pairs.csv")).result
+    assert result.scores[0].n == 60
+    assert result.facts == {"max_seq_length": 32, "precision": "float32", "gold": "score"}
 
 
 def test_columns_may_have_other_names(tiny_encoder, write, rows):

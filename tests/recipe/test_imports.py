@@ -13,10 +13,10 @@ from loss_cases import MeanOfTokens
 from fmicl_text.cli import main
 from fmicl_text.errors import InputError
 from fmicl_text.losses import registry
-from fmicl_text.losses.table import README
 from fmicl_text.recipe.build import build_loss
 from fmicl_text.recipe.file import dump_recipe, load_recipe
 
+EXTENDING = Path(__file__).parents[2] / "docs/extending.md"
 MINIMAL = "name: small\nmodel: {base: some/encoder}\ndata: {train: a.csv, columns: {anchor: a, positive: b}}\n"
 
 
@@ -26,7 +26,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     from fmicl_text.core import DIVERGENCES, KERNELS
 
     code, recipe = (
-        re.search(rf"^```{kind}\n(.*?)^```", README.read_text("utf-8").partition("## Your own")[2], re.S | re.M)[1]
+        re.search(rf"^```{kind}\n(.*?)^```", EXTENDING.read_text("utf-8"), re.S | re.M)[1]
         for kind in ("python", "yaml")
     )
     (tmp_path / "my_losses.py").write_text(code, encoding="utf-8")

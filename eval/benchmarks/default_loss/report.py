@@ -25,6 +25,8 @@ BY_KIND = (
     *("js row 0.05 cross", "js row 0.05 both", "js row 0.07 cross", "tsallis 1.25 row 0.07 anchor", "KL auto 0.05"),
 )
 """What the table by kind of data compares."""
+WITH_INTERVALS = ("js row 0.07 cross", "InfoNCE 0.05", "InfoNCE 0.2", "KL balance 0.1")
+"""What the table with intervals compares: the default, InfoNCE at two temperatures, and the default before."""
 Task = tuple[str, str]
 """A job and a start."""
 
@@ -72,6 +74,31 @@ class Study:
     def scores(self, task: Task, objective: str, part: str, metric: str | None = None) -> list[float]:
         """Return an objective's scores on a task, one a seed."""
         return [figure(run, part, metric) for run in self.by_task[task].get(objective, [])]
+
+    def tasks_by_kind(self) -> dict[str, list[Task]]:
+        """Return the tasks of both halves by kind of data."""
+        found: dict[str, list[Task]] = defaultdict(list)
+        for half in ("choose", "judge"):
+            for task in self.tasks(half):
+                found[self.jobs[task[0]].kind].append(task)
+        return dict(found)
+
+    def compare_all(self, tasks: Sequence[Task], a: str, b: str) -> PairedTest | None:
+        """Test the averages of two objectives over the test parts of tasks, over the seeds that all of them have."""
+        runs = {
+            name: [{run["seed"]: run for run in self.by_task[task].get(name, [])} for task in tasks] for name in (a, b)
+        }
+        seeds = sorted(set.intersection(*(set(of_task) for of in runs.values() for of_task in of)))
+        if not seeds or any(of_task[seed]["failed"] for of in runs.values() for of_task in of for seed in seeds):
+            return None
+        systems = [
+            {
+                "/".join(task): [(Items.of(of_task[seed]["test"][main_metric(of_task[seed])]),) for seed in seeds]
+                for task, of_task in zip(tasks, runs[name], strict=True)
+            }
+            for name in (a, b)
+        ]
+        return paired_test(*systems, RESAMPLES)
 
     def compare(self, task: Task, a: str, b: str, part: str, metric: str | None = None) -> PairedTest | None:
         """Test an objective against another, or the start, over the seeds that both have; None if there are none."""
@@ -216,6 +243,10 @@ def _markdown(
         "",
         *_kinds_table(study),
         "",
+        "The same with 95% intervals, of a paired bootstrap over queries and the seeds that all tasks of a kind have:",
+        "",
+        *_intervals_table(study),
+        "",
     ]
     halves = ("choose", "test"), ("judge", "test"), ("confirm", "test"), ("apart", "dev"), ("apart", "test")
     for half, part in halves:
@@ -252,19 +283,32 @@ def _verdict_table(of_half: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def _kinds_table(study: Study) -> list[str]:
     """A row for each kind of data: the average of its tasks, of each objective that was run on all of them."""
-    tasks_of = defaultdict(list)
-    for half in ("choose", "judge"):
-        for task in study.tasks(half):
-            tasks_of[study.jobs[task[0]].kind].append(task)
     names = [name for name in BY_KIND if name in study.objectives]
     lines = [f"| kind of data | tasks | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
-    for kind, tasks in tasks_of.items():
-        reference = "InfoNCE 0.05" if kind == "dropout" else "MNRL"
+    for kind, tasks in study.tasks_by_kind().items():
+        reference = _reference(kind)
         cells = []
         for name in names:
             pairs = [(study.scores(task, name, "test"), study.scores(task, reference, "test")) for task in tasks]
             complete = all(a and b for a, b in pairs)
             cells.append(f"{mean(mean(a) - mean(b) for a, b in pairs):+.2f}" if complete else "")
+        lines.append(f"| {kind} | {len(tasks)} | {' | '.join(cells)} |")
+    return lines
+
+
+def _reference(kind: str) -> str:
+    return "InfoNCE 0.05" if kind == "dropout" else "MNRL"
+
+
+def _intervals_table(study: Study) -> list[str]:
+    """A row for each kind of data: the same differences with their 95% intervals."""
+    names = [name for name in WITH_INTERVALS if name in study.objectives]
+    lines = [f"| kind of data | tasks | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
+    for kind, tasks in study.tasks_by_kind().items():
+        tests = [
+            None if name == (other := _reference(kind)) else study.compare_all(tasks, name, other) for name in names
+        ]
+        cells = ["" if t is None else f"{t.difference:+.2f} ({t.ci95[0]:+.2f} to {t.ci95[1]:+.2f})" for t in tests]
         lines.append(f"| {kind} | {len(tasks)} | {' | '.join(cells)} |")
     return lines
 

@@ -1,0 +1,402 @@
+"""Speed of training: ``fmicl train`` and a plain sentence-transformers script, side by side.
+
+    python -m eval.benchmarks.training_speed [--texts TEXTS.parquet --pairs PAIRS.parquet] [--profile]
+
+Both train the same encoder on the same rows with the same batch size, length, precision and objective (InfoNCE at
+temperature 0.05, which is ``MultipleNegativesRankingLoss`` at its default scale). They take turns in one process, each
+from the same weights, so that what slows the machine for a while slows both; a turn has a seed of its own. Start-up and
+peak memory are of a process for each. The score is MRR@10 of held-out pairs after the same steps.
+
+``TEXTS`` has a column ``text``, ``PAIRS`` the columns anchor, positive and negative. Without them the texts are made
+of random words, which measures time and says nothing of scores. The jobs that are run replace those of earlier runs in
+``eval/results/training_speed.json``, of which ``.md`` and ``.png`` are made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from datasets import Dataset
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers.sentence_transformer.losses import (
+    CachedMultipleNegativesRankingLoss,
+    MultipleNegativesRankingLoss,
+)
+from transformers import TrainerCallback
+from transformers.trainer_callback import PrinterCallback
+
+from eval.benchmarks.step_clock import StepClock
+from fmicl_text.encoders.text import locate
+from fmicl_text.files import read_json, write_json, write_text
+from fmicl_text.recipe.file import load_recipe
+from fmicl_text.runs.folder import RunFolder
+from fmicl_text.training.build import build_trainer
+from fmicl_text.training.inputs import load_inputs
+from fmicl_text.training.memory import keep_memory
+from fmicl_text.versions import versions
+
+RESULTS = Path(__file__).parent.parent / "results" / "training_speed"
+HELD_OUT = 256
+RATE = 2e-5
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained on: columns of the rows, and the sizes."""
+
+    columns: tuple[str, ...]
+    length: int
+    batch: int = 64
+    mini_batch: int | None = None  # of the gradient cache
+
+
+JOBS = {
+    "dropout pairs": Job(("text",), 32),
+    "pairs": Job(("anchor", "positive"), 64),
+    "triplets": Job(("anchor", "positive", "negative"), 64),
+    "pairs, gradient cache": Job(("anchor", "positive"), 64, 256, 32),
+}
+PROGRAMS = ("plain", "fmicl")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One training."""
+
+    program: str
+    job: Job
+    model: str
+    data: str
+    steps: int
+    bf16: bool
+    seed: int = 0
+
+
+class Steps(TrainerCallback):
+    """Notes when training begins and when each step ends."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        """Begin anew."""
+        self.times = [time.perf_counter()]
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        """Wait for the device, and note it."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.times.append(time.perf_counter())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the jobs and write the report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="sample:minilm", help="encoder; default sample:minilm")
+    parser.add_argument("--texts", type=Path, help="Parquet file of texts; default: made of random words")
+    parser.add_argument("--pairs", type=Path, help="Parquet file of tuples; default: made of random words")
+    parser.add_argument("--kind", help="only rows of PAIRS whose column `kind` is this one")
+    parser.add_argument("--jobs", nargs="+", choices=JOBS, default=list(JOBS), help="default: all")
+    parser.add_argument("--batch", type=int, help="rows of a batch; default: that of the job")
+    parser.add_argument("--steps", type=int, default=10, help="of each training; default 10, the first is not counted")
+    parser.add_argument("--turns", type=int, default=3, help="trainings of each program; default 3")
+    parser.add_argument("--bf16", action="store_true", help="train both in bfloat16")
+    parser.add_argument("--profile", action="store_true", help="also say where the time of a step goes")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="path of the report, without suffix")
+    parser.add_argument("--one", help=argparse.SUPPRESS)  # a training in a process of its own, as JSON
+    args = parser.parse_args(arguments)
+    keep_memory()
+    if args.one:
+        print(json.dumps(one(args.one)))
+        return
+    file = args.output.with_suffix(".json")
+    document = read_json(file) if file.is_file() else {"jobs": {}}
+    for name in args.jobs:
+        job = replace(JOBS[name], batch=args.batch or JOBS[name].batch)
+        document["jobs"][name] = measure(name, job, args)
+        document |= {"device": _device(), "versions": versions(), "model": args.model}
+        write_json(file, document)
+        write_text(file.with_suffix(".md"), markdown(document))
+        plot(document, file.with_suffix(".png"))
+
+
+def measure(name: str, job: Job, args: argparse.Namespace) -> dict[str, Any]:
+    """Measure both programs on a job, in turns."""
+    rows, held_out = tuples(job, args.texts, args.pairs, args.kind, args.batch or job.batch)
+    with tempfile.TemporaryDirectory() as folder:
+        data = str(Path(folder) / "rows.parquet")
+        Dataset.from_dict(rows).to_parquet(data)
+        setting = Setting("plain", job, args.model, data, args.steps, args.bf16)
+        for program in PROGRAMS:  # warms up
+            train(replace(setting, program=program, steps=1))
+        turns = []
+        for seed in range(args.turns):
+            turn = {}
+            for program in PROGRAMS if seed % 2 else reversed(PROGRAMS):
+                trainer, times = train(replace(setting, program=program, seed=seed))
+                seconds = [after - before for before, after in itertools.pairwise(times[1:])]
+                turn[program] = {"seconds": seconds, "mrr": mrr(trainer.model, held_out)}
+                print(f"{name}, {program}, turn {seed}: {job.batch / median(seconds):.1f} rows/s", file=sys.stderr)
+            turns.append(turn)
+        found: dict[str, Any] = {
+            "length": job.length,
+            "batch": job.batch,
+            "precision": "bfloat16 autocast" if args.bf16 else "float32",
+            "untrained": mrr(SentenceTransformer(locate(args.model)), held_out),
+            "turns": turns,
+            "process": {p: _in_a_process(replace(setting, program=p, steps=2)) for p in PROGRAMS},
+        }
+        if args.profile:
+            found["profile"] = {p: profile(replace(setting, program=p, steps=4)) for p in PROGRAMS}
+    return found
+
+
+def tuples(
+    job: Job, texts: Path | None, pairs: Path | None, kind: str | None, batch: int
+) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Return the columns of training rows, and of held-out pairs; of files, or made."""
+    file = texts if job.columns == ("text",) else pairs
+    given = _read(pairs, ("anchor", "positive", "negative")[: max(len(job.columns), 2)], kind) if pairs else made(4000)
+    held_out = {column: given[column][:HELD_OUT] for column in ("anchor", "positive")}
+    if job.columns == ("text",):
+        rows = {"text": _read(file, ("text",), None)["text"] if file else given["anchor"][HELD_OUT:]}
+    else:
+        rows = {column: given[column][HELD_OUT:] for column in job.columns}
+    return {column: values[: 40 * batch] for column, values in rows.items()}, held_out
+
+
+def _read(file: Path, columns: Sequence[str], kind: str | None) -> dict[str, list[str]]:
+    rows = Dataset.from_parquet(str(file))
+    kept = [row for row in rows if all(row[column] for column in columns) and (kind is None or row["kind"] == kind)]
+    return {column: [row[column] for row in kept] for column in columns}
+
+
+def made(rows: int, seed: int = 0) -> dict[str, list[str]]:
+    """Return tuples of random words, from 4 to 40 of them; a positive has most of its anchor's."""
+    draw = random.Random(seed)
+    words = ["".join(draw.choices("aeioubdgklmnprst", k=draw.randint(2, 7))) for _ in range(2000)]
+    anchors = [draw.choices(words, k=draw.randint(4, 40)) for _ in range(rows)]
+    positives = [draw.sample(anchor, k=len(anchor) - 1) for anchor in anchors]
+    negatives = [draw.choices(words, k=draw.randint(4, 40)) for _ in range(rows)]
+    columns = {"anchor": anchors, "positive": positives, "negative": negatives}
+    return {name: [" ".join(text) for text in texts] for name, texts in columns.items()}
+
+
+def build(setting: Setting) -> tuple[SentenceTransformerTrainer, Steps]:
+    """Return a program's trainer, ready to train."""
+    trainer = _plain(setting) if setting.program == "plain" else _ours(setting)
+    steps = Steps()
+    trainer.add_callback(steps)
+    trainer.remove_callback(PrinterCallback)
+    return trainer, steps
+
+
+def _plain(setting: Setting) -> SentenceTransformerTrainer:
+    """As the documentation of sentence-transformers trains; a text is its own positive for dropout pairs."""
+    job = setting.job
+    model = SentenceTransformer(locate(setting.model))
+    model.max_seq_length = job.length
+    rows = Dataset.from_parquet(setting.data)
+    if len(job.columns) == 1:
+        rows = rows.add_column("again", rows["text"])
+    loss = MultipleNegativesRankingLoss(model)
+    if job.mini_batch:
+        loss = CachedMultipleNegativesRankingLoss(model, mini_batch_size=job.mini_batch)
+    args = SentenceTransformerTrainingArguments(
+        output_dir=str(Path(setting.data).parent / "plain"),
+        per_device_train_batch_size=job.batch,
+        max_steps=setting.steps,
+        learning_rate=RATE,
+        bf16=setting.bf16,
+        logging_steps=5,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=not torch.cuda.is_available(),
+        seed=setting.seed,
+    )
+    return SentenceTransformerTrainer(model=model, args=args, train_dataset=rows, loss=loss)
+
+
+def _ours(setting: Setting) -> SentenceTransformerTrainer:
+    job, folder = setting.job, Path(setting.data).parent
+    roles = dict(zip(("anchor", "positive"), job.columns, strict=False))
+    recipe = {
+        "name": "speed",
+        "model": {"base": setting.model, "max_seq_length": job.length},
+        "data": {
+            "train": setting.data,
+            "columns": roles | ({"negatives": list(job.columns[2:])} if job.columns[2:] else {}),
+            **({"views": "dropout"} if len(job.columns) == 1 else {}),
+        },
+        "loss": {"objective": "infonce", "temperature": 0.05, "mini_batch_size": job.mini_batch},
+        "train": {
+            "per_device_train_batch_size": job.batch,
+            "max_steps": setting.steps,
+            "learning_rate": RATE,
+            "bf16": setting.bf16,
+            "logging_steps": 5,
+            "save_strategy": "no",
+        },
+        "evaluate": {"during": "none"},
+    }
+    write_json(folder / "recipe.yaml", recipe)  # JSON is YAML
+    loaded = load_recipe(folder / "recipe.yaml")
+    return build_trainer(loaded, load_inputs(loaded), setting.seed, RunFolder(folder / "run"))
+
+
+def train(setting: Setting) -> tuple[SentenceTransformerTrainer, list[float]]:
+    """Train, and return the trainer, and when it began and each step ended."""
+    trainer, steps = build(setting)
+    trainer.train()
+    return trainer, steps.times
+
+
+def mrr(model: SentenceTransformer, pairs: dict[str, list[str]]) -> float:
+    """Return MRR@10 in percent of finding each anchor's positive among all positives."""
+    embed = {
+        name: model.encode(texts, convert_to_tensor=True, normalize_embeddings=True) for name, texts in pairs.items()
+    }
+    similarities = embed["anchor"] @ embed["positive"].T  # (n, n)
+    ranks = (similarities > similarities.diagonal()[:, None]).sum(dim=1) + 1  # (n,)
+    return 100 * torch.where(ranks <= 10, 1 / ranks, 0).mean().item()
+
+
+def profile(setting: Setting) -> dict[str, Any]:
+    """Return the share of a step's time in each part, of steps after the first."""
+    trainer, _ = build(setting)
+    clock = StepClock()
+    clock.watch(trainer)
+
+    class AfterTheFirst(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == 1:
+                clock.reset()
+
+        def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+            self.seconds = clock.read()
+
+    after = AfterTheFirst()
+    trainer.add_callback(after)
+    trainer.train()
+    steps = setting.steps - 1
+    return {part: seconds / steps for part, seconds in after.seconds.items()}
+
+
+def one(setting: str) -> dict[str, float]:
+    """Train once in this process: seconds from before the imports' end to the first step's, and peak memory in MB."""
+    begun = time.perf_counter()
+    given = json.loads(setting)
+    _, times = train(Setting(**given | {"job": Job(**given["job"] | {"columns": tuple(given["job"]["columns"])})}))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if torch.cuda.is_available():
+        peak = torch.cuda.max_memory_allocated() / 2**20
+    return {"to_first_step": times[1] - begun, "megabytes": peak}
+
+
+def _in_a_process(setting: Setting) -> dict[str, float]:
+    given = json.dumps(vars(setting) | {"job": vars(setting.job)})
+    begun = time.perf_counter()
+    command = [sys.executable, "-m", "eval.benchmarks.training_speed", "--one", given]
+    finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(finished.stdout.splitlines()[-1]) | {"in_all": time.perf_counter() - begun}
+
+
+def _device() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
+def _rates(job: dict[str, Any], program: str) -> list[float]:
+    """Return rows a second of each turn."""
+    return [job["batch"] / median(turn[program]["seconds"]) for turn in job["turns"]]
+
+
+def _ratios(job: dict[str, Any]) -> list[float]:
+    return [ours / plain for ours, plain in zip(_rates(job, "fmicl"), _rates(job, "plain"), strict=True)]
+
+
+def _shown(values: list[float], digits: int = 1) -> str:
+    """Return the median, and the extremes."""
+    return f"{median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def markdown(document: dict[str, Any]) -> str:
+    """Return the report as a page."""
+    lines = [
+        "# Speed of training",
+        "",
+        f"`python -m eval.benchmarks.training_speed`: `fmicl train` and a plain `SentenceTransformerTrainer` script on "
+        f"{document['model']}, {document['device']}, {document['versions']}. Rows a second are medians of steps, shown "
+        "as median (least to most) of turns, in which both train the same; MRR@10 of held-out pairs is after the same "
+        "steps of each turn's seed. Start-up is from the imports' end to the end of the first step; memory is the peak "
+        "of a process.",
+        "",
+        "| job | batch, length | plain, rows/s | fmicl, rows/s | ratio | MRR@10 before | plain | fmicl |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, job in document["jobs"].items():
+        scores = [_shown([turn[p]["mrr"] for turn in job["turns"]]) for p in PROGRAMS]
+        rates = [_shown(_rates(job, p)) for p in PROGRAMS]
+        sizes = f"{job['batch']}, {job['length']}, {job['precision']}"
+        ratio = f"**{_shown(_ratios(job), 2)}**"
+        lines.append(f"| {name} | {sizes} | " + " | ".join([*rates, ratio, f"{job['untrained']:.1f}", *scores]) + " |")
+    lines += ["", "| job | start-up, plain | fmicl | memory, plain | fmicl |", "|---|---|---|---|---|"]
+    for name, job in document["jobs"].items():
+        cells = [f"{job['process'][p]['to_first_step']:.1f} s" for p in PROGRAMS]
+        cells += [f"{job['process'][p]['megabytes']:,.0f} MB" for p in PROGRAMS]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    for name, job in document["jobs"].items():
+        if "profile" in job:
+            lines += [
+                "",
+                f"Where a step of {name} goes, in milliseconds:",
+                "",
+                "| part | plain | fmicl |",
+                "|---|---|---|",
+            ]
+            parts = dict.fromkeys(part for p in PROGRAMS for part in job["profile"][p])
+            for part in sorted(parts, key=lambda part: -job["profile"]["plain"].get(part, 0)):
+                lines.append(
+                    f"| {part} | " + " | ".join(f"{1000 * job['profile'][p].get(part, 0):.0f}" for p in PROGRAMS) + " |"
+                )
+    return "\n".join([*lines, ""])
+
+
+def plot(document: dict[str, Any], file: Path) -> None:
+    """Draw the rows a second of both programs, turn by turn."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(7, 3.5), layout="constrained")
+    for number, program in enumerate(PROGRAMS):
+        for place, job in enumerate(document["jobs"].values()):
+            rates, x = _rates(job, program), place + 0.4 * number - 0.2
+            axis.bar(x, median(rates), 0.36, color=f"C{number}", label=program if place == 0 else None)
+            axis.plot([x] * len(rates), rates, "k.", markersize=4)
+    axis.set_xticks(range(len(document["jobs"])), list(document["jobs"]))
+    axis.set(ylabel="rows a second", title=f"Training {document['model']} on {document['device']}")
+    axis.legend()
+    figure.savefig(file, dpi=150)
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    main()

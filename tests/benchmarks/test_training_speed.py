@@ -1,0 +1,63 @@
+"""The benchmark of training speed: it runs at a tiny size, both programs train alike, and its clock adds up."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from eval.benchmarks import training_speed
+from eval.benchmarks.step_clock import REST, StepClock
+from eval.benchmarks.training_speed import JOBS, PROGRAMS, Setting, build, mrr
+from fmicl_text.files import read_json
+
+
+def test_the_clock_counts_each_moment_once():
+    clock = StepClock()
+    begun = time.perf_counter()
+    clock.reset()
+    with clock.part("outer"):
+        time.sleep(0.02)
+        with clock.part("inner"):
+            time.sleep(0.05)
+    found = clock.read()
+    assert found["inner"] >= 0.05 and 0.02 <= found["outer"] < 0.05
+    assert sum(found.values()) == pytest.approx(time.perf_counter() - begun, abs=0.01) and REST in found
+
+
+def test_mrr_of_known_ranks():
+    class Given:
+        def encode(self, texts, **_):
+            return torch.tensor([[float(text == other) for other in ("a", "b", "c")] for text in texts])
+
+    assert mrr(Given(), {"anchor": ["a", "b"], "positive": ["a", "b"]}) == pytest.approx(100)
+    assert mrr(Given(), {"anchor": ["a", "b"], "positive": ["b", "a"]}) == pytest.approx(50)
+
+
+def test_a_tiny_run(tiny_encoder_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(training_speed, "_in_a_process", lambda _: {"to_first_step": 1.0, "megabytes": 2.0})
+    sizes = ["--jobs", "pairs, gradient cache", "--steps", "3", "--turns", "1", "--batch", "8"]
+    training_speed.main(["--model", str(tiny_encoder_path), *sizes, "--profile", "--output", str(tmp_path / "speed")])
+    [job] = read_json(tmp_path / "speed.json")["jobs"].values()
+    assert all(len(job["turns"][0][program]["seconds"]) == 2 for program in PROGRAMS)
+    parts = {"encoder", "backward", "optimiser", "loss", "waiting for data", "tokenising", "clipping"}
+    assert all(parts <= job["profile"][program].keys() for program in PROGRAMS)
+    assert job["profile"]["fmicl"]["encoder"] > 0
+    assert "| pairs, gradient cache |" in (tmp_path / "speed.md").read_text() and (tmp_path / "speed.png").is_file()
+
+
+def test_both_programs_have_the_same_loss(tiny_encoder_path: Path, tmp_path: Path):
+    from datasets import Dataset
+
+    rows, _ = training_speed.tuples(JOBS["triplets"], None, None, None, 16)
+    Dataset.from_dict(rows).to_parquet(tmp_path / "rows.parquet")
+    losses = []
+    for program in PROGRAMS:
+        data = str(tmp_path / "rows.parquet")
+        trainer, _ = build(Setting(program, JOBS["triplets"], str(tiny_encoder_path), data, 1, False))
+        batch = next(iter(trainer.get_train_dataloader()))
+        trainer.model.eval()
+        losses.append(trainer.compute_loss(trainer.model, dict(batch)).item())
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
