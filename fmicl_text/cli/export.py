@@ -31,7 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--embeddings", choices=["int8", "binary"], help="store a whole number of 8 bits for each dimension, or 1 bit"
     )
     what.add_argument("--to", choices=["openvino", "onnx"], help="convert the encoder; onnx says what it lacks")
-    parser.add_argument("--quantize", choices=["int8"], help="with --to: weights and activations in 8 bits")
+    parser.add_argument(
+        "--quantize",
+        choices=["int8"],
+        default="float32",
+        dest="precision",
+        help="with --to: weights and activations in 8 bits",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
     parser.add_argument("--json", action="store_true", help="print the table as JSON and nothing else")
 
@@ -42,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.to == "onnx":
         raise InputError(_NO_ONNX)
-    if args.embeddings and args.quantize:
+    if args.embeddings and args.precision == "int8":
         raise InputError("--quantize goes with --to; --embeddings says itself in how many bits")
     with Console(stderr=True).status("loading libraries"):
         from fmicl_text.training.memory import keep_memory
@@ -56,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         from fmicl_text.training.export_openvino import export_openvino
 
-        folder, export = export_openvino(args.run, args.quantize or "float32", args.overwrite)
+        folder, export = export_openvino(args.run, args.precision, args.overwrite)
     if args.json:
         print(export.model_dump_json(indent=2))
     else:

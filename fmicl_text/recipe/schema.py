@@ -22,6 +22,7 @@ from fmicl_text.evaluation.section import EvaluateSection
 from fmicl_text.findings import SectionOf
 from fmicl_text.losses.matryoshka import Matryoshka
 from fmicl_text.losses.objective import Objective
+from fmicl_text.losses.registry import Undeclared
 from fmicl_text.losses.section import LossSection
 from fmicl_text.recipe.training_arguments import LARS, check_training_arguments, training_arguments_model
 from fmicl_text.section import Conflict, KeyPath, Section, check_name, refused
@@ -223,11 +224,10 @@ class Recipe(Section):
 
     def _layers_that_matryoshka_would_cut(self) -> Iterator[Conflict]:
         """Yield where a loss is of the encoder's first numbers while layers of training lie in between."""
-        sections: dict[KeyPath, LossSection] = {("loss",): self.loss}
+        sections: list[tuple[KeyPath, Objective | Undeclared | None]] = [(("loss",), self.loss)]
         if isinstance(self.data, MixtureSection):
-            own = {("data", "train", n, "loss"): source.loss for n, source in enumerate(self.data.train)}
-            sections |= {place: loss for place, loss in own.items() if loss is not None}
-        for place, loss in sections.items():
+            sections += [(("data", "train", n, "loss"), source.loss) for n, source in enumerate(self.data.train)]
+        for place, loss in sections:
             if not isinstance(loss, Objective) or loss.matryoshka is None:
                 continue
             for name in ("projector", "predictor"):

@@ -34,13 +34,17 @@ _ROWS = 1000
 _BATCH = 32
 
 
+Role = Literal["query", "document"] | None
+"""Of a text; a text that is its own positive has none."""
+
+
 @dataclass(frozen=True)
 class Texts:
     """Texts of one column and source, what is put before them, and their role, by which a Router sends them."""
 
     texts: list[str]
     prompt: str
-    role: Literal["query", "document"] | None
+    role: Role
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class Run:
         columns = text_columns(source, rows)
         before = prompts.by_column(columns)
         for number, column in enumerate(columns):
-            role = None if len(columns) == 1 else "document" if number else "query"
+            role: Role = None if len(columns) == 1 else "document" if number else "query"
             yield Texts([row[column] for row in first], before.get(column, ""), role)
 
     def measure(self, scored: ScoredModel, folder: Path, **facts: Any) -> dict[str, Result]:
