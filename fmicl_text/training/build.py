@@ -108,7 +108,7 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
     _require_full_batches(recipe, inputs, arguments)
     share_batch_norms([*losses.values()], arguments)
     check_dims("evaluate.dims", recipe.evaluate.dims, model)
-    trained = {name: at_dimensions(loss, recipe.matryoshka) for name, loss in losses.items()}
+    trained = {name: at_dimensions(recipe, loss, name) for name, loss in losses.items()}
     with refusals(recipe.train):
         trainer = ContrastiveTrainer(
             model=model,
@@ -137,9 +137,8 @@ def _check_columns(recipe: Recipe, model: SentenceTransformer) -> None:
         loss = recipe.loss_of(name)
         needed = isinstance(loss, Objective) and loss.needs_negatives
         if needed and not source.columns.negatives and source.mine is None:
-            of_one = f"data.train: {name}: " if name else ""
             raise InputError(
-                f"{of_one}loss.objective: {loss.objective} needs explicit negatives: name their columns in "
+                f"{recipe.loss_key(name)}.objective: {loss.objective} needs explicit negatives: name their columns in "
                 "data.columns.negatives, or set data.mine"
             )
     if recipe.train.get("router_mapping") and not any(isinstance(module, Router) for module in model):

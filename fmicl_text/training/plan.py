@@ -83,8 +83,8 @@ def plan(recipe: Recipe) -> Plan:
     prompts = {"": arguments.prompts} if isinstance(recipe.data, DataSection) else arguments.prompts
     return Plan(
         sources={
-            name: _planned(source, inputs.train[name], losses[name], prompts.get(name), recipe)
-            for name, source in recipe.data.sources.items()
+            name: _planned(recipe, name, inputs.train[name], losses[name], prompts.get(name))
+            for name in recipe.data.sources
         },
         drawn=_drawn(recipe),
         parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
@@ -107,17 +107,18 @@ def plan(recipe: Recipe) -> Plan:
 
 
 def _planned(
-    source: DataSection,
+    recipe: Recipe,
+    name: str,
     rows: Dataset | Stream,
     loss: ContrastiveLoss,
     prompts: str | dict[str, str] | None,
-    recipe: Recipe,
 ) -> PlannedSource:
+    source = recipe.data.sources[name]
     return PlannedSource(
         rows=None if isinstance(rows, Stream) else len(rows),
         buffer=source.shuffle_buffer if isinstance(rows, Stream) else None,
         columns=list(source.columns.used) if isinstance(rows, Stream) else rows.column_names,
-        loss=_loss(recipe, loss),
+        loss=_loss(recipe, loss, name),
         mining=described(source.mine, recipe.model) if source.mine is not None else None,
         prompts={"every text": prompts} if isinstance(prompts, str) else prompts or {},
         weight=source.weight if isinstance(source, SourceSection) else None,
@@ -130,12 +131,13 @@ def _drawn(recipe: Recipe) -> str:
     return "by weight" if recipe.weights else "in proportion to their rows"
 
 
-def _loss(recipe: Recipe, loss: ContrastiveLoss) -> str:
+def _loss(recipe: Recipe, loss: ContrastiveLoss, source: str) -> str:
     """Return a loss as Python has it, and at which dimensions."""
     described = f"{loss.objective.loss_name}({loss.extra_repr()})"
-    if recipe.matryoshka is None:
+    matryoshka = recipe.matryoshka_of(source)
+    if matryoshka is None:
         return described
-    return f"{described}, on the first {', '.join(map(str, recipe.matryoshka.dims))} numbers of each vector"
+    return f"{described}, on the first {', '.join(map(str, matryoshka.dims))} numbers of each vector"
 
 
 def _weights(inputs: Inputs, keeps_best: bool) -> str:
