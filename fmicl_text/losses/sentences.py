@@ -246,7 +246,8 @@ class _Bound(SentenceLoss):
 
     declaration: ClassVar[type[Objective]]
 
-    def __init__(self, model: SentenceTransformer = None, *arguments: Any, **settings: Any) -> None:  # type: ignore[assignment]  # refused below, by the name of the class
+    # Without a model, the parent refuses it by the name of the class, which Python would not give.
+    def __init__(self, model: SentenceTransformer = None, *arguments: Any, **settings: Any) -> None:
         cls, name = self.declaration, type(self).__name__
         if len(arguments) == 1 and isinstance(arguments[0], int | float) and not isinstance(arguments[0], bool):
             raise InputError(f"{name}: {cls.instead_of_scale(arguments[0])}")
