@@ -41,8 +41,7 @@ def blank_pictures() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
-def tiny_encoder_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def _saved_tiny_encoder(tmp_path_factory: pytest.TempPathFactory, positions: int) -> Path:
     """A randomly initialised BERT of two layers, 32 wide, over a vocabulary of a few dozen words."""
     import torch
     from sentence_transformers import SentenceTransformer
@@ -58,7 +57,7 @@ def tiny_encoder_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=64,
-        max_position_embeddings=64,
+        max_position_embeddings=positions,
     )
     BertModel(config, add_pooling_layer=False).save_pretrained(folder)
     BertTokenizerFast(vocab=vocabulary).save_pretrained(folder)
@@ -67,6 +66,18 @@ def tiny_encoder_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     saved = tmp_path_factory.mktemp("tiny-encoder")
     model.save_pretrained(str(saved), create_model_card=False)
     return saved
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny encoder that reads 64 tokens at most."""
+    return _saved_tiny_encoder(tmp_path_factory, 64)
+
+
+@pytest.fixture(scope="session")
+def tiny_long_encoder_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one that can read 384 tokens."""
+    return _saved_tiny_encoder(tmp_path_factory, 384)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ VERBS = {
     "sweep": "find the loss and its settings that your data wants",
     "eval": "evaluate sentence encoders",
     "report": "show runs, and how they compare, on one page",
-    "export": "store embeddings of a run in fewer bits, and say what that costs",
+    "export": "convert a run's encoder, or store its embeddings in fewer bits, and say what that costs",
     "publish": "publish a run or an encoder on the Hugging Face Hub",
     "recipe": "list, show, copy, write and validate recipes",
     "env": "print versions, device and caches, for a report of a problem",

@@ -34,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--merge-adapter", action="store_true", help="merge an adapter into its base model, and publish the result"
     )
+    parser.add_argument(
+        "--exports",
+        action="store_true",
+        help="publish too what `fmicl export` has made of the run",
+    )
     parser.add_argument("--create-pr", action="store_true", help="open a pull request instead of committing")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace what the branch, or the folder of a dry run, holds"
@@ -62,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
         merge_adapter=args.merge_adapter,
         create_pr=args.create_pr,
         overwrite=args.overwrite,
+        exports=args.exports,
     )
     if published is None:
         console.print(f"{args.repo} would be {folder}", soft_wrap=True)

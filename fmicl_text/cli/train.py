@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -101,7 +101,7 @@ def shown_log(verbose: bool = False, quiet: bool = False) -> Iterator[None]:
 def _run(args: argparse.Namespace) -> int:
     from fmicl_text.cli.console import Console
     from fmicl_text.recipe.accelerate import processes_of, refuse_sharding
-    from fmicl_text.recipe.file import load_recipe
+    from fmicl_text.recipe.file import load_recipe, places_named
     from fmicl_text.recipe.new import is_data
 
     refuse_sharding()
@@ -111,10 +111,11 @@ def _run(args: argparse.Namespace) -> int:
         args.num_processes = processes_of(args.accelerate_config)
     folder = _run_folder(Path(args.recipe))
     allowed = folder is None or args.allow_imports
+    written = folder / "recipe.yaml" if folder else args.recipe
     if is_data(args.recipe):
         recipe = _recipe_for(args.recipe, args.overrides)
     else:
-        recipe = load_recipe(folder / "recipe.yaml" if folder else args.recipe, args.overrides, imports=allowed)
+        recipe = load_recipe(written, args.overrides, imports=allowed)
     if recipe.imports and not allowed:
         raise InputError(
             f"{folder}: the recipe of this run imports {', '.join(recipe.imports)}; "
@@ -130,19 +131,20 @@ def _run(args: argparse.Namespace) -> int:
         from fmicl_text.training.plan import plan
 
         silence_model_files()
-    if args.dry_run:
-        planned = plan(recipe)
-        output = args.output or Path("runs") / recipe.name
-        seconds = None
-        if args.time:
-            from fmicl_text.training.timing import seconds_per_step
+    with nullcontext() if is_data(args.recipe) else places_named(written, args.overrides):
+        if args.dry_run:
+            planned = plan(recipe)
+            output = args.output or Path("runs") / recipe.name
+            seconds = None
+            if args.time:
+                from fmicl_text.training.timing import seconds_per_step
 
-            seconds = seconds_per_step(recipe)
-        _print_plan(console, recipe.name, planned, output, recipe.seeds, seconds)
-    else:
-        output = args.output or (folder if args.resume else None)
-        result = training.train(recipe, output, resume=args.resume, overwrite=args.overwrite, repeats=folder)
-        _print_result(console, result)
+                seconds = seconds_per_step(recipe)
+            _print_plan(console, recipe.name, planned, output, recipe.seeds, seconds)
+        else:
+            output = args.output or (folder if args.resume else None)
+            result = training.train(recipe, output, resume=args.resume, overwrite=args.overwrite, repeats=folder)
+            _print_result(console, result)
     return 0
 
 
@@ -219,6 +221,8 @@ def _print_plan(console: Console, name: str, plan: Plan, output: Path, seeds: li
         **_planned_data(plan),
         "training": f"{plan.steps:,} steps of {plan.batch} rows on {plan.device}, {plan.precision}",
     }
+    if plan.loading is not None:
+        lines["loading"] = plan.loading
     lines["weights"] = plan.weights
     if plan.after:
         at = f", also at {', '.join(map(str, plan.dims))} dimensions" if plan.dims else ""
@@ -273,7 +277,6 @@ def _print_result(console: Console, result: TrainResult) -> None:
     """Print the table of scores, where things are, and the Python that uses the model."""
     from rich.table import Table
 
-    from fmicl_text.cli.eval.table import number
     from fmicl_text.training.results import scores
 
     before, after, summary = scores(result.before), scores(result.seeds[0].after), result.summary()
@@ -289,11 +292,11 @@ def _print_result(console: Console, result: TrainResult) -> None:
             table.add_column("change", justify="right")
         for name, row in summary.items():
             score = after[name]
-            mean = number(score, row["mean"]) + (f" ± {number(score, row['sd'])}" if several else "")
+            mean = score.written(row["mean"]) + (f" ± {score.written(row['sd'])}" if several else "")
             cells = [mean]
             if name in before:
                 change = row["mean"] - before[name].value
-                cells = [number(score, before[name].value), mean, ("+" if change >= 0 else "") + number(score, change)]
+                cells = [score.written(before[name].value), mean, ("+" if change >= 0 else "") + score.written(change)]
             elif before:
                 cells = ["", mean, ""]
             table.add_row(f"{name} ({score.unit})" if score.unit else name, *cells)

@@ -12,7 +12,6 @@ from pydantic import AfterValidator, Discriminator, Field, PositiveFloat, Tag
 from fmicl_text.data.section import DataSection
 from fmicl_text.encoders.section import PromptsSection
 from fmicl_text.findings import SectionOf
-from fmicl_text.losses.objective import Objective
 from fmicl_text.losses.section import OptionalLossSection
 from fmicl_text.section import Conflict, Section, check_name, is_name
 
@@ -27,7 +26,7 @@ class SourceSection(DataSection):
     prompts: PromptsSection | None = None
     """Prompts of its texts, in training and for its held-out pairs; default: the model's."""
     loss: OptionalLossSection = None
-    """The objective of its batches; default: the recipe's loss."""
+    """The objective of its batches; default: the recipe's loss, whose matryoshka holds unless this has its own."""
 
     @property
     def called(self) -> str:
@@ -39,11 +38,6 @@ class SourceSection(DataSection):
         yield from super().conflicts()
         if self.views == "augment":
             yield ("views",), "augment is for images, which train alone: a mixture is of texts"
-        if isinstance(self.loss, Objective) and self.loss.matryoshka is not None:
-            yield (
-                ("loss", "matryoshka"),
-                "belongs in the recipe's loss: it is of the encoder, and holds for all sources",
-            )
         if not is_name(self.called):
             yield ("name",), f'is needed: "{self.called}", from {self.train}, cannot be one'
         if self.called == "average":

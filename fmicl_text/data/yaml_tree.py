@@ -98,23 +98,25 @@ class Tree:
     def set(self, override: str) -> None:
         """Apply ``a.b=c``, where c is YAML; sections on the way are made if they are not there.
 
+        The items of a list go by their numbers, from 0, as in ``data.train.0.rows=100``.
+
         Raises:
-            InputError: If it is not of this form, or one of the sections is a value.
+            InputError: If it is not of this form, one of the sections is a value, or a list has no such item.
         """
         key, equals, text = override.partition("=")
         place = Place(sys.maxsize, f"--set {f'{key}=[secret]' if _SECRET.search(key) else override}")
-        path = tuple(key.split("."))
-        if not equals or not all(path):
+        steps = key.split(".")
+        if not equals or not all(steps):
             raise InputError(f"{place.text}: write it as KEY=VALUE, for example --set loss.divergence=js")
         node = _compose(text, lambda _: place)
-        section = self.value
-        for depth, step in enumerate(path[:-1], 1):
-            if section.get(step) is None:
-                section[step] = {}
-                self._places[path[:depth]] = place
-            section = section[step]
-            if not isinstance(section, dict):
-                raise InputError(f"{place.text}: {'.'.join(path[:depth])} is a value, it has no keys")
+        section: Any = self.value
+        path: KeyPath = (steps[0],)
+        for step in steps[1:]:
+            if isinstance(section, dict) and section.get(path[-1]) is None:
+                section[path[-1]] = {}
+                self._places[path] = place
+            section = section[path[-1]]
+            path = (*path, _key(section, step, path, place))
         self._places = {old: where for old, where in self._places.items() if old[: len(path)] != path}
         self._places[path] = place
         section[path[-1]] = None if node is None else self._plain(node, path, lambda _: place)
@@ -124,6 +126,10 @@ class Tree:
         while path not in self._places:
             path = path[:-1]
         return self._places[path]
+
+    def has(self, path: KeyPath) -> bool:
+        """Whether there is something at ``path``."""
+        return path in self._places
 
     def rename(self, path: KeyPath, key: str | None) -> None:
         """Give the value at ``path`` another key; drop it for ``None``, or if that key already exists."""
@@ -188,6 +194,17 @@ class Tree:
                 self._places[*path, key] = here
                 section[key] = self._plain(value_node, (*path, key), locate)
         return section
+
+
+def _key(section: Any, step: str, path: KeyPath, place: Place) -> str | int:
+    """Return a step of an override as a key of the section at ``path``, or as the number of an item of the list."""
+    if isinstance(section, dict):
+        return step
+    if not isinstance(section, list):
+        raise InputError(f"{place.text}: {dotted(path)} is a value, it has no keys")
+    if not step.isdecimal() or int(step) >= len(section):
+        raise InputError(f"{place.text}: {dotted(path)} is a list of {len(section)}, whose items are numbered from 0")
+    return int(step)
 
 
 def listed(text: str) -> list[Any]:

@@ -77,12 +77,12 @@ def load_encoder(section: ModelSection) -> SentenceTransformer:
     elif section.tokenizer is not None:
         model = new_static(section, locate(section.tokenizer))
     elif section.pooling is None:
-        model = load_model(section.base, section.revision, section.trust_remote_code, options)
+        with _of_the_base():
+            model = load_model(section.base, section.revision, section.trust_remote_code, options)
     else:
-        place = locate(section.base)
         hub = {"revision": section.revision, "trust_remote_code": section.trust_remote_code}
         options = _SAFE | options
-        with _explained(section.base, place, section.revision, options):
+        with _of_the_base(), _explained(section.base, place := locate(section.base), section.revision, options):
             transformer = Transformer(place, model_kwargs=options | hub, config_kwargs=hub, processor_kwargs=hub)
             prompts, pooled = prompts_in_files(place, section.revision)
         pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode=section.pooling, include_prompt=pooled)
@@ -114,6 +114,16 @@ def load_encoder(section: ModelSection) -> SentenceTransformer:
     for name in section.freeze or []:
         _freeze(model, name)
     return model
+
+
+@contextmanager
+def _of_the_base() -> Iterator[None]:
+    """Put the recipe's key before an error about its base model, where the error has no other key."""
+    try:
+        yield
+    except InputError as error:
+        problems = [problem if problem.startswith("model.") else f"model.base: {problem}" for problem in error.problems]
+        raise InputError(problems) from error
 
 
 def check_positions(model: SentenceTransformer, tokens: int) -> None:

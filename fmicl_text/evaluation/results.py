@@ -56,6 +56,10 @@ class Score(_Document):
         name = f"{self.name} at {dimensions} dimensions"
         return self.model_copy(update={"name": name, "dimensions": dimensions})
 
+    def written(self, value: float) -> str:
+        """Write a value in this score's unit: two decimals of a percentage, else four figures."""
+        return f"{value:.2f}" if self.unit == "%" else f"{value:.4g}"
+
     @property
     def key(self) -> str:
         """Name and metric: what tells a score from the others of its result."""

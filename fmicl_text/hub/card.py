@@ -7,10 +7,9 @@ Hub client's own classes. What comes from recipes, manifests, data and results i
 
 from __future__ import annotations
 
-import html
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
@@ -28,9 +27,12 @@ from fmicl_text.errors import InputError
 from fmicl_text.evaluation.results import Result, Score
 from fmicl_text.evaluation.suites import load_suite
 from fmicl_text.hub.base_model import BaseModel, as_hub_id, describe_base
+from fmicl_text.hub.exports import on_card
+from fmicl_text.hub.markdown import plain
 from fmicl_text.hub.private import is_local, last_part, shorten
 from fmicl_text.hub.source import Source
 from fmicl_text.recipe.schema import PublishSection, Recipe
+from fmicl_text.runs.exports import Export
 from fmicl_text.text import one_line
 
 if TYPE_CHECKING:
@@ -47,7 +49,13 @@ _PAIRS = {
 """Pairs that are made of one column, by ``data.views``."""
 
 
-def model_card(source: Source, target: PublishSection, model: SentenceTransformer, adapter: bool) -> ModelCard:
+def model_card(
+    source: Source,
+    target: PublishSection,
+    model: SentenceTransformer,
+    adapter: bool,
+    exports: Sequence[Export] = (),
+) -> ModelCard:
     """Write the card of an encoder.
 
     Args:
@@ -55,6 +63,7 @@ def model_card(source: Source, target: PublishSection, model: SentenceTransforme
         target: The repository, the licence, and the languages; if none, those of the base model's card are taken.
         model: The encoder, loaded.
         adapter: Whether it is published as an adapter.
+        exports: The records of exports that are published with it.
 
     Raises:
         InputError: If the Hub's client finds the metadata wrong.
@@ -81,22 +90,23 @@ def model_card(source: Source, target: PublishSection, model: SentenceTransforme
     card = ModelCard.from_template(
         data,
         template_str=files("fmicl_text.hub").joinpath("card.md.jinja").read_text(encoding="utf-8"),
-        title=_plain(target.repo.partition("/")[2]),
+        title=plain(target.repo.partition("/")[2]),
         repo=target.repo,
         dimensions=model.get_embedding_dimension(),
-        similarity=_plain(model.similarity_fn_name),
+        similarity=plain(model.similarity_fn_name),
         adapter=adapter,
         prompts={name: _code(prompt) for name, prompt in Prompts.of(model).given().items()},
         parts=_parts(recipe),
         pools_prompts=pools_prompts(model),
         scratch=recipe is not None and recipe.model.is_new,
         images=image_size(model) if reads_images(model) else None,
-        license=_plain(target.license),
-        base_license=_plain(base.license or ""),
+        license=plain(target.license),
+        base_license=plain(base.license or ""),
         limits=list(_limits(source, model, language)),
+        exports=[on_card(export, target.repo) for export in exports],
         **_results(source),
         **(_training(source, base, model) if recipe else {"trained": False, "citations": []}),
-        version=_plain(manifest.versions.get("fmicl-text", __version__) if manifest else __version__),
+        version=plain(manifest.versions.get("fmicl-text", __version__) if manifest else __version__),
     )
     _validate(card)
     return card
@@ -122,15 +132,10 @@ def _validate(card: ModelCard) -> None:
     assert again.data.to_dict() == card.data.to_dict()
 
 
-def _plain(text: object) -> str:
-    """Return text that Markdown and HTML show as it is, on one line."""
-    return re.sub(r"([\\`*_\[\]|#~$])", r"\\\1", html.escape(one_line(text), quote=False))
-
-
 def _parts(recipe: Recipe | None) -> list[int]:
-    """Return at how many of its first numbers an embedding was trained too, most first."""
-    trained = recipe.matryoshka if recipe else None
-    return sorted(trained.dims, reverse=True)[1:] if trained is not None else []
+    """Return at how many of its first numbers an embedding was trained too, by any source, most first."""
+    trained = [recipe.matryoshka_of(source) for source in recipe.data.sources] if recipe else []
+    return sorted({dim for one in trained if one is not None for dim in one.dims}, reverse=True)[1:]
 
 
 def _code(text: str) -> str:
@@ -201,12 +206,12 @@ def _results(source: Source) -> dict[str, Any]:
     scores = [(name, score) for name, result in source.results.items() for score in result.scores]
     rows = [
         {
-            "evaluation": _plain(shorten(name)),
-            "task": _plain(shorten(score.name)),
-            "metric": _plain(score.metric) + (" (%)" if score.unit == "%" else ""),
-            "before": _written(before[name, score.key]) if (name, score.key) in before else "",
-            "score": _written(score),
-            "interval": " to ".join(_number(end, score) for end in score.ci95) if score.ci95 else "",
+            "evaluation": plain(shorten(name)),
+            "task": plain(shorten(score.name)),
+            "metric": plain(score.metric) + (" (%)" if score.unit == "%" else ""),
+            "before": score.written(before[name, score.key].value) if (name, score.key) in before else "",
+            "score": score.written(score.value),
+            "interval": " to ".join(map(score.written, score.ci95)) if score.ci95 else "",
             "n": f"{score.n:,}" if score.n else "",
         }
         for name, score in scores
@@ -215,9 +220,9 @@ def _results(source: Source) -> dict[str, Any]:
         "rows": rows,
         "before": any(row["before"] for row in rows),
         "intervals": any(score.ci95 for _, score in scores),
-        "protocols": {_plain(shorten(name)): _plain(shorten(r.protocol)) for name, r in source.results.items()},
+        "protocols": {plain(shorten(name)): plain(shorten(r.protocol)) for name, r in source.results.items()},
         "missing": [
-            _plain(shorten(f"{name}, {task}: {why}"))
+            plain(shorten(f"{name}, {task}: {why}"))
             for name, result in source.results.items()
             for task, why in result.missing.items()
         ],
@@ -234,17 +239,8 @@ def _summary(seeds: list[dict[str, Result]]) -> Iterator[tuple[str, str]]:
         of_seeds = [scores[name, key] for scores in by_seed if (name, key) in scores]
         if len(of_seeds) == len(by_seed):
             values = [score.value for score in of_seeds]
-            deviation = _number(stdev(values), of_seeds[0]) if len(values) > 1 else "unknown"
-            yield _plain(shorten(f"{name}: {key}")), f"{_number(mean(values), of_seeds[0])} ± {deviation}"
-
-
-def _written(score: Score) -> str:
-    return _number(score.value, score)
-
-
-def _number(value: float, score: Score) -> str:
-    """Write a figure in its score's unit: a percentage with two decimals, a plain number with four digits."""
-    return f"{value:.2f}" if score.unit == "%" else f"{value:.4g}"
+            deviation = of_seeds[0].written(stdev(values)) if len(values) > 1 else "unknown"
+            yield plain(shorten(f"{name}: {key}")), f"{of_seeds[0].written(mean(values))} ± {deviation}"
 
 
 def _training(source: Source, base: BaseModel, model: SentenceTransformer) -> dict[str, Any]:
@@ -257,8 +253,8 @@ def _training(source: Source, base: BaseModel, model: SentenceTransformer) -> di
     losses = build_losses(recipe, model)
     objective = " and ".join(map(_called, _objectives(recipe)))
     citations = dict.fromkeys(LOSSES[name].citation.strip() for name in ("fmicl", *_objectives(recipe)))
-    if recipe.matryoshka is not None:
-        trained: Any = at_dimensions(next(iter(losses.values())), recipe.matryoshka)
+    for name, loss in losses.items():
+        trained: Any = at_dimensions(recipe, loss, name)
         citations[trained.citation.strip()] = None
     rows = {
         "base model": base.name,
@@ -267,7 +263,9 @@ def _training(source: Source, base: BaseModel, model: SentenceTransformer) -> di
         **{
             key: value
             for name, data in recipe.data.sources.items()
-            for key, value in _source_rows(name, data, loss_settings(recipe, losses[name]), manifest.measured).items()
+            for key, value in _source_rows(
+                name, data, loss_settings(recipe, losses[name], name), manifest.measured
+            ).items()
         },
         "settings": ", ".join(f"{key}: {value}" for key, value in shorten(manifest.in_effect(recipe.train)).items()),
         "steps": manifest.steps,
@@ -277,9 +275,9 @@ def _training(source: Source, base: BaseModel, model: SentenceTransformer) -> di
     }
     return {
         "trained": True,
-        "base": f"[{_plain(base.name)}](https://huggingface.co/{base.hub_id})" if base.hub_id else _plain(base.name),
+        "base": f"[{plain(base.name)}](https://huggingface.co/{base.hub_id})" if base.hub_id else plain(base.name),
         "objective": objective,
-        "training": {name: _plain(value) for name, value in rows.items() if value not in (None, "")},
+        "training": {name: plain(value) for name, value in rows.items() if value not in (None, "")},
         "citations": list(citations),
     }
 
@@ -313,7 +311,8 @@ def _source_rows(name: str, data: DataSection, loss: dict[str, Any], measured: M
     }
     if isinstance(data, SourceSection):
         prompts = {} if data.prompts is None else data.prompts.model_dump()
-        rows |= {"weight": data.weight, "prompts": ", ".join(f"{key}: {text}" for key, text in prompts.items())}
+        quoted = [f"{key}: {json.dumps(text, ensure_ascii=False)}" for key, text in prompts.items()]  # spaces count
+        rows |= {"weight": data.weight, "prompts": ", ".join(quoted)}
     return {f"{name}: {key}" if name else key: value for key, value in rows.items()}
 
 
@@ -354,7 +353,7 @@ def _limits(source: Source, model: SentenceTransformer, language: list[str]) -> 
         yield "Nothing but the results above was measured: no other tasks, domains, or languages."
         yield "The intervals are over test items; another seed of the same training would differ too."
     if source.recipe and source.manifest and (weights := source.manifest[1].weights(source.recipe.train)):
-        yield _plain(f"The published weights are those of {weights}.")
+        yield plain(f"The published weights are those of {weights}.")
     if reads_images(model):
         size = image_size(model)
         yield f"It reads the middle square of an image, scaled to {size} by {size} pixels."

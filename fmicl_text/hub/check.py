@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _WEIGHTS = ".safetensors"
 _SENTENCEPIECE = ".model"
 _TEXTS = (".json", ".txt", ".jinja", ".md", ".yaml")
+_OPENVINO = re.compile(r"openvino_[\w.-]*\.(xml|bin)")
+"""The two files of a model for OpenVINO: its operations, as text, and its numbers alone, which are no pickle."""
 _OF_THE_CARD = "assets"
 """Folder of the images on the card that sentence-transformers writes, which is not the one that is published."""
 _LICENCES = ("LICENSE", "LICENCE", "NOTICE")
@@ -47,9 +49,10 @@ def encoder_files(folder: Path, links_into: Sequence[Path] | None = ()) -> list[
     ]
     if links_into is not None:
         refuse_links((folder / file for file in files), [folder, *links_into])
-    pickles = [file for file in files if file.suffix.lower() in PICKLES]
-    known = (_WEIGHTS, _SENTENCEPIECE, *_TEXTS)
-    others = [file for file in files if file.suffix not in known and file.stem not in _LICENCES and file not in pickles]
+    unknown = [file for file in files if file.suffix not in (_WEIGHTS, _SENTENCEPIECE, *_TEXTS)]
+    unknown = [file for file in unknown if file.stem not in _LICENCES and not _OPENVINO.fullmatch(file.name)]
+    pickles = [file for file in unknown if file.suffix.lower() in PICKLES]
+    others = [file for file in unknown if file not in pickles]
     problems = [f"{folder / file}: is a pickle, which can run code on the machine that loads it" for file in pickles]
     if pickles:
         problems.append(
@@ -107,7 +110,7 @@ def check_contents(folder: Path) -> None:
                     problems.append(f"{name}:{line}: has {what} in it")
         if file.suffix == _WEIGHTS:
             problems += [f"{name}: header: has the local path {path} in it" for _, path in local_paths(_header(file))]
-        elif file.suffix != _SENTENCEPIECE:
+        elif file.suffix != _SENTENCEPIECE and not (file.suffix == ".bin" and _OPENVINO.fullmatch(file.name)):
             try:
                 text = file.read_text(encoding="utf-8")
             except UnicodeDecodeError:

@@ -19,6 +19,7 @@ from fmicl_text.files import cannot_write
 from fmicl_text.hub.base_model import describe_base
 from fmicl_text.hub.card import model_card
 from fmicl_text.hub.check import check_contents, check_tokenizers, encoder_files
+from fmicl_text.hub.exports import stage_exports
 from fmicl_text.hub.links import cache_folders, files_under
 from fmicl_text.hub.remote import Published, check_download, check_place, commit, download
 from fmicl_text.hub.source import Source, find_source
@@ -46,6 +47,7 @@ def publish(
     merge_adapter: bool = False,
     create_pr: bool = False,
     overwrite: bool = False,
+    exports: bool = False,
 ) -> Published | None:
     """Publish a finished run, or an encoder, in one commit, and verify what the Hub has.
 
@@ -64,6 +66,7 @@ def publish(
         merge_adapter: Publish the sum of an adapter and its base model, as one encoder.
         create_pr: Open a pull request instead of committing.
         overwrite: Replace whatever the branch, or the folder of a dry run, holds.
+        exports: Publish too what ``fmicl export`` has made of the run, with what it costs on the card.
 
     Returns:
         Where it is; None for a dry run.
@@ -81,7 +84,7 @@ def publish(
         _check_room(dry_run, overwrite)
     with tempfile.TemporaryDirectory() as scratch:
         folder, copy = Path(scratch) / "publish", Path(scratch) / "download"
-        expected = _prepare(found, target, folder, merge_adapter)
+        expected = _prepare(found, target, folder, merge_adapter, exports)
         if dry_run is not None:
             if dry_run.is_symlink():
                 dry_run.unlink()
@@ -112,14 +115,18 @@ def _target(source: Source, repo: str, license: str | None, language: Sequence[s
         raise InputError([f"{error['loc'][0]}: {error['msg']}" for error in error.errors()]) from error
 
 
-def _prepare(source: Source, target: PublishSection, folder: Path, merge_adapter: bool) -> np.ndarray:
+def _prepare(
+    source: Source, target: PublishSection, folder: Path, merge_adapter: bool, with_exports: bool
+) -> np.ndarray:
     """Write what is published to a folder, check it, and return the encoder's embeddings of the probes, ``(n, D)``."""
     files = encoder_files(source.model, () if source.recipe else cache_folders(source.model))
     expected = _embed(source.model)
     stage(source, files, folder, merge_adapter)
     model = load_model(str(folder))
     check_tokenizers(model, folder, source.model)
-    model_card(source, target, model, adapter=(folder / ADAPTER_CONFIG).is_file()).save(folder / "README.md")
+    exports = stage_exports(source, folder) if with_exports else []
+    adapter = (folder / ADAPTER_CONFIG).is_file()
+    model_card(source, target, model, adapter, exports).save(folder / "README.md")
     check_contents(folder)
     if _distance(actual := _embed(folder), expected) > _SAME:
         raise InputError(

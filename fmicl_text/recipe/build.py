@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from fmicl_text import losses
 from fmicl_text.errors import InputError
-from fmicl_text.losses.matryoshka import Matryoshka
 from fmicl_text.losses.registry import Undeclared
 from fmicl_text.losses.sentences import SentenceLoss
 from fmicl_text.recipe.schema import Recipe
@@ -34,7 +33,7 @@ def build_loss(recipe: Recipe, model: SentenceTransformer, source: str = "") -> 
         InputError: If the loss refuses its settings.
     """
     objective = recipe.loss_of(source)
-    key = "loss" if objective is recipe.loss else f"data.train: {source}: loss"
+    key = recipe.loss_key(source)
     if isinstance(objective, Undeclared):
         raise InputError(
             f'{key}.objective: "{objective.objective}" is declared by {", ".join(recipe.imports)}, which was not run; '
@@ -51,26 +50,32 @@ def build_loss(recipe: Recipe, model: SentenceTransformer, source: str = "") -> 
         raise InputError(f"{key}: {error}") from error
 
 
-def at_dimensions(loss: SentenceLoss, matryoshka: Matryoshka | None) -> nn.Module:
-    """Return a loss at all numbers of dimensions that a recipe asks for, or as it is if it asks for none.
+def at_dimensions(recipe: Recipe, loss: SentenceLoss, source: str = "") -> nn.Module:
+    """Return the loss of a source at all numbers of dimensions that a recipe asks for, or as it is if none.
 
     Raises:
         InputError: If the encoder has fewer dimensions, or its own number is not among them; if the loss cannot be had
             at several.
     """
+    matryoshka = recipe.matryoshka_of(source)
     if matryoshka is None:
         return loss
+    own = getattr(recipe.loss_of(source), "matryoshka", None) is not None
+    key = recipe.loss_key(source) if own else "loss"
     from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss
 
-    check_dims("loss.matryoshka.dims", matryoshka.dims, loss.model)
+    check_dims(f"{key}.matryoshka.dims", matryoshka.dims, loss.model)
     width = loss.model.get_embedding_dimension()
     if width not in matryoshka.dims:
         raise InputError(
-            f"loss.matryoshka.dims: must have the encoder's own {width} dimensions among them, or its whole embeddings "
-            f"are not trained; got {matryoshka.dims}"
+            f"{key}.matryoshka.dims: must have the encoder's own {width} dimensions among them, or its whole "
+            f"embeddings are not trained; got {matryoshka.dims}"
         )
     if loss.uses_gradient_cache and any(True for _ in loss.own_parameters()):
-        raise InputError("loss.mini_batch_size: does not go with matryoshka where the loss learns, as by learn_kernel")
+        raise InputError(
+            f"{recipe.loss_key(source)}.mini_batch_size: does not go with matryoshka where the loss learns, as by "
+            "learn_kernel"
+        )
     return MatryoshkaLoss(loss.model, loss, matryoshka.dims, matryoshka.weights)
 
 
@@ -81,9 +86,9 @@ def check_dims(key: str, dims: list[int], model: SentenceTransformer) -> None:
         raise InputError(f"{key}: the encoder has {width} dimensions, got {max(dims)}")
 
 
-def loss_settings(recipe: Recipe, loss: SentenceLoss) -> dict[str, Any]:
-    """Return the settings in force of a recipe's loss, those of its dimensions among them."""
-    settings = loss.get_config_dict()
-    if recipe.matryoshka is None:
+def loss_settings(recipe: Recipe, loss: SentenceLoss, source: str = "") -> dict[str, Any]:
+    """Return the settings in force of a source's loss, those of its dimensions among them."""
+    settings, matryoshka = loss.get_config_dict(), recipe.matryoshka_of(source)
+    if matryoshka is None:
         return settings
-    return settings | {"matryoshka": recipe.matryoshka.model_dump(exclude_none=True)}
+    return settings | {"matryoshka": matryoshka.model_dump(exclude_none=True)}

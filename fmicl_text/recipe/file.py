@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from fmicl_text.data import yaml_tree
+from fmicl_text.data.formats import FORMATS, ending
 from fmicl_text.data.yaml_tree import Tree, dotted
 from fmicl_text.errors import InputError
 from fmicl_text.files import resource_folder
@@ -95,6 +98,35 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = (), *, imports: b
     if problems:
         raise InputError([text for _, text in sorted(problems, key=lambda problem: problem[0])])
     return Recipe.model_validate(tree.value, context=context)
+
+
+@contextmanager
+def places_named(source: str | Path, overrides: Sequence[str] = ()) -> Iterator[None]:
+    """Name file and line of the recipe's key with which an error begins, as of one that only a loaded model shows.
+
+    Args:
+        source: The recipe, which :func:`load_recipe` has found right.
+        overrides: Those that it was loaded with.
+    """
+    try:
+        yield
+    except InputError as error:
+        tree = Tree(find_recipe(source))
+        for override in overrides:
+            tree.set(override)
+        raise InputError([_with_place(tree, problem) for problem in error.problems]) from error
+
+
+_KEY = re.compile(r"([a-z_]+(?:\.[a-z_]+|\[\d+\])*): ")
+
+
+def _with_place(tree: Tree, problem: str) -> str:
+    """Put before a problem where the key it begins with was written, or else the section that lacks it."""
+    if not (match := _KEY.match(problem)) or ending(match[1]) in FORMATS:  # `train.csv: ...` is about a file
+        return problem
+    path = tuple(int(step) if step.isdecimal() else step for step in re.findall(r"\w+", match[1]))
+    written = tree.has(path) or (len(path) > 1 and tree.has(path[:-1]))
+    return f"{tree.place(path).text}: {problem}" if written else problem
 
 
 def imported_files(value: Mapping[str, Any]) -> list[str]:

@@ -22,8 +22,9 @@ from fmicl_text.evaluation.section import EvaluateSection
 from fmicl_text.findings import SectionOf
 from fmicl_text.losses.matryoshka import Matryoshka
 from fmicl_text.losses.objective import Objective
+from fmicl_text.losses.registry import Undeclared
 from fmicl_text.losses.section import LossSection
-from fmicl_text.recipe.training_arguments import LARS, check_training_arguments, training_arguments_model
+from fmicl_text.recipe.training_arguments import LARS, PRECISION, check_training_arguments, training_arguments_model
 from fmicl_text.section import Conflict, KeyPath, Section, check_name, refused
 from fmicl_text.text import did_you_mean
 
@@ -150,15 +151,24 @@ class Recipe(Section):
         """Whether the optimiser is LARS, which the trainer's library does not have."""
         return self.train.get("optim") == LARS
 
-    @property
-    def matryoshka(self) -> Matryoshka | None:
-        """At which dimensions the loss is, if it is at several."""
-        return self.loss.matryoshka if isinstance(self.loss, Objective) else None
+    def matryoshka_of(self, source: str) -> Matryoshka | None:
+        """Return at which dimensions the loss of a source is, if it is at several: its own, or the recipe's."""
+        own, shared = (getattr(loss, "matryoshka", None) for loss in (self.loss_of(source), self.loss))
+        return own or shared
+
+    def loss_key(self, source: str) -> str:
+        """Return the key of the ``loss`` section of a source's batches."""
+        if self.loss_of(source) is self.loss:
+            return "loss"
+        return f"data.train[{list(self.data.sources).index(source)}].loss"
 
     def training_arguments(self) -> dict[str, JsonValue]:
-        """Return the ``train`` section with columns called by their roles, as the data that trains has them."""
+        """Return the ``train`` section with columns called by their roles, as the data that trains has them.
+
+        Without ``precision``, which is not one of the library's.
+        """
         roles = {column: role for role, column in self._columns().items()}
-        arguments = dict(self.train)
+        arguments = {key: value for key, value in self.train.items() if key != PRECISION}
         if self.uses_lars:
             arguments["optim"] = "sgd"  # whose arguments it takes
         for key in _BY_COLUMN:
@@ -204,21 +214,34 @@ class Recipe(Section):
             if self.model.tokenizer is not None and source.mine is not None and source.mine.model is None:
                 place = ("data",) if isinstance(self.data, DataSection) else ("data", "train", number)
                 yield (*place, "mine"), "needs a model: the base is a static embedding that has learned nothing yet"
-        if self.matryoshka is not None:
-            for name in ("projector", "predictor"):
-                if getattr(self.model, name) is not None:
-                    yield ("loss", "matryoshka"), f"cuts the encoder's own vectors: it does not go with model.{name}"
-            if self.model.head == "mlp-train-only":
-                yield ("loss", "matryoshka"), "cuts the encoder's own vectors: it needs model.head: mlp or none"
+        yield from self._layers_that_matryoshka_would_cut()
         if self.trains_on_images:
             for name in ("prompts", "include_prompt"):
                 if self.model.base is not None and getattr(self.model, name) is not None:
                     yield ("model", name), "is for texts, not for images (data.views: augment)"
+        for key in ("bf16", "fp16"):
+            if self.train.get(key) and PRECISION in self.train:
+                yield ("train", key), "is given twice, also as precision: auto; drop one of the two"
         if self.model.prompts is not None and self.train.get("prompts") is not None:
             yield ("train", "prompts"), "is given by model.prompts, which evaluation uses too; drop it"
         for key in _BY_COLUMN:
             yield from _wrong_columns(key, self.train.get(key), self._columns())
         yield from self._not_of_these_sources(first)
+
+    def _layers_that_matryoshka_would_cut(self) -> Iterator[Conflict]:
+        """Yield where a loss is of the encoder's first numbers while layers of training lie in between."""
+        sections: list[tuple[KeyPath, Objective | Undeclared | None]] = [(("loss",), self.loss)]
+        if isinstance(self.data, MixtureSection):
+            sections += [(("data", "train", n, "loss"), source.loss) for n, source in enumerate(self.data.train)]
+        for place, loss in sections:
+            if not isinstance(loss, Objective) or loss.matryoshka is None:
+                continue
+            for name in ("projector", "predictor"):
+                if getattr(self.model, name) is not None:
+                    message = f"cuts the encoder's own vectors: it does not go with model.{name}"
+                    yield (*place, "matryoshka"), message
+            if self.model.head == "mlp-train-only":
+                yield (*place, "matryoshka"), "cuts the encoder's own vectors: it needs model.head: mlp or none"
 
     def _not_of_these_sources(self, first: DataSection) -> Iterator[Conflict]:
         """Yield what the way of drawing from several sources needs or contradicts."""

@@ -86,6 +86,11 @@ class RunFolder:
         """What `fmicl export --embeddings` writes, a folder for each precision."""
         return self.path / "embeddings"
 
+    @property
+    def openvino(self) -> Path:
+        """What `fmicl export --to openvino` writes, a folder for each precision."""
+        return self.path / "openvino"
+
     def result(self, name: str) -> Path:
         """The JSON document of one evaluation."""
         return self.path / "results" / f"{name}.json"
@@ -217,7 +222,7 @@ def _delete_run(path: Path) -> None:
     if (report := path / "report.html").exists():
         logger.warning("%s stays and describes the old run; `fmicl report --overwrite` makes it anew", report)
     _delete([run.recipe, run.manifest, run.metrics, run.picture, run.views, path / "summary.json"])
-    _delete([run.model, run.unfinished_model, run.tensorboard, run.embeddings])
+    _delete([run.model, run.unfinished_model, run.tensorboard, run.embeddings, run.openvino])
     # A link to a folder, perhaps on a larger disk, is treated as a folder.
     written = ("checkpoint-*", "damaged-checkpoint-*", ".unfinished", "eval")
     _delete(entry for pattern in written for entry in run.checkpoints.glob(pattern))

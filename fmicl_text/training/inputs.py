@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from fmicl_text.data.images import Images, load_train_images
@@ -13,11 +14,13 @@ from fmicl_text.data.mixture import SourceSection
 from fmicl_text.data.section import DataSection
 from fmicl_text.data.sources import load_heldout, load_train
 from fmicl_text.data.streams import Stream, load_stream
+from fmicl_text.encoders import images, lora
 from fmicl_text.encoders.section import ModelSection
 from fmicl_text.encoders.text import images_of
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.kind import Evaluation, Given, Loaded
 from fmicl_text.recipe.schema import Recipe
+from fmicl_text.recipe.training_arguments import LARS
 from fmicl_text.training.criterion import Choice, Criterion, choose
 from fmicl_text.training.processes import in_first_process
 
@@ -58,7 +61,9 @@ def load_inputs(recipe: Recipe, mine: bool = True) -> Inputs:
 
     Raises:
         InputError: Everything that is missing or broken, at once; of evaluations, if the held-out rows can be loaded.
+            First of all, if a library that the recipe needs is not installed.
     """
+    require_extras(recipe)
     section = recipe.evaluate
     problems: list[str] = []
 
@@ -84,6 +89,24 @@ def load_inputs(recipe: Recipe, mine: bool = True) -> Inputs:
     if problems:
         raise InputError(list(dict.fromkeys(problems)))
     return Inputs(train, heldout, choice, after, skipped)
+
+
+def require_extras(recipe: Recipe) -> None:
+    """Refuse a recipe that needs a library of an extra which is not installed, before anything is loaded.
+
+    Raises:
+        InputError: With each key, and the command that installs what it needs.
+    """
+    needs = (
+        (recipe.trains_on_images, "data.views: augment", "kornia", images.EXTRA),
+        (recipe.uses_lars, f"train.optim: {LARS}", "pytorch_optimizer", images.EXTRA),
+        (recipe.model.lora is not None, "model.lora:", "peft", lora.EXTRA),
+    )
+    problems = [
+        f"{key} needs {library}: {extra}" for asked, key, library, extra in needs if asked and not find_spec(library)
+    ]
+    if problems:
+        raise InputError(problems)
 
 
 def load_heldouts(recipe: Recipe) -> dict[str, Dataset]:

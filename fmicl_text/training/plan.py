@@ -12,9 +12,11 @@ from fmicl_text.data.streams import Stream
 from fmicl_text.encoders.tokens import longest_text
 from fmicl_text.losses import ContrastiveLoss
 from fmicl_text.recipe.schema import IN_TURN, Recipe
-from fmicl_text.training.build import check_build, check_rows, precision
+from fmicl_text.training import on_cuda
+from fmicl_text.training.build import check_build, check_rows
 from fmicl_text.training.inputs import Inputs, load_inputs
 from fmicl_text.training.loss_state import contrastive_losses
+from fmicl_text.training.precision import precision
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -44,6 +46,7 @@ class Plan:
     ``drawn`` says how batches are drawn from several sources, ``trained`` how many of the ``parameters`` train,
     ``weights`` which step's weights are kept and why, ``after`` names what is measured at the end, ``dims`` at how many
     dimensions beside all, and ``warnings`` why the data will not train well. ``image_size`` is None for texts.
+    ``loading`` is optimizer and loading of batches, where CUDA has defaults of its own.
     """
 
     sources: dict[str, PlannedSource]
@@ -57,6 +60,7 @@ class Plan:
     steps: int
     device: str
     precision: str
+    loading: str | None
     remote_code: bool
     imports: list[str]
     warnings: list[str]
@@ -79,8 +83,8 @@ def plan(recipe: Recipe) -> Plan:
     prompts = {"": arguments.prompts} if isinstance(recipe.data, DataSection) else arguments.prompts
     return Plan(
         sources={
-            name: _planned(source, inputs.train[name], losses[name], prompts.get(name), recipe)
-            for name, source in recipe.data.sources.items()
+            name: _planned(recipe, name, inputs.train[name], losses[name], prompts.get(name))
+            for name in recipe.data.sources
         },
         drawn=_drawn(recipe),
         parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
@@ -92,6 +96,7 @@ def plan(recipe: Recipe) -> Plan:
         steps=steps,
         device=str(arguments.device),
         precision=precision(arguments),
+        loading=on_cuda.described(arguments),
         remote_code=recipe.model.trust_remote_code,
         imports=recipe.imports,
         warnings=check_rows(recipe, inputs, trainer.model, arguments),
@@ -102,17 +107,18 @@ def plan(recipe: Recipe) -> Plan:
 
 
 def _planned(
-    source: DataSection,
+    recipe: Recipe,
+    name: str,
     rows: Dataset | Stream,
     loss: ContrastiveLoss,
     prompts: str | dict[str, str] | None,
-    recipe: Recipe,
 ) -> PlannedSource:
+    source = recipe.data.sources[name]
     return PlannedSource(
         rows=None if isinstance(rows, Stream) else len(rows),
         buffer=source.shuffle_buffer if isinstance(rows, Stream) else None,
         columns=list(source.columns.used) if isinstance(rows, Stream) else rows.column_names,
-        loss=_loss(recipe, loss),
+        loss=_loss(recipe, loss, name),
         mining=described(source.mine, recipe.model) if source.mine is not None else None,
         prompts={"every text": prompts} if isinstance(prompts, str) else prompts or {},
         weight=source.weight if isinstance(source, SourceSection) else None,
@@ -125,12 +131,13 @@ def _drawn(recipe: Recipe) -> str:
     return "by weight" if recipe.weights else "in proportion to their rows"
 
 
-def _loss(recipe: Recipe, loss: ContrastiveLoss) -> str:
+def _loss(recipe: Recipe, loss: ContrastiveLoss, source: str) -> str:
     """Return a loss as Python has it, and at which dimensions."""
     described = f"{loss.objective.loss_name}({loss.extra_repr()})"
-    if recipe.matryoshka is None:
+    matryoshka = recipe.matryoshka_of(source)
+    if matryoshka is None:
         return described
-    return f"{described}, on the first {', '.join(map(str, recipe.matryoshka.dims))} numbers of each vector"
+    return f"{described}, on the first {', '.join(map(str, matryoshka.dims))} numbers of each vector"
 
 
 def _weights(inputs: Inputs, keeps_best: bool) -> str:

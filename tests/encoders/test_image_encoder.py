@@ -13,7 +13,8 @@ from transformers import AutoModel
 
 from fmicl_text.data.pixels import pixels
 from fmicl_text.encoders.images import as_features, image_size, random_twin
-from fmicl_text.encoders.section import ModelSection
+from fmicl_text.encoders.lora import add_lora
+from fmicl_text.encoders.section import LoraSection, ModelSection
 from fmicl_text.encoders.text import load_encoder, load_model
 from fmicl_text.errors import InputError
 
@@ -106,3 +107,12 @@ def test_configurations_that_make_no_model(scratch: dict, why: str):
 def test_an_encoder_of_texts_has_no_image_size(tiny_encoder_path):
     with pytest.raises(InputError, match="does not read images"):
         load_encoder(ModelSection(base=str(tiny_encoder_path), image_size=32))
+
+
+def test_the_random_twin_of_an_encoder_with_an_adapter_is_that_of_its_base():
+    pytest.importorskip("peft", reason="peft is not installed")
+    base, adapted = encoder(VIT), encoder(VIT)
+    add_lora(adapted, LoraSection(target_modules="all-linear"))
+    twin, expected = random_twin(adapted, 3).state_dict(), random_twin(base, 3).state_dict()
+    assert twin.keys() == expected.keys() and all(torch.equal(twin[name], expected[name]) for name in twin)
+    assert any("lora" in name for name in adapted.state_dict()), "the adapter stays where it was"

@@ -19,7 +19,10 @@ from fmicl_text.encoders.lora import has_adapter
 from fmicl_text.encoders.section import ModelSection
 from fmicl_text.encoders.text import load_encoder, load_model
 from fmicl_text.errors import InputError
+from fmicl_text.hub.card import model_card
+from fmicl_text.hub.source import find_source
 from fmicl_text.recipe.file import load_recipe, shipped_recipes
+from fmicl_text.recipe.schema import PublishSection
 from fmicl_text.training.train import train
 
 pytestmark = pytest.mark.usefixtures("blank_pictures")
@@ -83,6 +86,11 @@ def test_a_recipe_trains_its_architecture(name: str, make_base, tiny_encoder_pat
     assert trained.get_embedding_dimension() == (512 if name == "encoders/static" else 32)
     assert np.isfinite(trained.encode(TEXTS)).all() and np.abs(trained.encode(TEXTS) - started).max() > 1e-4
     assert has_adapter(trained) == (recipe.model.lora is not None) == (model / "adapter_config.json").is_file()
+    if name == "encoders/static":
+        card = model_card(find_source(tmp_path / "run"), PublishSection(repo="me/x", license="mit"), trained, False)
+        begun = f"a new static embedding over the tokenizer of {tiny_encoder_path.name}"
+        assert f"It was trained from {begun} by f-MICL" in str(card) and f"| base model | {begun} |" in str(card)
+        assert card.data.base_model is None and "of a text are read" not in str(card), "it reads texts of any length"
 
 
 def test_weights_train_in_float32_unless_asked(make_base):

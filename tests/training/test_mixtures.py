@@ -18,13 +18,16 @@ from torch.utils.data import ConcatDataset, RandomSampler
 
 from fmicl_text.cli import main
 from fmicl_text.data.drawing import by_weight
+from fmicl_text.encoders.text import load_model
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.results import read_result
 from fmicl_text.evaluation.retrieval import retrieve
+from fmicl_text.hub.card import model_card
+from fmicl_text.hub.source import find_source
 from fmicl_text.losses.columns import SOURCE
 from fmicl_text.losses.identities import identities
 from fmicl_text.recipe.file import dump_recipe, load_recipe
-from fmicl_text.recipe.schema import Recipe
+from fmicl_text.recipe.schema import PublishSection, Recipe
 from fmicl_text.runs.folder import RunFolder
 from fmicl_text.training.build import check_build
 from fmicl_text.training.callbacks import MetricsFile
@@ -135,6 +138,46 @@ def test_a_resumed_mixture_is_the_uninterrupted_one(recipe: Path, monkeypatch: p
     alone = retrieve(SentenceTransformer(str(whole.model)), *prompted).result
     score = read_result(whole.result("heldout")).score("questions MRR@10")
     assert score.value == pytest.approx(alone.scores[0].value), "with the source's prompts, among its own documents"
+
+    card = str(
+        model_card(
+            find_source(whole.path),
+            PublishSection(repo="me/tiny", license="mit"),
+            load_model(str(whole.model)),
+            adapter=False,
+        )
+    )
+    assert "by f-MICL and InfoNCE with fmicl-text" in card
+    for row in (
+        "questions: data | questions.jsonl",
+        'questions: prompts | query: "the ", document: "a "',
+        "questions: weight | 2.0",
+        "labels: temperature | 0.2",
+        "labels: data | labelled.jsonl",
+        "labels: columns | anchor: text, group: label",
+    ):
+        assert f"| {row} |" in card, card
+
+
+def test_a_source_may_have_its_own_matryoshka_and_an_override_leads_into_the_list(recipe: Path):
+    own = "data.train.1.loss={objective: infonce, matryoshka: {dims: [32, 8]}}"
+    settings = load_recipe(recipe, [own, "data.train.0.rows=20", "loss={objective: fmicl}"])
+    assert [source.rows for source in settings.data.train] == [20, None]
+    losses = check_build(settings, load_inputs(settings)).loss
+    assert [type(losses[name]).__name__ for name in ("questions", "labels")] == ["SentenceLoss", "MatryoshkaLoss"]
+    shared = load_recipe(
+        recipe, ["data.train.1.loss={objective: infonce}", "loss={objective: fmicl, matryoshka: {dims: [32, 4]}}"]
+    )
+    assert {shared.matryoshka_of(name).dims[1] for name in ("questions", "labels")} == {4}, "the recipe's holds for all"
+    for override, problem in (
+        ("data.train.2.rows=20", "data.train is a list of 2, whose items are numbered from 0"),
+        ("data.train.labels.rows=20", "data.train is a list of 2, whose items are numbered from 0"),
+        ("data.train.1.weight=0", "data.train[1].weight: must be greater than 0, got 0"),
+        ("data.train.1.weight.x=0", "data.train[1].weight is a value, it has no keys"),
+    ):
+        with pytest.raises(InputError) as caught:
+            load_recipe(recipe, [override])
+        assert caught.value.problems == [f"--set {override}: {problem}"]
 
 
 def test_a_dry_run_shows_every_source(recipe: Path, capsys: pytest.CaptureFixture[str]):

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def train(
     """Train with a global batch of 8, and return the final weights and the log."""
     recipe = folder / f"{objective}.yaml"
     recipe.write_text(RECIPE.replace("BASE", str(folder / "encoder")).replace("OBJECTIVE", objective))
-    output = folder / f"{objective}-{processes}-{len(options)}"
+    output = Path(tempfile.mkdtemp(dir=folder))
     command = ["train", str(recipe), "--output", str(output)]
     for option in (f"train.per_device_train_batch_size={8 // processes}", *options):
         command += ["--set", option]
@@ -94,12 +95,20 @@ MIXED = (
     f"data={{train: [{{{SOURCE}, weight: 1}}, {{{SOURCE}, name: other, weight: 3, loss: {{objective: infonce}}}}]}}",
 )
 """Two sources, one of them with a loss of its own: both processes must take the same one at each step."""
+ADAPTED = (
+    "model.lora={r: 4, lora_alpha: 32, target_modules: [query, value, dense], merge: true}",
+    "loss.matryoshka={dims: [32, 8]}",
+)
+"""An adapter, which begins with the same random numbers in each process, and a loss at two numbers of dimensions."""
 
 
 @pytest.mark.parametrize(
-    ("objective", "options"), [("fmicl", ()), ("infonce", IMAGES), ("fmicl", STREAMED), ("fmicl", MIXED)]
+    ("objective", "options"),
+    [("fmicl", ()), ("infonce", IMAGES), ("fmicl", STREAMED), ("fmicl", MIXED), ("fmicl", ADAPTED)],
 )
 def test_two_processes_train_as_one(monkeypatch, folder: Path, objective: str, options: tuple[str, ...]):
+    if options == ADAPTED:
+        pytest.importorskip("peft", reason="peft is not installed")
     (one, log_of_one), (two, log_of_two) = (
         train(monkeypatch, folder, objective, processes, *options) for processes in (1, 2)
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fmicl_text.cli.console import Console
-    from fmicl_text.evaluation.results import Result, Score
+    from fmicl_text.evaluation.results import Result
 
 
 def print_results(console: Console, results: Sequence[Result]) -> None:
@@ -44,11 +44,6 @@ def print_results(console: Console, results: Sequence[Result]) -> None:
         console.print(line, soft_wrap=True)
 
 
-def number(score: Score, value: float) -> str:
-    """Return a value with as many digits as are worth reading: two decimals of a percentage, else four figures."""
-    return f"{value:.2f}" if score.unit == "%" else f"{value:.4g}"
-
-
 def _about(facts: dict[str, Any]) -> str:
     return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items() if value is not None)
 
@@ -56,8 +51,8 @@ def _about(facts: dict[str, Any]) -> str:
 def _cells(key: str, results: Sequence[Result]) -> Iterable[str]:
     for result in results:
         score = next((score for score in result.scores if score.key == key), None)
-        value = "" if score is None else number(score, score.value)
-        interval = "" if score is None or score.ci95 is None else " to ".join(number(score, end) for end in score.ci95)
+        value = "" if score is None else score.written(score.value)
+        interval = "" if score is None or score.ci95 is None else " to ".join(map(score.written, score.ci95))
         if len(results) == 1:
             yield from (value, interval)
         else:
