@@ -1,8 +1,8 @@
 """Publishing a run, or a lone encoder, on the Hugging Face Hub: its files, its model card, the checks, the upload.
 
-:mod:`.source` reads what is published, :mod:`.stage` collects its files and :mod:`.exports` those of exports, :mod:`.card`
-writes the card, :mod:`.check` and :mod:`.private` keep pickles, paths and secrets out, and only :mod:`.remote` talks to
-the Hub. Modules here import ``runs`` and what is below.
+:mod:`.source` reads what is published, :mod:`.stage` collects its files and :mod:`.exports` those of exports,
+:mod:`.card` writes the card, :mod:`.check` and :mod:`.private` keep pickles, paths and secrets out, and only
+:mod:`.remote` talks to the Hub. Modules here import ``runs`` and what is below.
 """
 
 from fmicl_text.hub.publishing import publish
