@@ -33,8 +33,8 @@ test-wheel: .venv/ready  ## build the wheel in dist, and train with it in an env
 	dist/venv/bin/pip install --quiet --no-deps $(SAMPLES)
 	cd dist && venv/bin/fmicl recipe list && venv/bin/fmicl train quickstart --set train.max_steps=2
 
-docs: .venv/ready  ## the documentation, in docs/_build; a warning is an error
-	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build
+docs: .venv/ready  ## the documentation, in docs/_build; made anew, as much of it comes from the package; a warning is an error
+	$(BIN)/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going docs docs/_build
 
 lint: .venv/ready
 	$(BIN)/ruff check

@@ -21,6 +21,11 @@ _PLAINER = {
     "dict_type": "must be a mapping of keys",
     "none_required": "must be null",
     "too_short": "must not be empty",
+    "string_type": "must be text",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    "list_type": "must be a list",
 }
 _FEW = 40
 """Up to this many known keys are listed in full."""

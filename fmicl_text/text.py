@@ -35,3 +35,12 @@ def one_line(text: object) -> str:
     """Return text on one line, without control characters."""
     printable = "".join(character if character.isprintable() else " " for character in str(text))
     return " ".join(printable.split())
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a number, such as an id that was read from a file."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

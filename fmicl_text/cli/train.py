@@ -221,6 +221,8 @@ def _print_plan(console: Console, name: str, plan: Plan, output: Path, seeds: li
         **_planned_data(plan),
         "training": f"{plan.steps:,} steps of {plan.batch} rows on {plan.device}, {plan.precision}",
     }
+    if plan.loading is not None:
+        lines["loading"] = plan.loading
     lines["weights"] = plan.weights
     if plan.after:
         at = f", also at {', '.join(map(str, plan.dims))} dimensions" if plan.dims else ""

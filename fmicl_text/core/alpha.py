@@ -131,7 +131,7 @@ class Alpha(nn.Module):
     @torch.no_grad()
     def _at_balance(self, kernel: Kernel, cosine: float) -> Tensor:
         device = next((p.device for p in kernel.parameters()), None)
-        return torch.exp(-kernel.at_start(torch.tensor(cosine, device=device)))
+        return torch.exp(-kernel.at_start(torch.full((), cosine, device=device)))
 
     @torch.no_grad()
     def _mean_ratio(self, kernel: Kernel, blocks: Sequence[Block]) -> Tensor:
@@ -142,9 +142,10 @@ class Alpha(nn.Module):
             return self.mean_ratio
         ratio = average(pair_mean(blocks, kernel)).to(self.mean_ratio.dtype)
         mean = torch.where(self.mean_ratio > 0, self.mean_ratio, ratio)
-        if self.training and ratio > 0:  # u is positive: a mean of 0 says that there was no negative pair
-            mean = torch.lerp(ratio, mean, self._kept())
-            self.mean_ratio.copy_(mean.clamp(min=smallest))
+        if self.training and (self.alpha == "auto" or ratio > 0):
+            # u is positive: a mean of 0 says that there was no negative pair, which changes nothing
+            mean = torch.where(ratio > 0, torch.lerp(ratio, mean, self._kept()), mean)
+            self.mean_ratio.copy_(torch.where(ratio > 0, mean.clamp(min=smallest), self.mean_ratio))
             if self.balance_cosine == "measured":
                 self.batches += 1
                 if self.batches == BATCHES:

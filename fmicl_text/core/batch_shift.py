@@ -54,7 +54,7 @@ def best_shift(
     """Solve ``alpha mean w = 1`` over all pairs; arguments as of :func:`batch_bound`."""
     end = divergence.domain[1] - MARGIN
     device = blocks[0].rows.vectors.device
-    level = precise(torch.tensor(alpha, device=device)).log()
+    level = precise(torch.full((), alpha, device=device)).log()
 
     def excess(shift: Tensor) -> Tensor:
         def weight(r: Tensor) -> Tensor:  # infinite beyond the end, so that no shift takes a pair there

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 _FEW = 2**14
-"""Up to this many pairs, comparing all of them is faster than sorting their identities."""
+"""Up to this many pairs, comparing all of them is faster than sorting their identities; on a GPU always."""
 
 
 class Rows(NamedTuple):
@@ -50,13 +50,13 @@ class Block(NamedTuple):
 
 
 def share_text(a: Tensor, b: Tensor) -> Tensor | None:
-    """Return which rows share a text: bool ``(B, M)``; of many pairs, ``None`` if none do.
+    """Return which rows share a text: bool ``(B, M)``; of many pairs on a CPU, ``None`` if none do.
 
     Args:
         a: Text identities ``(B, K)``.
         b: Text identities ``(M, K')``.
     """
-    if a.shape[0] * b.shape[0] <= _FEW:
+    if a.shape[0] * b.shape[0] <= _FEW or a.device.type != "cpu":  # a GPU would have to be waited for
         return _compare(a, b)  # (B, M); asking whether there is any would take as long as using it
     # Sorting B + M identities is far cheaper than comparing B x M.
     common = torch.isin(a.contiguous(), b.contiguous()).any(dim=1)  # (B,)
@@ -68,9 +68,12 @@ def share_text(a: Tensor, b: Tensor) -> Tensor | None:
 
 
 def _compare(a: Tensor, b: Tensor) -> Tensor:
-    if a.shape[1] == b.shape[1] == 1:
-        return a == b.T  # (B, M)
-    return (a[:, None, :, None] == b[None, :, None, :]).flatten(start_dim=2).any(dim=2)  # (B, M)
+    shared = a[:, :1] == b[:, 0]  # (B, M)
+    for k in range(a.shape[1]):  # one matrix at a time: all comparisons together would be K K' of them
+        for other in range(b.shape[1]):
+            if k or other:
+                shared |= a[:, k, None] == b[:, other]
+    return shared
 
 
 def together(x: Rows, y: Rows) -> Rows:

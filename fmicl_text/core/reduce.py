@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from fmicl_text.core.cosines import all_cosines
-from fmicl_text.core.devices import across_devices, total, visit, world_size
+from fmicl_text.core.devices import total, visit
 from fmicl_text.core.kernels import Kernel
 from fmicl_text.core.pairs import Block, Rows
 from fmicl_text.core.tiles import (
@@ -31,6 +31,7 @@ from fmicl_text.core.tiles import (
     left_out,
     pairs_along,
     refuse_second_derivative,
+    surroundings,
     tile_scores,
     tiles,
 )
@@ -221,7 +222,7 @@ class _RowLogSumExp(torch.autograd.Function):
         own = torch.bmm(rows.unsqueeze(1), columns.unsqueeze(2)).flatten() if paired else rows.new_zeros(0)
         ctx.paired = paired
         ctx.save_for_backward(rows, columns, log)
-        ctx.block, ctx.kernel, ctx.score, ctx.across = block, kernel, score, world_size() > 1
+        ctx.block, ctx.kernel, ctx.score, ctx.surroundings = block, kernel, score, surroundings()
         ctx.mark_non_differentiable(count)
         return log, count, own
 
@@ -229,7 +230,7 @@ class _RowLogSumExp(torch.autograd.Function):
     def backward(ctx: Any, weight: Tensor, _: Tensor, weight_of_own: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_derivative("a loss computed tile by tile", remedy="; for one, let tile_memory() hold all pairs")
         rows, columns, log = ctx.saved_tensors
-        with across_devices(ctx.across), torch.autocast(log.device.type, enabled=False):
+        with ctx.surroundings(log.device):
             gradients = Gradients(ctx.block, ctx.kernel)
             symmetric = is_symmetric(ctx.block)
 

@@ -178,7 +178,8 @@ def _bounds_of(rows: Rows, strip: slice, vectors: Tensor, texts: Tensor, region:
     candidates = cosines.isfinite().sum(dim=1, keepdim=True)  # (b, 1)
     ball = _share(region.outer, candidates).clamp(min=1)
     dropped = _share(region.inner, ball)
-    ordered = cosines.topk(min(int(ball.max()) + 1, cosines.shape[1]), dim=1).values  # (b, k)
+    largest = max(1, math.floor(region.outer * cosines.shape[1] + 1e-9))  # ball, known without asking the device
+    ordered = cosines.topk(min(largest + 1, cosines.shape[1]), dim=1).values  # (b, k)
     edge = torch.full_like(ordered[:, :1], torch.inf)
     ordered = torch.cat([edge, ordered, -edge], dim=1)  # (b, k + 2): rank n is at n + 1
     low = (ordered.gather(1, ball) + ordered.gather(1, ball + 1)) / 2

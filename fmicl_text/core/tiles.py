@@ -12,18 +12,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from fmicl_text.core.checks import require_positive
-from fmicl_text.core.devices import world_size
+from fmicl_text.core.devices import across_devices, world_size
 from fmicl_text.core.kernels import Kernel
 from fmicl_text.core.pairs import Block, Rows, share_text
-from fmicl_text.core.products import add_product, product
+from fmicl_text.core.products import add_product, product, takes_tf32, tensor_cores
 
 Score = Callable[[Tensor], Tensor]
 """The score of a pair as a function of its log density ratio ``r``, elementwise."""
@@ -48,6 +48,25 @@ def tile_memory(size: int) -> Iterator[None]:
         yield
     finally:
         _TILE_MEMORY.reset(token)
+
+
+def surroundings() -> Callable[[torch.device], AbstractContextManager[Any]]:
+    """Return what enters the present context again, in a backward pass: on a GPU that has a thread of its own.
+
+    What is returned takes the device of the pass, and is entered with autocast off.
+    """
+    across, memory, cores = world_size() > 1, _TILE_MEMORY.get(), takes_tf32()
+
+    def again(device: torch.device) -> ExitStack:
+        stack = ExitStack()
+        stack.enter_context(across_devices(across))
+        stack.enter_context(torch.autocast(device.type, enabled=False))
+        stack.enter_context(tensor_cores(cores))
+        if memory is not None:
+            stack.enter_context(tile_memory(memory))
+        return stack
+
+    return again
 
 
 class Tile(NamedTuple):

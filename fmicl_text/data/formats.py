@@ -15,7 +15,7 @@ from typing import Any
 from fmicl_text.data.delimited import csv_columns, read_csv, read_tsv, tsv_columns, tsv_quoting
 from fmicl_text.data.lines import jsonl_columns, read_jsonl, read_txt, txt_columns
 from fmicl_text.data.parquet import parquet_columns, read_parquet
-from fmicl_text.data.readers import Rows, require_columns
+from fmicl_text.data.readers import Rows, require_columns, require_text
 from fmicl_text.errors import InputError
 
 
@@ -68,7 +68,10 @@ def format_of(path: Path) -> Format:
         InputError: If the path is a folder, or its ending is not that of a known format.
     """
     if os.path.isdir(path):
-        raise InputError(f"{path}: is a folder; name a file in it")
+        raise InputError(
+            f"{path}: is a folder; name a file of texts in it (a recipe for images, such as vision-quickstart, takes "
+            "one of images)"
+        )
     if ending(path) not in FORMATS:
         known = ", ".join(FORMATS)
         raise InputError(f"{path}: unknown format; the name of a file of texts ends in {known}, or these and .gz")
@@ -102,7 +105,10 @@ def column_names(path: Path, wanted: Sequence[str] = ()) -> list[str]:
         return format_of(path).columns(path, wanted)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        require_text(path)  # which names the line and says what to do
+        raise InputError(f"{path}: the first lines are broken: {error}") from None
+    except (OSError, EOFError) as error:
         raise InputError(f"{path}: the first lines are broken: {error}") from None
 
 

@@ -19,6 +19,8 @@ _NOT_UTF8 = {
     b"\xfe\xff": "is UTF-16 text; save it as UTF-8",
 }
 """First bytes of files that are often given in place of UTF-8 text -> what to do."""
+_HEAD = 2**20
+"""Bytes of a file that are read to say what is wrong with its beginning."""
 
 
 class Rows(NamedTuple):
@@ -45,6 +47,22 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path}: not a complete gzip file: {error}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    return _decoded(path, data)
+
+
+def require_text(path: Path) -> None:
+    """Check that a file begins with UTF-8 text.
+
+    Raises:
+        InputError: As :func:`read_text`.
+    """
+    with gzip.open(path) if is_compressed(path) else path.open("rb") as file:
+        head = file.read(_HEAD)
+        whole = len(head) < _HEAD
+    _decoded(path, head if whole else head[: head.rfind(b"\n") + 1])
+
+
+def _decoded(path: Path, data: bytes) -> str:
     for start, remedy in _NOT_UTF8.items():
         if data.startswith(start):
             raise InputError(f"{path}: {remedy}")
@@ -55,7 +73,10 @@ def read_text(path: Path) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{path}, line {line}: not UTF-8 text (byte 0x{data[error.start]:02x})") from None
+        raise InputError(
+            f"{path}, line {line}: not UTF-8 text (byte 0x{data[error.start]:02x}); save it as UTF-8: from Windows "
+            f"or an older program it may be cp1252, which iconv -f cp1252 -t utf-8 converts"
+        ) from None
 
 
 def open_text(path: Path) -> TextIO:

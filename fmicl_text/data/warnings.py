@@ -12,6 +12,7 @@ from fmicl_text.data.sources import is_hub_id
 from fmicl_text.errors import InputError
 from fmicl_text.files import user_path
 from fmicl_text.losses.columns import GROUP, is_group_column
+from fmicl_text.text import is_number
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -28,13 +29,16 @@ def data_warnings(rows: Dataset, batch: int) -> list[str]:
     """
     found = []
     anchors = rows["anchor"][:]
-    texts = list(zip(*(rows[name][:] for name in rows.column_names if not is_group_column(name)), strict=True))
+    texts = list(zip(*(rows[name][:] for name in _texts(rows)), strict=True))
     if len(texts) < batch:
         found.append(f"there are fewer rows ({len(texts):,}) than a batch takes ({batch:,}): every batch is the same")
     if "positive" in rows.column_names:
         equal = sum(anchor == positive for anchor, positive, *_ in texts)
         if equal:
             found.append(f"{_rows(equal)} the anchor as positive too, from which nothing is learned")
+    for role, column in zip(_texts(rows), zip(*texts, strict=True), strict=True):
+        if all(map(is_number, column)):
+            found.append(f'{role}: all texts are numbers, such as "{column[0]}"; is it the right column?')
     if repeated := len(texts) - len(set(texts)):
         found.append(f"{_rows(repeated)} the texts of an earlier row")
     if len(set(anchors)) == 1:
@@ -59,6 +63,10 @@ def image_warnings(rows: Dataset, batch: int, skipped: int) -> list[str]:
     if repeated := len(rows) - len(seen):
         found.append(f"{repeated:,} images are copies of an earlier one; they are never its negatives")
     return found
+
+
+def _texts(rows: Dataset) -> list[str]:
+    return [name for name in rows.column_names if not is_group_column(name)]
 
 
 def _rows(count: int) -> str:

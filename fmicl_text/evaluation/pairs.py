@@ -82,7 +82,7 @@ def measure_pairs(scored: ScoredModel, effort: Effort, file: str, gold: Gold, pa
     figures = {"score": correlations, "label": detection}[gold](pairs.scores, similarities)
     intervals: list[tuple[float, float] | None] = [None] * len(METRICS[gold])
     if effort.intervals:
-        intervals = list(map(percentile_interval, _resampled(gold, pairs.scores, similarities)))
+        intervals = [percentile_interval(row) for row in _resampled(gold, pairs.scores, similarities)]
     task, n = Path(file).name, len(pairs.scores)
     scores = [
         PAIR_METRICS[metric].score(task, value, n, ci95)

@@ -20,6 +20,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from fmicl_text.core import Adaptation, Annealing, across_devices
+from fmicl_text.core.conditions import note, read_together
+from fmicl_text.core.products import tensor_cores
 from fmicl_text.losses.moving_region import MovingRegion
 from fmicl_text.losses.objective import Objective
 from fmicl_text.losses.queue import MomentumQueue, widened
@@ -225,9 +227,17 @@ class ContrastiveLoss(nn.Module):
             raise ValueError(f"embeddings must have the same shape (B, D) in every column, got {sorted(shapes)}")
         if self.queue is not None and (keys is None or (self.objective.queue and identities is None)):
             raise ValueError("a loss with a queue needs the batch's identities, and its keys by the moving average")
+        with read_together():
+            return self._of_vectors(embeddings, identities, keys)
+
+    def _of_vectors(
+        self, embeddings: Sequence[Tensor], identities: Sequence[Tensor] | None, keys: Sequence[Tensor] | None
+    ) -> Terms:
         self._check_finite(embeddings)
         texts, extra_texts = _texts(identities)
-        with torch.autocast(embeddings[0].device.type, enabled=False), across_devices(self.gather_across_devices):
+        device, half = embeddings[0].device.type, embeddings[0].dtype in (torch.bfloat16, torch.float16)
+        cores = tensor_cores(half or torch.is_autocast_enabled(device))  # as exact as such an encoder at least
+        with cores, torch.autocast(device, enabled=False), across_devices(self.gather_across_devices):
             x, y = (unit_vectors(e, _joined(self.head, self.predictor)) for e in embeddings[:2])  # (B, D) each
             extra = [unit_vectors(e, self.head) for e in embeddings[2:]]  # (B, D) each
             self._count_zeros([x, y, *extra])
@@ -265,30 +275,38 @@ class ContrastiveLoss(nn.Module):
 
     def _check_finite(self, embeddings: Sequence[Tensor]) -> None:
         """Refuse NaN and infinity, on all processes that share the batch: none is left waiting for the others."""
-        finite = torch.stack([e.detach().isfinite().all(dim=1) for e in embeddings]).all(dim=0)  # (B,)
-        broken = ~finite
-        counts = torch.stack([torch.tensor(len(finite), device=broken.device), broken.sum()])  # (2,)
-        if self.gather_across_devices and _processes() > 1:
+        broken = ~torch.stack([e.detach().isfinite().all(dim=1) for e in embeddings]).all(dim=0)  # (B,)
+        number = broken.sum()
+        if self.gather_across_devices and _processes() > 1:  # the others must not wait for rows that do not come
+            counts = torch.stack([torch.full_like(number, len(broken)), number])  # (2,)
             everyone = [torch.empty_like(counts) for _ in range(_processes())]
             dist.all_gather(everyone, counts)
-            sizes = [int(size) for size, _ in everyone]
+            sizes, of_all = torch.stack(everyone, dim=1).tolist()
             if len(set(sizes)) > 1:
                 raise ValueError(
                     f"the processes have {sizes} rows, which must be as many on each: "
                     "train with dataloader_drop_last=True, or set gather_across_devices=False"
                 )
-            counts = torch.stack(everyone).sum(dim=0)
-        if counts[1]:
-            raise NonFiniteEmbeddings(broken.nonzero().squeeze(1).tolist(), len(finite))
+            if any(of_all):
+                raise self._non_finite(broken)
+        else:
+            note(number > 0, lambda: self._non_finite(broken))
+
+    def _non_finite(self, broken: Tensor) -> NonFiniteEmbeddings:
+        return NonFiniteEmbeddings(broken.nonzero().squeeze(1).tolist(), len(broken))
 
     def _count_zeros(self, columns: Sequence[Tensor]) -> None:
-        zeros = sum(int((column.detach() == 0).all(dim=1).sum()) for column in columns)
-        if zeros and not self.zero_vectors:
+        number = torch.stack([(column.detach() == 0).all(dim=1).sum() for column in columns]).sum()
+        size = sum(map(len, columns))
+        note(number > 0, lambda: self._say_zeros(int(number), size))
+
+    def _say_zeros(self, zeros: int, size: int) -> None:
+        if not self.zero_vectors:
             logger.warning(
                 "%d of %d embeddings of a batch are all zeros: they have no direction, and their cosine with "
                 "everything counts as 0. A text without tokens makes one; remove such rows from the data.",
                 zeros,
-                sum(map(len, columns)),
+                size,
             )
         self.zero_vectors += zeros
 

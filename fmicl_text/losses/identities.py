@@ -146,8 +146,8 @@ def _without_start(tokens: Tensor, mask: Tensor, prompt: Any, special: Collectio
         return mask * (position >= length)
     if not special:
         return mask
-    starts = (position == 0) & torch.isin(tokens, torch.tensor(sorted(special), device=tokens.device))
-    return mask * ~starts
+    is_special = functools.reduce(torch.logical_or, (tokens == number for number in special))  # no copy to a GPU
+    return mask * ~((position == 0) & is_special)
 
 
 def _of_tokens(tokens: Tensor, mask: Tensor) -> Tensor:
@@ -156,14 +156,14 @@ def _of_tokens(tokens: Tensor, mask: Tensor) -> Tensor:
     It does not depend on padding, column, device or process; two texts collide with a probability of about 2^-60.
     """
     position = mask.cumsum(dim=1) - 1  # (B, L); counts from the first real token under left padding too
-    weights = _position_weights(tokens.shape[1]).to(tokens.device)[position.clamp(min=0)]  # (B, L)
+    weights = _position_weights(tokens.shape[1], tokens.device)[position.clamp(min=0)]  # (B, L)
     return ((tokens + 1) * weights * mask).sum(dim=1)
 
 
 @functools.lru_cache(maxsize=64)
-def _position_weights(length: int) -> Tensor:
+def _position_weights(length: int, device: torch.device) -> Tensor:
     """Odd random numbers ``(L,)``; drawn one after another, so a longer list begins with a shorter one."""
     generator = torch.Generator().manual_seed(0)
     limit = 2**62
     drawn = [torch.randint(-limit, limit, (), generator=generator) for _ in range(length)]
-    return torch.stack(drawn) * 2 + 1
+    return (torch.stack(drawn) * 2 + 1).to(device)

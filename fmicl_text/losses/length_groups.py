@@ -9,7 +9,7 @@ Shapes: ``B`` rows, ``L`` tokens of the longest, ``D`` dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -37,10 +37,11 @@ def encode(model: nn.Module, column: Features) -> Tensor:
 
     Args:
         model: The encoder.
-        column: What it reads; it leaves its outputs there if it is one pass.
+        column: What it reads, such as features or pixels; it leaves its outputs there if it is one pass.
     """
-    lengths = _lengths(model, column)
-    if lengths is None:
+    several = dist.is_initialized() and dist.get_world_size() > 1
+    lengths = None if several else _lengths(model, column)
+    if lengths is None or lengths.device.type != "cpu":
         return embeddings_of(model(column))
     order = lengths.argsort(stable=True)  # (B,)
     ends = cuts(lengths[order].tolist())
@@ -49,6 +50,19 @@ def encode(model: nn.Module, column: Features) -> Tensor:
     groups = [order[first:end] for first, end in pairwise([0, *ends])]
     encoded = [embeddings_of(model(_part(column, rows, int(lengths[rows[-1]])))) for rows in groups]
     return torch.cat(encoded)[order.argsort()]  # (B, D)
+
+
+def by_length(model: nn.Module, column: Features) -> tuple[Features, Tensor | None]:
+    """Return a column with its rows in the order of their lengths, and the place of each row in it ``(B,)``.
+
+    Of mini-batches that are cut from it, each then has rows of like length. The column itself and ``None``, where
+    lengths are not known.
+    """
+    lengths = _lengths(model, column)
+    if lengths is None:
+        return column, None
+    order = lengths.argsort(stable=True)  # (B,)
+    return _part(column, order, int(lengths.max())), order.argsort()
 
 
 def cuts(lengths: Sequence[int]) -> list[int]:
@@ -72,11 +86,9 @@ def cuts(lengths: Sequence[int]) -> list[int]:
 
 
 def _lengths(model: nn.Module, column: Features) -> Tensor | None:
-    """Return the number of tokens of each row ``(B,)``, or ``None`` where the column is to be encoded in one pass."""
-    mask = column.get("attention_mask")  # (B, L)
-    if not isinstance(mask, Tensor) or mask.ndim != 2 or mask.device.type != "cpu" or not len(mask):
-        return None
-    if dist.is_initialized() and dist.get_world_size() > 1:
+    """Return the number of tokens of each row ``(B,)``; ``None`` where rows depend on what is encoded with them."""
+    mask = column.get("attention_mask") if isinstance(column, Mapping) else None  # (B, L)
+    if not isinstance(mask, Tensor) or mask.ndim != 2 or not len(mask):
         return None
     shapes = dict.fromkeys(_OF_TOKENS, mask.shape) | dict.fromkeys(_OF_ROWS, mask.shape[:1])
     tensors = {key: value.shape for key, value in column.items() if isinstance(value, Tensor) and value.ndim}
@@ -87,7 +99,7 @@ def _lengths(model: nn.Module, column: Features) -> Tensor | None:
     if any(isinstance(module, BATCH_NORMS) for module in model.modules()):
         return None
     lengths = mask.sum(dim=1)
-    ends_in_padding = mask.bool() == (torch.arange(mask.shape[1]) < lengths[:, None])  # (B, L)
+    ends_in_padding = mask.bool() == (torch.arange(mask.shape[1], device=mask.device) < lengths[:, None])  # (B, L)
     return lengths if ends_in_padding.all() and lengths.min() > 0 else None
 
 

@@ -50,6 +50,7 @@ class MomentumQueue(nn.Module):
         self.register_buffer("vectors", torch.zeros(size, dimensions, dtype=double), **own)  # (Q, D)
         self.register_buffer("texts", torch.zeros(size, 2, dtype=torch.long), **own)  # (Q, 2), both texts of a pair
         self.register_buffer("pushed", torch.zeros((), dtype=torch.long), **own)  # rows pushed since the beginning
+        self._filled = 0  # rows that are not empty, known without asking the device
 
     @torch.no_grad()
     def follow(self, encoder: nn.Module, head: nn.Sequential | None, momentum: float | None = None) -> None:
@@ -93,8 +94,7 @@ class MomentumQueue(nn.Module):
                 f"the queue holds vectors of {self.vectors.shape[1]} dimensions, got {like.shape[1]}: "
                 "a queue does not go with MatryoshkaLoss or Matryoshka2dLoss"
             )
-        filled = min(int(self.pushed), len(self.vectors))
-        return self.vectors[:filled].to(like), self.texts[:filled]
+        return self.vectors[: self._filled].to(like), self.texts[: self._filled]
 
     @torch.no_grad()
     def push(self, keys: list[Tensor], texts: Tensor) -> None:
@@ -114,6 +114,7 @@ class MomentumQueue(nn.Module):
         self.vectors[places] = vectors.to(self.vectors.dtype)
         self.texts[places] = both
         self.pushed += len(vectors)
+        self._filled = min(self._filled + len(vectors), len(self.vectors))
 
     def waiting(self) -> dict[str, Tensor]:
         """State of the rows, which are this process's own, for a checkpoint."""
@@ -132,6 +133,7 @@ class MomentumQueue(nn.Module):
         self.texts = widened(self.texts, state["texts"].shape[1])
         for name, value in self.waiting().items():
             value.copy_(state[name])
+        self._filled = min(int(self.pushed), len(self.vectors))
 
     def extra_repr(self) -> str:
         """Return size and momentum, for ``print``."""

@@ -22,7 +22,7 @@ from fmicl_text.errors import InputError
 from fmicl_text.losses.contrastive import ContrastiveLoss
 from fmicl_text.losses.features import Features, twice
 from fmicl_text.losses.identities import IDENTITY, identities_of_features
-from fmicl_text.losses.length_groups import BATCH_NORMS, encode
+from fmicl_text.losses.length_groups import BATCH_NORMS, by_length, encode
 from fmicl_text.losses.objective import OF_RECIPES, Objective
 from fmicl_text.losses.terms import Terms
 
@@ -37,6 +37,7 @@ class _Passed(NamedTuple):
 
     identities: list[Tensor] | None  # (B,) or (B, K) each; one for dropout views
     keys: list[Tensor] | None  # of anchors and positives by the moving average, (B, D) each
+    places: Sequence[Tensor | None] = ()  # of each column's rows among those that the cache encodes, (B,)
 
 
 class SentenceLoss(CachedLossMixin, ContrastiveLoss):
@@ -129,8 +130,8 @@ class SentenceLoss(CachedLossMixin, ContrastiveLoss):
             return self._forward_cached(columns * 2 if len(columns) == 1 else columns, passed)
         if len(columns) == 1:
             both = encode(self.model, self._doubled(columns[0]))  # (2B, D)
-            return self.of_vectors(list(both.chunk(2)), *passed)
-        return self.of_vectors([encode(self.model, column) for column in columns], *passed)
+            return self.of_vectors(list(both.chunk(2)), passed.identities, passed.keys)
+        return self.of_vectors([encode(self.model, column) for column in columns], passed.identities, passed.keys)
 
     def _note_labels(self, labels: Tensor | None) -> None:
         if labels is not None and not self._warned_of_labels:
@@ -164,7 +165,11 @@ class SentenceLoss(CachedLossMixin, ContrastiveLoss):
             labels: Not labels but what :meth:`forward` found beside the embeddings: the cache passes it through.
             with_backward: Whether to compute the gradients.
         """
-        terms = self.of_vectors([torch.cat(column) for column in reps], *(labels or _Passed(None, None)))
+        passed = labels or _Passed(None, None)
+        columns = [torch.cat(column) for column in reps]  # (B, D) each
+        if passed.places:
+            columns = [c if p is None else c[p] for c, p in zip(columns, passed.places, strict=True)]
+        terms = self.of_vectors(columns, passed.identities, passed.keys)
         loss = torch.stack(list(terms.values())).sum()
         own = list(self.own_parameters()) if with_backward else []
         slopes: Sequence[Tensor | None] = []
@@ -186,7 +191,9 @@ class SentenceLoss(CachedLossMixin, ContrastiveLoss):
         """Run the gradient cache, and connect what it leaves out: the terms' names and the loss's own parameters."""
         self._refuse_layers_under_the_cache()
         self._calculated = []
-        loss = CachedLossMixin.forward_cached(self, columns, passed)  # not read as labels
+        ordered = [by_length(self.model, column) for column in columns]  # the library cuts off padding by mini-batch
+        passed = passed._replace(places=[places for _, places in ordered])
+        loss = CachedLossMixin.forward_cached(self, [column for column, _ in ordered], passed)  # not read as labels
         calculated, self._calculated = self._calculated, []
         if "calculate_loss" in vars(self):  # MatryoshkaLoss put its own in place, whose weights only it knows
             if any(slopes for _, slopes in calculated):
@@ -239,7 +246,8 @@ class _Bound(SentenceLoss):
 
     declaration: ClassVar[type[Objective]]
 
-    def __init__(self, model: SentenceTransformer, *arguments: Any, **settings: Any) -> None:
+    # Without a model, the parent refuses it by the name of the class, which Python would not give.
+    def __init__(self, model: SentenceTransformer = None, *arguments: Any, **settings: Any) -> None:
         cls, name = self.declaration, type(self).__name__
         if len(arguments) == 1 and isinstance(arguments[0], int | float) and not isinstance(arguments[0], bool):
             raise InputError(f"{name}: {cls.instead_of_scale(arguments[0])}")

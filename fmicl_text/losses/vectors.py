@@ -7,10 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 _FARTHEST = 100
 """Largest power of two by which a row is scaled; its squares then neither overflow nor vanish."""
+_LEAST = 1e-12  # below which a length counts as this, as in torch.nn.functional.normalize
+_ROWS = 1024  # at a time
 
 
 def embeddings_of(output: Any) -> Tensor:
@@ -43,12 +46,36 @@ def unit_vectors(embeddings: Tensor, head: nn.Sequential | None) -> Tensor:
                     "a train-only head does not go with MatryoshkaLoss or Matryoshka2dLoss"
                 )
             vectors = head(vectors.to(layer.weight.dtype))
-        return normalize(_moderate(vectors), dim=1)
+        unit: Tensor = _UnitRows.apply(vectors)
+        return unit
 
 
-def _moderate(vectors: Tensor) -> Tensor:
-    """Scale rows by powers of two so that their largest number is near 1: exact, and lengths are finite and not 0."""
-    largest = vectors.detach().abs().amax(dim=1, keepdim=True)  # (B, 1)
-    _, exponent = torch.frexp(largest)
-    scale = torch.ldexp(torch.ones_like(largest), -exponent.clamp(-_FARTHEST, _FARTHEST))
-    return vectors * scale.masked_fill(largest == 0, 0)  # zeros have no direction to train either
+class _UnitRows(Function):
+    """Rows scaled to length 1, keeping and computing nothing of their size ``(B, D)`` but the result and its gradient.
+
+    With ``u = x / |x|``, the gradient of ``x`` is ``(g - u <u, g>) / |x|``. Of a row of zeros, which has no direction
+    to train either, both are zero.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor) -> Tensor:
+        """Return the unit vectors ``(B, D)``; lengths are finite and not 0, as rows are first brought near 1."""
+        largest = torch.linalg.vector_norm(vectors, torch.inf, dim=1, keepdim=True)  # (B, 1)
+        _, exponent = torch.frexp(largest)
+        scale = torch.ldexp(torch.ones_like(largest), -exponent.clamp(-_FARTHEST, _FARTHEST))  # exact: powers of two
+        scale = scale.masked_fill(largest == 0, 0)  # (B, 1)
+        unit = vectors * scale  # (B, D)
+        length = torch.linalg.vector_norm(unit, dim=1, keepdim=True).clamp_min(_LEAST)  # (B, 1)
+        ctx.save_for_backward(unit.div_(length), scale / length)
+        return unit
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """Return the gradient of the vectors ``(B, D)``, some rows at a time."""
+        slopes = torch.empty_like(gradient)
+        parts = (tensor.split(_ROWS) for tensor in (*ctx.saved_tensors, gradient, slopes))
+        for unit, inverse, given, slope in zip(*parts, strict=True):
+            along = (unit * given).sum(dim=1, keepdim=True)  # (b, 1)
+            torch.sub(given, unit * along, out=slope).mul_(inverse)
+        return slopes

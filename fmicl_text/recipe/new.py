@@ -7,8 +7,10 @@ objective for each kind of data in :data:`OBJECTIVES`.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,8 @@ from fmicl_text.recipe.roles import Kind, Roles, guess_roles
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+
+logger = logging.getLogger(__name__)
 
 _DEFAULT = {"objective": "fmicl"}, "f-MICL as it comes: on a par with InfoNCE on such pairs, and safe for any encoder"
 OBJECTIVES: dict[Kind, tuple[dict[str, Any], str]] = {
@@ -46,6 +50,7 @@ _FEWEST_TO_SPLIT = 50  # rows, or groups where they are held out whole
 _STEPS = 100  # wanted at least
 _MOST_EPOCHS = 10
 _EVALUATIONS = 5
+_SENTENCE = 5  # words
 _NO_STRINGS = ("null", "true", "false")
 
 
@@ -90,7 +95,14 @@ def new_recipe(source: str, base: str | None = None) -> str:
     batch = _batch(len(rows))
     choices = [*_model(base, model, rows), *_data(data, roles, len(rows)), *_loss(roles.kind)]
     choices += [*_training(model, len(rows), batch, roles.kind), *_evaluation(data, len(rows), batch)]
-    notes = [f"# Note: {warning}" for warning in data_warnings(rows, batch)]
+    warnings = data_warnings(rows, batch)
+    if ending(path) in (".csv", ".tsv") and (sentence := _sentence_of(names)):
+        warnings.insert(
+            0, f"line 1 is read as the names of the columns, but {sentence} looks like a row; put a line of names above"
+        )
+    for warning in warnings:
+        logger.warning("%s: %s", source, warning)
+    notes = [f"# Note: {warning}" for warning in warnings]
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.name.removesuffix(".gz").removesuffix(path.suffix)).strip("-._")
     head = [
         f"# Fine-tune {base} on {json.dumps(path.name, ensure_ascii=False)} ({roles.kind})",
@@ -100,6 +112,11 @@ def new_recipe(source: str, base: str | None = None) -> str:
         f"name: {_scalar(name or 'pairs')}",
     ]
     return "\n".join([*head, *choices]) + "\n"
+
+
+def _sentence_of(names: Sequence[str]) -> str | None:
+    """Return the first of a file's names of columns that is a sentence rather than a name."""
+    return next((json.dumps(name, ensure_ascii=False) for name in names if len(name.split()) >= _SENTENCE), None)
 
 
 def _data_section(source: str, roles: Roles) -> DataSection:
@@ -215,7 +232,7 @@ def _training(model: SentenceTransformer, rows: int, batch: int, kind: Kind) -> 
         _line(1, "num_train_epochs", epochs, f"{steps:,} steps{_why(epochs, steps)}"),
         _line(1, "learning_rate", rate, why),
         _line(1, "warmup_steps", math.ceil(steps / 10), "a tenth of the steps"),
-        _line(1, "bf16", True, "faster; left out where the processor does not have it"),
+        _line(1, "precision", "auto", "what the device is faster with"),
         _line(1, "logging_steps", max(steps // 20, 1)),
     ]
 

@@ -9,6 +9,7 @@ from statistics import mean
 from typing import Any, Literal
 
 from fmicl_text.errors import InputError
+from fmicl_text.text import is_number
 
 Kind = Literal["paraphrase", "question-answer", "entailment", "title-text", "triplets", "pairs", "labels", "dropout"]
 """What the rows of a training file are; decides the objective of a new recipe."""
@@ -116,7 +117,10 @@ def _by_content(
     columns: Mapping[str, Sequence[Any]], names: dict[str, str], texts: list[str], group: str | None, source: str
 ) -> Roles:
     if not texts:
-        raise InputError(f"{source}: no column looks like text; there are {', '.join(columns) or 'none'}")
+        raise InputError(
+            f"{source}: no column looks like text; there are {', '.join(columns) or 'none'} (for images, begin with "
+            "`fmicl recipe copy vision-quickstart`)"
+        )
     if len(texts) > 1:
         anchor, positive = texts[:2]
         _refuse_scores(columns, names, (anchor, positive), source)
@@ -152,7 +156,7 @@ def _is_text(values: Sequence[Any]) -> bool:
     if not _are_strings(values) or _is_label(values):
         return False
     filled = [value for value in values if value]
-    if mean(_is_number(value) for value in filled) > 0.5:
+    if mean(is_number(value) for value in filled) > 0.5:
         return False
     beyond_ascii = mean(not value.isascii() for value in filled) > 0.5  # scripts that write no spaces
     return beyond_ascii or mean(len(value.split()) for value in filled) >= _MANY_WORDS
@@ -169,11 +173,3 @@ def _repeats(values: Sequence[Any]) -> bool:
         return 1 < len(set(values)) < len(values)
     except TypeError:  # lists, as Parquet and JSON may have
         return False
-
-
-def _is_number(value: str) -> bool:
-    try:
-        float(value)
-    except ValueError:
-        return False
-    return True

@@ -24,7 +24,7 @@ from fmicl_text.losses.matryoshka import Matryoshka
 from fmicl_text.losses.objective import Objective
 from fmicl_text.losses.registry import Undeclared
 from fmicl_text.losses.section import LossSection
-from fmicl_text.recipe.training_arguments import LARS, check_training_arguments, training_arguments_model
+from fmicl_text.recipe.training_arguments import LARS, PRECISION, check_training_arguments, training_arguments_model
 from fmicl_text.section import Conflict, KeyPath, Section, check_name, refused
 from fmicl_text.text import did_you_mean
 
@@ -163,9 +163,12 @@ class Recipe(Section):
         return f"data.train[{list(self.data.sources).index(source)}].loss"
 
     def training_arguments(self) -> dict[str, JsonValue]:
-        """Return the ``train`` section with columns called by their roles, as the data that trains has them."""
+        """Return the ``train`` section with columns called by their roles, as the data that trains has them.
+
+        Without ``precision``, which is not one of the library's.
+        """
         roles = {column: role for role, column in self._columns().items()}
-        arguments = dict(self.train)
+        arguments = {key: value for key, value in self.train.items() if key != PRECISION}
         if self.uses_lars:
             arguments["optim"] = "sgd"  # whose arguments it takes
         for key in _BY_COLUMN:
@@ -216,6 +219,9 @@ class Recipe(Section):
             for name in ("prompts", "include_prompt"):
                 if self.model.base is not None and getattr(self.model, name) is not None:
                     yield ("model", name), "is for texts, not for images (data.views: augment)"
+        for key in ("bf16", "fp16"):
+            if self.train.get(key) and PRECISION in self.train:
+                yield ("train", key), "is given twice, also as precision: auto; drop one of the two"
         if self.model.prompts is not None and self.train.get("prompts") is not None:
             yield ("train", "prompts"), "is given by model.prompts, which evaluation uses too; drop it"
         for key in _BY_COLUMN:

@@ -43,6 +43,8 @@ _WITHOUT_EFFECT = {
 _NOT_HERE = _ELSEWHERE | {key: f"has no effect: {why}" for why, keys in _WITHOUT_EFFECT.items() for key in keys}
 LARS = "lars"
 """An optimiser beyond the library's: You, Gitman, Ginsburg, arXiv 1708.03888; momentum and so on go to optim_args."""
+PRECISION = "precision"
+"""A key beyond the library's: ``auto`` is what the device is faster with."""
 _PLAIN = {str, int, float, bool, dict, list, types.NoneType}
 
 
@@ -73,6 +75,7 @@ def training_arguments_model() -> type[BaseModel]:
     }
     fields["report_to"] = (Annotated[_yaml_type(hints["report_to"]), AfterValidator(_check_trackers)], None)
     fields["optim"] = (fields["optim"][0] | Literal[LARS], None)
+    fields[PRECISION] = (Literal["auto"], None)
     return create_model("TrainSection", __config__=ConfigDict(extra="forbid", strict=True), **fields)
 
 

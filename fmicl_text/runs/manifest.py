@@ -104,10 +104,11 @@ class Manifest(BaseModel):
     def in_effect(self, train: Mapping[str, Any]) -> dict[str, Any]:
         """Return what of the recipe's ``train`` section was in effect.
 
-        ``max_steps`` goes before ``num_train_epochs``, and ``bf16`` is dropped on a CPU that does not have it.
+        ``max_steps`` goes before ``num_train_epochs``, ``bf16`` is dropped on a CPU that does not have it, and what
+        ``precision: auto`` was is :attr:`precision`.
         """
         steps = train.get("max_steps")
-        without = {"num_train_epochs" if isinstance(steps, int) and steps > 0 else "max_steps"}
+        without = {"num_train_epochs" if isinstance(steps, int) and steps > 0 else "max_steps", "precision"}
         if self.precision == FLOAT32:
             without |= {"bf16", "fp16"}
         return {key: value for key, value in train.items() if key not in without}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import numpy as np
 from fmicl_text.evaluation.density_ratio import binned_log_ratio, gaussian_log_ratio
 from fmicl_text.evaluation.geometry import Geometry, Layout
 from fmicl_text.files import write_bytes
+from fmicl_text.quiet import without_warnings_of
 from fmicl_text.text import visible
 
 if TYPE_CHECKING:
@@ -310,16 +310,11 @@ def _style(theme: Theme) -> Iterator[None]:
         "DejaVu Sans",
         *(font for font in _FONTS if font in installed),
     ]  # it warns of each that is missing
-    logger = logging.getLogger("matplotlib.font_manager")  # it warns of fonts without a regular weight
-    level = logger.level
     style = {**_STYLE, **dict.fromkeys(coloured, ink), "grid.color": grid, "font.family": fonts}
-    with rc_context(style), warnings.catch_warnings():
+    # The font manager warns of fonts without a regular weight.
+    with rc_context(style), warnings.catch_warnings(), without_warnings_of("matplotlib.font_manager"):
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")  # no installed font has the character
-        logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
+        yield
 
 
 def _colours(number: int) -> list[str]:

@@ -27,19 +27,19 @@ from fmicl_text.encoders.text import load_encoder
 from fmicl_text.encoders.tokens import token_counts
 from fmicl_text.encoders.views import AugmentedViews, PixelCollator
 from fmicl_text.errors import InputError
-from fmicl_text.evaluation.embeddings import cpu_has_bfloat16
 from fmicl_text.losses.columns import is_group_column
 from fmicl_text.losses.objective import Objective
 from fmicl_text.recipe.build import at_dimensions, build_losses, check_dims
 from fmicl_text.recipe.schema import Recipe
 from fmicl_text.recipe.trackers import place_tensorboard, require_trackers
 from fmicl_text.runs.folder import RunFolder
-from fmicl_text.runs.manifest import FLOAT32
+from fmicl_text.training import on_cuda
 from fmicl_text.training.arguments import check_train_section, refusals
 from fmicl_text.training.batch_norms import share_batch_norms
 from fmicl_text.training.callbacks import LastStep, MetricsFile, Progress, ProgressLines
 from fmicl_text.training.criterion import EvaluationInTraining
 from fmicl_text.training.inputs import Inputs
+from fmicl_text.training.precision import settings_of, tell
 from fmicl_text.training.trainer import ContrastiveTrainer
 
 logger = logging.getLogger(__name__)
@@ -61,8 +61,7 @@ def check_build(recipe: Recipe, inputs: Inputs) -> ContrastiveTrainer:
         with refusals(recipe.train):
             trainer.create_optimizer_and_scheduler(num_training_steps=1)
             trainer.get_train_dataloader()
-    if recipe.train.get("bf16") and not trainer.args.bf16:
-        logger.warning("this CPU has no bfloat16 instructions: training in float32, which is faster here")
+    tell(recipe.train, trainer.args)
     return trainer
 
 
@@ -151,10 +150,8 @@ def training_arguments(
 ) -> SentenceTransformerTrainingArguments:
     """Return the trainer's arguments: the recipe's ``train`` section over defaults that fit its evaluation.
 
-    Texts are trained on after the encoder's own prompts, so that training, evaluation and use have the same.
-
-    On a CPU without bfloat16 instructions ``bf16: true`` is dropped, since emulating them is several times slower
-    than float32.
+    Texts are trained on after the encoder's own prompts, so that training, evaluation and use have the same. On CUDA
+    the defaults of :mod:`fmicl_text.training.on_cuda` hold.
 
     Raises:
         InputError: If the arguments refuse a value.
@@ -168,6 +165,7 @@ def training_arguments(
         "save_total_limit": 2,
         "use_cpu": not torch.accelerator.is_available(),
         "disable_tqdm": not bars_are_shown(),
+        **on_cuda.defaults(),
     }
     if inputs.during is not None:
         settings |= {
@@ -185,8 +183,7 @@ def training_arguments(
     settings |= recipe.training_arguments()
     settings["prompts"] = _prompts(recipe, inputs, model, settings.get("prompts"))
     settings |= {"output_dir": str(folder.checkpoints), "seed": seed}
-    if settings.get("bf16") and settings["use_cpu"] and not cpu_has_bfloat16():
-        settings["bf16"] = False
+    settings |= settings_of(recipe.train, on_cpu=settings["use_cpu"])
     with refusals(recipe.train):
         arguments = SentenceTransformerTrainingArguments(**settings)
     require_trackers(arguments.report_to)
@@ -215,11 +212,6 @@ def text_columns(source: DataSection, rows: Dataset | Stream) -> list[str]:
     """Return the columns that are encoded, by their roles, the anchor first."""
     columns = list(source.columns.roles) if isinstance(rows, Stream) else rows.column_names
     return [column for column in columns if not is_group_column(column)]
-
-
-def precision(arguments: SentenceTransformerTrainingArguments) -> str:
-    """Return the type of matrix products in training."""
-    return "bfloat16 autocast" if arguments.bf16 else "float16 autocast" if arguments.fp16 else FLOAT32
 
 
 def _dataset(recipe: Recipe, inputs: Inputs, seed: int) -> Any:

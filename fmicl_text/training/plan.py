@@ -12,9 +12,11 @@ from fmicl_text.data.streams import Stream
 from fmicl_text.encoders.tokens import longest_text
 from fmicl_text.losses import ContrastiveLoss
 from fmicl_text.recipe.schema import IN_TURN, Recipe
-from fmicl_text.training.build import check_build, check_rows, precision
+from fmicl_text.training import on_cuda
+from fmicl_text.training.build import check_build, check_rows
 from fmicl_text.training.inputs import Inputs, load_inputs
 from fmicl_text.training.loss_state import contrastive_losses
+from fmicl_text.training.precision import precision
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -44,6 +46,7 @@ class Plan:
     ``drawn`` says how batches are drawn from several sources, ``trained`` how many of the ``parameters`` train,
     ``weights`` which step's weights are kept and why, ``after`` names what is measured at the end, ``dims`` at how many
     dimensions beside all, and ``warnings`` why the data will not train well. ``image_size`` is None for texts.
+    ``loading`` is optimizer and loading of batches, where CUDA has defaults of its own.
     """
 
     sources: dict[str, PlannedSource]
@@ -57,6 +60,7 @@ class Plan:
     steps: int
     device: str
     precision: str
+    loading: str | None
     remote_code: bool
     imports: list[str]
     warnings: list[str]
@@ -92,6 +96,7 @@ def plan(recipe: Recipe) -> Plan:
         steps=steps,
         device=str(arguments.device),
         precision=precision(arguments),
+        loading=on_cuda.described(arguments),
         remote_code=recipe.model.trust_remote_code,
         imports=recipe.imports,
         warnings=check_rows(recipe, inputs, trainer.model, arguments),

@@ -29,7 +29,7 @@ from fmicl_text.recipe.file import load_recipe
 from fmicl_text.recipe.schema import PublishSection, Recipe
 from fmicl_text.runs.folder import RunFolder, open_run
 from fmicl_text.runs.plots import plot_training
-from fmicl_text.training.build import build_trainer, check_build, check_rows, precision
+from fmicl_text.training.build import build_trainer, check_build, check_rows
 from fmicl_text.training.callbacks import SaveAfterEpoch
 from fmicl_text.training.checkpoints import differences, fingerprints, newest_sealed, newest_whole, step_of
 from fmicl_text.training.criterion import Criterion
@@ -38,6 +38,7 @@ from fmicl_text.training.interruption import Interruption
 from fmicl_text.training.loss_state import measured
 from fmicl_text.training.measure import measure_after, measure_before
 from fmicl_text.training.memory import keep_memory
+from fmicl_text.training.precision import precision
 from fmicl_text.training.processes import in_first_process, lost_contact, processes
 from fmicl_text.training.provenance import changes, provenance, training_data
 from fmicl_text.training.results import TrainResult

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import TrainOutput
 
+from fmicl_text.core.conditions import note, read_together
 from fmicl_text.encoders.images import EXTRA
 from fmicl_text.encoders.lora import has_adapter, load_adapter
 from fmicl_text.encoders.views import AugmentedViews
@@ -112,6 +113,7 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         self._batch_rows: list[Tensor] = []  # of the training step in progress
         self._terms: dict[str, Tensor] = {}  # of the newest loss
         super().__init__(*args, callbacks=[_Events(self), *(callbacks or [])], **kwargs)
+        self.args.logging_nan_inf_filter = False  # it would ask the device at each step, and training stops at NaN
 
     # Resuming -------------------------------------------------------------------------------------------------------
 
@@ -325,6 +327,7 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
 
     # Loss, gradient and log -----------------------------------------------------------------------------------------
 
+    @read_together()  # what the host asks the device in a step, it asks once
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         """Make the forward and backward pass as the parent does, and stop at NaN or infinity in a step's gradient.
 
@@ -348,8 +351,7 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         own = [p for loss in contrastive_losses(self.loss).values() for p in loss.own_parameters()]
         gradients = [p.grad for p in (*self.model.parameters(), *own) if p.grad is not None]
         norm = torch.stack([torch.linalg.vector_norm(g) for g in gradients]).norm() if gradients else torch.zeros(())
-        if not norm.isfinite():
-            raise self._stop(f"the gradient has a norm of {norm.item():g}", rows)
+        note(~norm.isfinite(), lambda: self._stop(f"the gradient has a norm of {norm.item():g}", rows))
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Compute the loss as the parent does, and stop at NaN or infinity.
@@ -365,14 +367,10 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
             loss.progress = min(step / self.state.max_steps, 1.0) if self.state.max_steps > 0 else None
         if model.training:
             self._batch_rows += rows
-        try:
+        with read_together(NonFiniteEmbeddings, lambda error: self._stop(str(error), rows, inputs, error.rows)):
             computed = super().compute_loss(model, inputs, *args, **kwargs)
-        except NonFiniteEmbeddings as error:
-            raise self._stop(str(error), rows, inputs, error.rows) from error
-        value = computed[0] if isinstance(computed, tuple) else computed
-        if not value.isfinite():
-            terms = "".join(f", {name} {term.item():g}" for name, term in self._terms.items())
-            raise self._stop(f"the loss is {value.item():g}{terms}", rows, inputs)
+            named = {"loss is": (computed[0] if isinstance(computed, tuple) else computed).detach(), **self._terms}
+            note(~named["loss is"].isfinite(), lambda: self._stop(f"the {_figures(named)}", rows, inputs))
         return computed
 
     def track_loss_components(self, loss: dict[str, Tensor]) -> None:
@@ -455,6 +453,10 @@ class _Events(TrainerCallback):
     def on_train_end(self, *args: Any, **kwargs: Any) -> None:
         """Load the best checkpoint."""
         self._trainer.load_best()
+
+
+def _figures(named: dict[str, Tensor]) -> str:
+    return ", ".join(f"{name} {value.item():g}" for name, value in named.items())
 
 
 def _is_writing(error: RuntimeError) -> bool:

@@ -28,7 +28,7 @@ def draw_views(trainer: ContrastiveTrainer, path: Path) -> None:
     images = PixelCollator(trainer.views.size)(rows)[PIXELS]  # (B, S, S, 3)
     views = [view.permute(0, 2, 3, 1) for view in trainer.views.draw(images, trainer.args.seed)]
     lines = torch.stack([images.float() / 255, *views]).cpu()  # (3, B, S, S, 3)
-    lines = torch.nn.functional.pad(lines, (0, 0, *[trainer.views.size // 16] * 4), value=1.0)  # white between them
+    lines = torch.nn.functional.pad(lines, [0, 0, *[trainer.views.size // 16] * 4], value=1.0)  # white between them
     figure = Figure(figsize=(0.8 * len(rows), 0.8 * len(lines)))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.imshow(lines.transpose(1, 2).flatten(2, 3).flatten(0, 1).numpy())

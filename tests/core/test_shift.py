@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ from fmicl_text.core import (
     fmicl,
     infonce,
     ntxent,
+    row_shift,
     tile_memory,
     tsallis,
 )
@@ -372,6 +374,34 @@ def test_the_search_takes_few_sweeps():
         with tile_memory(8 * 8 * 64 * 16), torch.no_grad():
             fmicl(x, y, divergence=DIVERGENCES[name], kernel=Counting(0.05), negatives="cross", shift="row")
         assert pairs <= 12 * 64 * 64 + 64, f"{name}: {pairs / 64 / 64:.0f} sweeps"
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_gpu_is_given_enough_sweeps(name: str, monkeypatch: pytest.MonkeyPatch):
+    """There nobody looks whether the search has ended, so it must have, for vectors that are alike and that are not."""
+    sweeps = 0
+    sums = row_shift._sums
+
+    def counted(*arguments: Any, **settings: Any) -> Any:
+        nonlocal sweeps
+        sweeps += 1
+        return sums(*arguments, **settings)
+
+    monkeypatch.setattr(row_shift, "_sums", counted)
+    for alike, noise, sigma in itertools.product((0.0, 0.9), (0.3, 30.0), (0.15, 0.2646, 0.6)):
+        torch.manual_seed(0)
+        x = normalize((1 - alike) * torch.randn(64, 32) + alike * torch.randn(1, 32), dim=1)
+        y = normalize(x + noise * torch.randn(64, 32) / 32**0.5, dim=1)
+        sweeps = 0
+        kernel = GaussianKernel(sigma)
+        fmicl(x, y, divergence=DIVERGENCES[name], kernel=kernel, negatives="cross", shift="row")
+        assert sweeps <= row_shift._UNSEEN
+
+
+def test_a_search_that_does_not_end_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    monkeypatch.setattr(row_shift, "_SWEEPS", 2)
+    fmicl(unit(8)[0], unit(8)[0].flip(0), divergence=DIVERGENCES["js"], negatives="cross", shift="row")
+    assert "not found exactly" in caplog.text
 
 
 def test_no_second_derivative():

@@ -96,7 +96,7 @@ def test_rows_are_the_first_ones_and_only_they_are_looked_at(here: Path):
         ("a.csv", "b,txt\nx,one\n", 'a.csv: no column "text" (did you mean "txt"?); there are b, txt'),
         ("a.csv", "text,b,b\nx,y,z\n", "a.csv, line 1: a column's name appears twice"),
         ("a.tsv", "text\nx\ty\n", "a.tsv, line 2: 2 fields, the header has 1"),
-        ("a.txt", b"one\ntw\xff\n", "a.txt: the first lines are broken: 'utf-8' codec can't"),
+        ("a.txt", b"one\ntw\xff\n", "a.txt, line 2: not UTF-8 text (byte 0xff); save it"),
         ("a.jsonl", '{"text": "one"}\n{"text": null}\n', 'a.jsonl, row 2: column "text" has no value'),
         ("a.jsonl", '{"text": "one"}\n{"text": 7}\n', "a.jsonl: cannot be read after row 0: ArrowInvalid"),
         ("a.jsonl", '{"text": 8}\n{"text": 7}\n', 'a.jsonl, row 1: column "text" has 8, which is not text'),

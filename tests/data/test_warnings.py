@@ -33,6 +33,10 @@ def rows(anchors: str, positives: str, **more: list) -> Dataset:
         (rows("aaaa", "wxyz"), ["all rows have the same anchor: nothing tells positives from negatives"]),
         (rows("abcd", "wxyz", **{GROUP: [1, 1, 2, 2]}), []),
         (rows("abcd", "wxyz", **{GROUP: [1] * 4}), ["all rows are of one group, so there are no negatives"]),
+        (
+            rows(["7", "8.5", "-1"] * 2, "uvwxyz"),
+            ['anchor: all texts are numbers, such as "7"; is it the right column?'],
+        ),
         (Dataset.from_dict({"anchor": list("abca")}), ["1 row has the texts of an earlier row"]),
     ],
 )

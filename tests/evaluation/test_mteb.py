@@ -10,11 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from sklearn.metrics import average_precision_score
 from words import WORDS
 
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.items import score
+from fmicl_text.evaluation.scored_model import ScoredModel
 from fmicl_text.evaluation.statistics import bootstrap_interval
 from fmicl_text.evaluation.sts import cosines
 from fmicl_text.evaluation.sts import evaluate as evaluate_sts
@@ -22,7 +24,7 @@ from fmicl_text.evaluation.sts import evaluate as evaluate_sts
 mteb = pytest.importorskip("mteb")
 
 from fmicl_text.evaluation.mteb.cache import Kept  # noqa: E402
-from fmicl_text.evaluation.mteb.model import load_for_mteb  # noqa: E402
+from fmicl_text.evaluation.mteb.model import load_for_mteb, wrapped  # noqa: E402
 from fmicl_text.evaluation.mteb.plan import Load, Speed, Texts, plan, task_load  # noqa: E402
 from fmicl_text.evaluation.mteb.run import check_submittable, evaluate, write_submission  # noqa: E402
 from fmicl_text.evaluation.mteb.selection import (  # noqa: E402
@@ -426,6 +428,12 @@ def test_the_state_of_a_model_in_training_is_never_taken_for_a_later_one(tiny_en
     assert first.score("Pairs").value != later.score("Pairs").value
     assert first.revision is None and first.score("Pairs").ci95 is None
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_static_encoder_is_wrapped_without_alarm(tiny_encoder, caplog):
+    words = StaticEmbedding(tiny_encoder.tokenizer.backend_tokenizer, embedding_dim=8)
+    wrapped(ScoredModel(SentenceTransformer(modules=[words], device="cpu"), "words", None))
+    assert not caplog.records
 
 
 def test_the_prompts_recorded_are_those_used(tiny_encoder, hub, tmp_path, encoded):

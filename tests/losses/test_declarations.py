@@ -79,6 +79,8 @@ def test_the_name_of_an_encoder_is_not_an_encoder():
         FMICLLoss("static")
     with pytest.raises(TypeError, match=r"InfoNCELoss: model must be a SentenceTransformer, got None$"):
         InfoNCELoss(None)
+    with pytest.raises(TypeError, match=r"FMICLLoss: model must be a SentenceTransformer, got None$"):
+        FMICLLoss()
 
 
 def test_the_width_of_another_kernel_is_told_as_that_of_this_one():

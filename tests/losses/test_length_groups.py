@@ -100,3 +100,25 @@ def test_losses_and_their_wrappers_have_the_same_value(tiny_encoder, passes, mon
     passes.clear()
     torch.testing.assert_close(grouped, value())
     assert (made == len(passes)) if wrapper is AdaptiveLayerLoss else (made > len(passes) == columns)
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+def test_the_gradient_cache_cuts_mini_batches_of_like_length(tiny_encoder, passes, columns: int):
+    """Value and gradients are those of the loss without it, and little padding is encoded."""
+    tiny_encoder.eval()
+    features = [tiny_encoder.tokenize(texts(16, seed)) for seed in range(columns)]
+    found = []
+    for loss in (FMICLLoss(tiny_encoder), FMICLLoss(tiny_encoder, mini_batch_size=4)):
+        tiny_encoder.zero_grad()
+        passes.clear()
+        value = sum(loss([dict(column) for column in features], None).values())
+        value.backward()
+        found.append((value, [p.grad.clone() for p in tiny_encoder.parameters() if p.grad is not None]))
+    (value, slopes), (cached, others) = found
+    torch.testing.assert_close(cached, value)
+    for slope, other in zip(slopes, others, strict=True):
+        torch.testing.assert_close(other, slope, atol=1e-5, rtol=1e-4)
+    whole = sum(
+        4 * max(column["attention_mask"][at : at + 4].sum(dim=1)) for column in features for at in range(0, 16, 4)
+    )
+    assert sum(rows * length for rows, length in passes) < 2 * (3 - columns) * whole

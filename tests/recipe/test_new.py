@@ -176,6 +176,14 @@ def test_what_will_not_train_well_is_noted_in_it(tiny_encoder_path: Path):
     assert "\n# Note: " in text and "rows have the anchor as positive too" in text
 
 
+def test_a_file_without_names_of_columns_is_told(tiny_encoder_path: Path, caplog):
+    pairs = {"how long does a parcel take": texts(60), "it takes three days at most": texts(60, "a")}
+    text = new_recipe(write("a.csv", pairs), str(tiny_encoder_path))
+    told = 'line 1 is read as the names of the columns, but "how long does a parcel take" looks like a row'
+    assert f"# Note: {told}" in text and f"a.csv: {told}" in caplog.text
+    assert "line 1" not in new_recipe(write("b.csv", {"question": A, "answer": B}), str(tiny_encoder_path))
+
+
 def test_few_rows_are_all_trained_on(tiny_encoder_path: Path):
     Path("r.yaml").write_text(new_recipe(write("a.csv", {"anchor": A, "positive": B}), str(tiny_encoder_path)))
     recipe = load_recipe("r.yaml")

@@ -108,7 +108,7 @@ def test_shipped_spaces_tune_infonce_and_each_divergence_of_the_paper(recipe: Re
         ("loss.divergence: [kl, kl]", "the same value twice"),
         ("loss.sigma: [[1]]", "must be a list of texts and numbers"),
         ("train.learning_rat: [1e-4]", r'train.learning_rat: unknown key \(did you mean "learning_rate"'),
-        ("train.learning_rate: [fast]", "learning_rate: must be a valid number"),
+        ("train.learning_rate: [fast]", "learning_rate: must be a number"),
         ("loss: {divergence: [kl]}", "must be a key of a section, such as loss.sigma"),
         ("loss.order: [2.0]\nloss.divergence: [kl, js]", "loss.order: belongs to divergence: tsallis"),
     ],

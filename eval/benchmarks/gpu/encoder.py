@@ -1,10 +1,9 @@
-"""An encoder from a configuration, with a tokenizer from a list of words, and texts of a known number of tokens."""
+"""An encoder from a configuration, with a tokenizer from a list of words."""
 
 from __future__ import annotations
 
 import copy
 import functools
-import random
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,10 @@ from sentence_transformers.sentence_transformer.modules import Pooling, Transfor
 from transformers import BertConfig, BertModel, BertTokenizerFast
 from transformers.utils import logging
 
+from eval.benchmarks.gpu.words import vocabulary
+
 logging.set_verbosity_error()  # of weights that are new
 logging.disable_progress_bar()
-_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,10 @@ def new_encoder(size: Size, device: torch.device, dropout: float = 0.1) -> Sente
 
 @functools.lru_cache(maxsize=2)
 def _made(size: Size, dropout: float) -> SentenceTransformer:
+    known = vocabulary(size.words)
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=size.words + len(_SPECIAL),
+        vocab_size=len(known),
         hidden_size=size.width,
         num_hidden_layers=size.layers,
         num_attention_heads=max(2, size.width // 64),
@@ -52,20 +53,8 @@ def _made(size: Size, dropout: float) -> SentenceTransformer:
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
     )
-    vocabulary = {token: number for number, token in enumerate([*_SPECIAL, *map(word, range(size.words))])}
     with tempfile.TemporaryDirectory() as folder:  # sentence-transformers reads a transformer from files
         BertModel(config, add_pooling_layer=False).save_pretrained(folder)
-        BertTokenizerFast(vocab=vocabulary).save_pretrained(folder)
+        BertTokenizerFast(vocab=known).save_pretrained(folder)
         transformer = Transformer(str(Path(folder)), max_seq_length=512)
     return SentenceTransformer(modules=[transformer, Pooling(size.width, pooling_mode="mean")], device="cpu")
-
-
-def word(number: int) -> str:
-    """Return the word of a number, which is one token."""
-    return f"w{number}"
-
-
-def texts(count: int, tokens: int, size: Size, seed: int = 0) -> list[str]:
-    """Return texts of random words, each of this many tokens with the two that the tokenizer adds."""
-    draw = random.Random(seed)
-    return [" ".join(word(draw.randrange(size.words)) for _ in range(tokens - 2)) for _ in range(count)]

@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from eval.benchmarks.gpu.machine import Budget, use_tf32
 from fmicl_text import core
 
-ROWS = {"cuda": (512, 768), "cpu": (24, 16)}
+ROWS = {"cuda": (256, 768), "cpu": (24, 16)}
 """Rows and dimensions by kind of device."""
 DIVERGENCES = {"cuda": tuple(core.DIVERGENCES), "cpu": ("js",)}
 """Divergences of f-MICL by kind of device."""

@@ -19,9 +19,11 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
-from eval.benchmarks.gpu.encoder import BASE, TINY, Size, new_encoder, texts
+from eval.benchmarks.gpu.encoder import BASE, TINY, Size, new_encoder
 from eval.benchmarks.gpu.machine import Budget, peak_above, start_of_memory, use_tf32, wait_for
+from eval.benchmarks.gpu.words import texts
 from fmicl_text import ContrastiveTrainer, FMICLLoss
+from fmicl_text.training import on_cuda
 
 
 class Case(NamedTuple):
@@ -38,7 +40,7 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "cuda": [Case(1, 32, batch) for batch in (64, 256, 512, 128)] + [Case(2, 128, 256)],
+    "cuda": [Case(1, 32, 64), Case(1, 32, 256), Case(2, 128, 256), Case(1, 32, 512), Case(1, 32, 128)],
     "cpu": [Case(1, 8, 4)],
 }
 SIZES: dict[str, Size] = {"cuda": BASE, "cpu": TINY}
@@ -123,7 +125,7 @@ class Watch(TrainerCallback):
 
 
 def fmicl(model: SentenceTransformer, **settings: Any) -> SentenceTransformerTrainer:
-    """Return this package's trainer, with the default loss."""
+    """Return this package's trainer, with the default loss and the training arguments that a recipe would have."""
     return ContrastiveTrainer(model=model, loss=FMICLLoss(model), **settings)
 
 
@@ -144,6 +146,7 @@ def run(device: torch.device, budget: Budget, found: dict[str, Any]) -> None:
     """Fill ``found`` with rows a second of each case and program, and with what one step waits for."""
     size = SIZES[device.type]
     model = new_encoder(size, device)
+    use_tf32(True)  # as the training arguments have it with bf16
     found |= {"parameters": sum(parameter.numel() for parameter in model.parameters()), "cases": {}, "waits": {}}
     for case in CASES[device.type]:
         rates: dict[str, list[float]] = {name: [] for name in PROGRAMS}
@@ -168,18 +171,21 @@ def _trainer(
     name: str, case: Case, model: SentenceTransformer, size: Size, device: torch.device, steps: int, folder: str
 ) -> SentenceTransformerTrainer:
     columns = ("anchor", "positive")[: case.columns]
-    rows = {column: texts(case.batch * steps, case.tokens, size, seed) for seed, column in enumerate(columns)}
-    arguments = SentenceTransformerTrainingArguments(
-        output_dir=folder,
-        max_steps=steps,
-        per_device_train_batch_size=case.batch,
-        bf16=True,
-        logging_steps=1000,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        use_cpu=device.type == "cpu",
-    )
+    rows = {column: texts(case.batch * steps, case.tokens, size.words, seed) for seed, column in enumerate(columns)}
+    settings: dict[str, Any] = {
+        "output_dir": folder,
+        "max_steps": steps,
+        "per_device_train_batch_size": case.batch,
+        "bf16": True,
+        "logging_steps": 1000,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "use_cpu": device.type == "cpu",
+    }
+    if name == "fmicl":  # as of a recipe
+        settings |= on_cuda.defaults()
+    arguments = SentenceTransformerTrainingArguments(**settings)
     return PROGRAMS[name](model, args=arguments, train_dataset=Dataset.from_dict(rows))
 
 
@@ -196,6 +202,7 @@ def _rate(
         model.zero_grad()
         start = start_of_memory(device)
         trainer.train()
+        trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # of autocast, for the next trainer
     return case.batch * counted / clock.seconds, peak_above(start, device)
 
 
@@ -207,6 +214,7 @@ def _watched(name: str, case: Case, model: SentenceTransformer, size: Size, devi
         trainer.add_callback(watch)
         trainer.remove_callback(PrinterCallback)
         trainer.train()
+        trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     return watch.figures()
 
 

@@ -10,6 +10,7 @@ from sentence_transformers import SentenceTransformer
 
 from fmicl_text.encoders.text import locate
 from fmicl_text.evaluation.scored_model import ScoredModel, scored_model
+from fmicl_text.quiet import without_warnings_of
 
 LOCAL = "local"
 """Owner of the names of models that are not on the Hub."""
@@ -38,7 +39,8 @@ def wrapped(scored: ScoredModel) -> SentenceTransformerEncoderWrapper:
         local = name.replace(":", "-") if name.startswith("sample:") else Path(name).resolve().name
         place = f"{LOCAL}/{local}"
     identity = {"name": place, "revision": scored.revision or IN_TRAINING}
-    with warnings.catch_warnings():
+    # mteb warns of encoders, such as static ones, whose vocabulary it cannot count; see `_size`.
+    with warnings.catch_warnings(), without_warnings_of("mteb"):
         warnings.simplefilter("ignore", FutureWarning)  # mteb uses names that sentence-transformers has deprecated
         wrapper = SentenceTransformerEncoderWrapper(model)
     wrapper.mteb_model_meta = wrapper.mteb_model_meta.model_copy(update=identity | _size(model))

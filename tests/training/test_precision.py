@@ -1,0 +1,67 @@
+"""``precision: auto`` is what the device is faster with, and says what that is."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from fmicl_text.errors import InputError
+from fmicl_text.recipe.file import load_recipe
+from fmicl_text.training import precision
+from fmicl_text.training.build import check_build
+from fmicl_text.training.inputs import load_inputs
+
+
+@pytest.mark.parametrize(
+    ("train", "has", "settings"),
+    [
+        ({"precision": "auto"}, True, {"bf16": True}),
+        ({"precision": "auto"}, False, {"bf16": False}),
+        ({"bf16": True}, True, {}),
+        ({"bf16": True}, False, {"bf16": False}),
+        ({}, True, {}),
+    ],
+)
+def test_what_is_left_to_a_cpu(monkeypatch: pytest.MonkeyPatch, train, has: bool, settings):
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: has)
+    assert precision.settings_of(train, on_cpu=True) == settings
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_what_is_left_to_a_gpu(monkeypatch: pytest.MonkeyPatch, has: bool):
+    """One that emulates bfloat16 does not have it."""
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: not has)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: has or including_emulation)
+    assert precision.settings_of({"precision": "auto"}, on_cpu=False) == {"bf16": has}
+    assert precision.settings_of({"bf16": True}, on_cpu=False) == {}
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_a_recipe_trains_in_it_and_says_so(
+    tiny_encoder_path, tmp_path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, has: bool
+):
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: has)
+    (tmp_path / "rows.csv").write_text("anchor,positive\n" + "".join(f"the man {i},a dog {i}\n" for i in range(20)))
+    (tmp_path / "recipe.yaml").write_text(
+        f"name: r\nmodel: {{base: {tiny_encoder_path}}}\n"
+        f"data: {{train: {tmp_path / 'rows.csv'}, columns: {{anchor: anchor, positive: positive}}}}\n"
+        "loss: {objective: fmicl}\ntrain: {precision: auto, max_steps: 1}\nevaluate: {during: none}\n"
+    )
+    recipe = load_recipe(tmp_path / "recipe.yaml")
+    with caplog.at_level(logging.INFO, "fmicl_text.training.precision"):
+        trainer = check_build(recipe, load_inputs(recipe))
+    said = "bfloat16 autocast" if has else "float32"
+    assert precision.precision(trainer.args) == said and f"precision: auto is {said}" in caplog.text
+    with pytest.raises(InputError, match=r"train\.bf16: is given twice, also as precision: auto"):
+        load_recipe(tmp_path / "recipe.yaml", ["train.bf16=true"])
+
+
+def test_nothing_is_said_of_what_was_not_left_to_it(caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.INFO):
+        precision.tell({"bf16": True}, SimpleNamespace(bf16=True, fp16=False, use_cpu=True))
+        precision.tell({}, SimpleNamespace(bf16=False, fp16=False, use_cpu=True))
+    assert not caplog.records
