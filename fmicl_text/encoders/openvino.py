@@ -35,7 +35,8 @@ def require_openvino() -> None:
         InputError: With the command that installs them.
     """
     try:
-        import optimum.intel.openvino  # noqa: F401
+        with contextlib.redirect_stdout(sys.stderr):  # where nncf, at import, decides to log
+            import optimum.intel.openvino  # noqa: F401
     except ImportError as error:
         raise InputError(f"--to openvino: needs OpenVINO and optimum-intel ({error}): {EXTRA}") from None
 

@@ -164,7 +164,7 @@ def test_a_source_may_have_its_own_matryoshka_and_an_override_leads_into_the_lis
     settings = load_recipe(recipe, [own, "data.train.0.rows=20", "loss={objective: fmicl}"])
     assert [source.rows for source in settings.data.train] == [20, None]
     losses = check_build(settings, load_inputs(settings)).loss
-    assert [type(losses[name]).__name__ for name in ("questions", "labels")] == ["SentenceLoss", "MatryoshkaLoss"]
+    assert [type(losses[name]).__name__ for name in ("questions", "labels")] == ["FMICLLoss", "MatryoshkaLoss"]
     shared = load_recipe(
         recipe, ["data.train.1.loss={objective: infonce}", "loss={objective: fmicl, matryoshka: {dims: [32, 4]}}"]
     )
