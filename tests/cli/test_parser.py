@@ -80,7 +80,7 @@ def test_a_mistyped_value_of_any_choice_gets_the_nearest():
         assert said[key].endswith(f'(did you mean "{name}"?)'), said[key]
 
 
-@pytest.mark.parametrize("names", [DIVERGENCES, KERNELS, NEGATIVES, SHIFTS, CRITICS, SCHEDULES], ids=str)
+@pytest.mark.parametrize("names", [DIVERGENCES, KERNELS, NEGATIVES, SHIFTS, CRITICS, SCHEDULES])
 def test_short_names_have_a_nearest_too(names):
     """``kk`` is ``kl`` with one letter wrong, in a recipe and in :mod:`fmicl_text.core`."""
     for name in names:
