@@ -104,7 +104,7 @@ class ContrastiveLoss(nn.Module):
         self.region = course
         self.moving_region = MovingRegion(course) if isinstance(course, Annealing | Adaptation) else None
         self.zero_vectors = 0
-        self._warned_of_a_lone_row = False
+        self._warned_of_no_negatives = False
         self._synchronised = False
         self._steps_seen: int | None = None
 
@@ -249,8 +249,8 @@ class ContrastiveLoss(nn.Module):
                 extra.append(waiting)
                 if texts is not None:
                     extra_texts = _of_one_width([*extra_texts, waiting_texts])
-            if len(x) == 1 and not any(map(len, extra)) and (not self.gather_across_devices or _processes() == 1):
-                self._warn_of_a_lone_row()
+            if not any(map(len, extra)) and (not self.gather_across_devices or _processes() == 1):
+                self._look_for_negatives(texts, len(x))
             batch = {
                 "extra": torch.cat(extra) if sum(map(len, extra)) else None,
                 "texts": texts,
@@ -310,13 +310,27 @@ class ContrastiveLoss(nn.Module):
             )
         self.zero_vectors += zeros
 
-    def _warn_of_a_lone_row(self) -> None:
-        if not self._warned_of_a_lone_row:
-            logger.warning(
+    def _look_for_negatives(self, texts: Tensor | None, rows: int) -> None:
+        """Warn of a batch whose rows are each other's only candidates, and none of them a negative."""
+        if self._warned_of_no_negatives:
+            return
+        if rows == 1:
+            self._warn_of_no_negatives(
                 "a batch has one row, which has no negatives: nothing is pushed away. Such a last batch of an epoch is "
                 "left out by dataloader_drop_last=True; in evaluation another per_device_eval_batch_size avoids it"
             )
-        self._warned_of_a_lone_row = True
+        elif texts is not None:
+            copies = (texts == texts[0]).all(dim=0).any()  # (B, K)
+            note(
+                copies,
+                lambda: self._warn_of_no_negatives(
+                    "all rows of a batch share a text or a group, so none is another's negative: nothing is pushed away"
+                ),
+            )
+
+    def _warn_of_no_negatives(self, why: str) -> None:
+        logger.warning(why)
+        self._warned_of_no_negatives = True
 
     def own_parameters(self) -> Iterator[nn.Parameter]:
         """Yield what is learned beyond the encoder."""

@@ -368,6 +368,16 @@ def test_a_last_batch_of_one_row_is_no_error(tiny_encoder, make):
     assert in_denominator or gradients[0].abs().max() > 0
 
 
+def test_a_batch_of_copies_is_told_once(tiny_encoder, caplog):
+    loss = FMICLLoss(tiny_encoder)
+    loss(tokenised(tiny_encoder, DISTINCT, DISTINCT[:1] * 2 + DISTINCT[2:]))
+    assert not caplog.records
+    for _ in range(2):
+        loss(tokenised(tiny_encoder, DISTINCT, DISTINCT[:1] * len(DISTINCT)))
+    (record,) = caplog.records
+    assert "all rows of a batch share a text or a group" in record.message
+
+
 @pytest.mark.parametrize("make", LOSSES.values(), ids=LOSSES)
 def test_labels_change_nothing_and_are_told_once(tiny_encoder, make, caplog):
     """As with ``MultipleNegativesRankingLoss``, whose users may have such a column."""
