@@ -153,14 +153,15 @@ def _train_keys() -> str:
     defaults = {field.name: field.default for field in dataclasses.fields(SentenceTransformerTrainingArguments)}
     rows = []
     for key, field in schema["properties"].items():
-        default = defaults[key]
+        default = defaults.get(key)  # `precision` is not one of the library's
         default = getattr(default, "value", default)  # of an enum
         written = "" if default in (None, dataclasses.MISSING) else f"`{json.dumps(default, default=str)}`"
         rows.append((f"`{key}`", _of_library(field, schema["$defs"]), written))
     return (
         "## `train`\n\nThe fields of `SentenceTransformerTrainingArguments` that have an effect; "
         "[their meaning](https://huggingface.co/docs/transformers/main_classes/trainer#transformers.TrainingArguments) "
-        f"is the library's, and so are the defaults.\n\n{table(('key', 'value', 'default'), rows)}\n"
+        "is the library's, and so are the defaults. `precision: auto` is bfloat16 where the device has "
+        f"instructions for it, and float32 elsewhere; `optim: lars` is of pytorch_optimizer.\n\n{table(('key', 'value', 'default'), rows)}\n"
     )
 
 
