@@ -161,7 +161,8 @@ def _train_keys() -> str:
         "## `train`\n\nThe fields of `SentenceTransformerTrainingArguments` that have an effect; "
         "[their meaning](https://huggingface.co/docs/transformers/main_classes/trainer#transformers.TrainingArguments) "
         "is the library's, and so are the defaults. `precision: auto` is bfloat16 where the device has "
-        f"instructions for it, and float32 elsewhere; `optim: lars` is of pytorch_optimizer.\n\n{table(('key', 'value', 'default'), rows)}\n"
+        "instructions for it, and float32 elsewhere; `optim: lars` is of pytorch_optimizer.\n\n"
+        f"{table(('key', 'value', 'default'), rows)}\n"
     )
 
 
