@@ -117,4 +117,8 @@ class Section(BaseModel):
         """Drop ``null`` where it is the default, so that a resolved recipe has only lines that say something."""
         fields = type(self).model_fields
         kept = handler(self).items()
-        return {key: value for key, value in kept if value is not None or fields[key].default is not None}
+        return {
+            key: value
+            for key, value in kept
+            if value is not None or key not in fields or fields[key].default is not None
+        }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -26,6 +27,21 @@ class ScratchSection(Section):
     def options(self) -> dict[str, Any]:
         """The fields of the configuration that are given."""
         return dict(self.model_extra or {})
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Refuse NaN and infinity, which a resolved recipe could not have."""
+        for key, value in self.options.items():
+            if not math.isfinite(sum(abs(number) for number in _numbers(value))):
+                yield (key,), f"must be finite, got {value}"
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """Yield the numbers with a point in a value of a recipe."""
+    if isinstance(value, float):
+        yield value
+    elif isinstance(value, list | dict):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _numbers(inner)
 
 
 class PromptsSection(Section):

@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+
+from fmicl_text.training.loss_state import contrastive_losses
 
 _LEVELS = 2**16
 _LEAST = torch.iinfo(torch.int64).min
@@ -48,6 +50,23 @@ def _attention(
     if mask is not None:  # a row without a key, such as padding under a window, must not become NaN
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     return cheap_dropout(scores.softmax(dim=-1), probability) @ value
+
+
+def may_be_cheap(model: nn.Module, loss: object) -> bool:
+    """Return whether a step encodes each row once, so that :class:`CheapDropout` may be used.
+
+    Gradient checkpointing and the gradient cache encode again in the backward pass, which PyTorch makes outside of any
+    mode, and must drop the same numbers there. What a loss of another package does is not known.
+
+    Args:
+        model: The encoder.
+        loss: As in :func:`fmicl_text.training.loss_state.contrastive_losses`.
+    """
+    if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
+        return False
+    losses = loss.values() if isinstance(loss, dict) else [loss]
+    own = [contrastive_losses(one).values() for one in losses]
+    return all(own) and not any(getattr(one, "uses_gradient_cache", False) for of_one in own for one in of_one)
 
 
 class CheapDropout(TorchFunctionMode):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pickle
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from fmicl_text.files import cannot_write
 from fmicl_text.losses import ContrastiveLoss, NonFiniteEmbeddings
 from fmicl_text.losses.columns import SOURCE
 from fmicl_text.training import checkpoints
-from fmicl_text.training.cheap_dropout import CheapDropout
+from fmicl_text.training.cheap_dropout import CheapDropout, may_be_cheap
 from fmicl_text.training.first_steps import FirstSteps
 from fmicl_text.training.library import load_weights
 from fmicl_text.training.loaders import Loaders, set_epoch
@@ -334,7 +335,8 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         Raises:
             NonFiniteError: If embeddings, loss or gradient are not finite.
         """
-        with CheapDropout():
+        on_cpu = self.args.device.type == "cpu" and not self.args.torch_compile
+        with CheapDropout() if on_cpu and may_be_cheap(self.model, self.loss) else nullcontext():
             loss = super().training_step(model, inputs, *args, **kwargs)
         self._sums.add_loss(loss)
         self._micro_batches += 1

@@ -116,7 +116,9 @@ def test_resumed_is_uninterrupted_bit_by_bit(tiny_encoder_path: Path, tmp_path: 
     resumed.train(resume_from_checkpoint=True)
     expected, actual = copied(whole.model.state_dict()), resumed.model.state_dict()
     assert all(torch.equal(expected[key], actual[key]) for key in expected)
-    assert resumed._stream.skipped == step * settings.get("gradient_accumulation_steps", 1)
+    assert resumed.callback_handler.train_dataloader.dataset.skipped == step * settings.get(
+        "gradient_accumulation_steps", 1
+    )
     logged = [[entry["loss"] for entry in t.state.log_history if "loss" in entry] for t in (whole, resumed)]
     assert logged[0] == logged[1] and len(logged[0]) == 10
 

@@ -57,9 +57,10 @@ def test_a_tracker_that_is_not_installed_is_said_before_anything_is_written(reci
     arguments = ["train", str(recipe), "--set", "train.report_to=[tensorboard, wandb, comet_ml]", *dry]
     assert main([*arguments, "--output", str(tmp_path / "run")]) == 2
     said = capsys.readouterr().err.splitlines()
+    where = "error: --set train.report_to=[tensorboard, wandb, comet_ml]: train.report_to: "
     assert [line for line in said if line.startswith("error")] == [
-        "error: train.report_to: wandb is not installed: pip install wandb",
-        "error: train.report_to: comet_ml is not installed: pip install comet-ml",
+        f"{where}wandb is not installed: pip install wandb",
+        f"{where}comet_ml is not installed: pip install comet-ml",
     ]
     assert not (tmp_path / "run").exists()
 

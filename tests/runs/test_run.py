@@ -304,14 +304,14 @@ def test_every_sampler_knows_the_epoch_it_is_in():
     from accelerate.data_loader import BatchSamplerShard, SeedableRandomSampler, SkipBatchSampler
     from torch.utils.data import BatchSampler, DataLoader
 
-    from fmicl_text.training.trainer import _set_epoch
+    from fmicl_text.training.loaders import set_epoch
 
     rows = list(range(64))
     order = SeedableRandomSampler(rows, data_seed=1)
     shard = BatchSamplerShard(BatchSampler(order, 4, drop_last=True), num_processes=2, process_index=1)
     first = list(shard)
     loader = DataLoader(rows, batch_sampler=SkipBatchSampler(shard, skip_batches=3))
-    _set_epoch(loader, 1)
+    set_epoch(loader, 1)
     second = list(loader.batch_sampler)
-    _set_epoch(loader, 0)
+    set_epoch(loader, 0)
     assert list(loader.batch_sampler) == first[3:] and len(second) == len(first) - 3 and second != first[3:]

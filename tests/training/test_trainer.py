@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -520,8 +521,9 @@ evaluate: {{during: null, after: []}}
     assert "rows of the batch: " in said and "last good checkpoint: " in said
 
 
-def test_row_numbers_change_nothing(tiny_encoder_path: Path, tmp_path: Path):
-    """The same batches, weights and model card as in the library's own trainer."""
+def test_row_numbers_change_nothing(tiny_encoder_path: Path, tmp_path: Path, monkeypatch):
+    """The same batches, weights and model card as in the library's own trainer, given its random numbers of dropout."""
+    monkeypatch.setattr("fmicl_text.training.trainer.CheapDropout", nullcontext)
     ends = []
     for kind in (SentenceTransformerTrainer, ContrastiveTrainer):
         model = SentenceTransformer(str(tiny_encoder_path), device="cpu")
@@ -529,6 +531,21 @@ def test_row_numbers_change_nothing(tiny_encoder_path: Path, tmp_path: Path):
         trainer.train()
         ends.append(model.state_dict())
         assert trainer.train_dataset.column_names == COLUMNS["pairs"]
+    assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
+
+
+@pytest.mark.parametrize(
+    ("loss", "options"),
+    [({"mini_batch_size": 2}, {}), ({}, {"gradient_checkpointing": True})],
+    ids=["gradient cache", "gradient checkpointing"],
+)
+def test_what_is_encoded_twice_drops_the_same_numbers(tiny_encoder_path: Path, tmp_path: Path, loss, options):
+    """The library's own trainer has PyTorch's dropout in both passes, and so must ours."""
+    ends = []
+    for kind in (SentenceTransformerTrainer, ContrastiveTrainer):
+        model = SentenceTransformer(str(tiny_encoder_path), device="cpu")
+        trainer_of(FMICLLoss(model, **loss), tmp_path / kind.__name__, kind=kind, **options).train()
+        ends.append(model.state_dict())
     assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
 
 
