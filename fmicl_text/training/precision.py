@@ -10,6 +10,7 @@ import torch
 from sentence_transformers import SentenceTransformerTrainingArguments
 
 from fmicl_text.evaluation.embeddings import cpu_has_bfloat16
+from fmicl_text.recipe.training_arguments import PRECISION
 from fmicl_text.runs.manifest import FLOAT32
 
 logger = logging.getLogger(__name__)
@@ -18,14 +19,14 @@ logger = logging.getLogger(__name__)
 def settings_of(train: Mapping[str, Any], on_cpu: bool) -> dict[str, bool]:
     """Return what of the trainer's arguments the recipe's ``train`` section leaves to the device.
 
-    ``precision: auto`` is bfloat16 on a device that has instructions for it, and else float32. On a CPU without them
-    ``bf16: true`` is dropped: emulating them is several times slower than float32.
+    ``precision``, which can only be ``auto``, is bfloat16 on a device that has instructions for it, and else float32.
+    On a CPU without them ``bf16: true`` is dropped: emulating them is several times slower than float32.
 
     Args:
         train: The section.
         on_cpu: Whether a CPU trains.
     """
-    if train.get("precision") == "auto":
+    if PRECISION in train:
         return {"bf16": _has_bfloat16(on_cpu)}
     if train.get("bf16") and on_cpu and not cpu_has_bfloat16():
         return {"bf16": False}
@@ -46,9 +47,9 @@ def precision(arguments: SentenceTransformerTrainingArguments) -> str:
 def tell(train: Mapping[str, Any], arguments: SentenceTransformerTrainingArguments) -> None:
     """Say what was left to the device, and why it is what it is."""
     device = "CPU" if arguments.use_cpu else "device"
-    if arguments.bf16 and train.get("precision") == "auto":
+    if arguments.bf16 and PRECISION in train:
         logger.info("precision: auto is %s, which this %s has instructions for", precision(arguments), device)
-    elif train.get("precision") == "auto":
+    elif PRECISION in train:
         logger.info("precision: auto is float32, as this %s has no bfloat16 instructions", device)
     elif train.get("bf16") and not arguments.bf16:
         logger.warning("this CPU has no bfloat16 instructions: training in float32, which is faster here")
