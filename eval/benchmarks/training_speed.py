@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -50,6 +50,10 @@ from fmicl_text.training.memory import keep_memory
 from fmicl_text.versions import versions
 
 RESULTS = Path(__file__).parent.parent / "results" / "training_speed"
+LOSSES: dict[str, dict[str, Any]] = {
+    "infonce": {"objective": "infonce", "temperature": 0.05},
+    "fmicl": {"objective": "fmicl"},
+}
 HELD_OUT = 256
 RATE = 2e-5
 
@@ -71,6 +75,10 @@ JOBS = {
     "pairs, gradient cache": Job(("anchor", "positive"), 64, 256, 32),
 }
 PROGRAMS = ("plain", "fmicl")
+DEFAULT = "fmicl, f-MICL"
+"""A column of the profiles: the default objective, in place of the plain script's."""
+OURS = ("loss", "checks", "logging", "rest")
+"""Parts of a step that are neither the encoder's nor the optimiser's."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,7 @@ class Setting:
     steps: int
     bf16: bool
     seed: int = 0
+    loss: str = "infonce"
 
 
 class Steps(TrainerCallback):
@@ -161,7 +170,9 @@ def measure(name: str, job: Job, args: argparse.Namespace) -> dict[str, Any]:
             "process": {p: _in_a_process(replace(setting, program=p, steps=2)) for p in PROGRAMS},
         }
         if args.profile:
-            found["profile"] = {p: profile(replace(setting, program=p, steps=4)) for p in PROGRAMS}
+            setting = replace(setting, steps=4)
+            found["profile"] = {p: profile(replace(setting, program=p)) for p in PROGRAMS}
+            found["profile"][DEFAULT] = profile(replace(setting, program="fmicl", loss="fmicl"))
     return found
 
 
@@ -243,7 +254,7 @@ def _ours(setting: Setting) -> SentenceTransformerTrainer:
             "columns": roles | ({"negatives": list(job.columns[2:])} if job.columns[2:] else {}),
             **({"views": "dropout"} if len(job.columns) == 1 else {}),
         },
-        "loss": {"objective": "infonce", "temperature": 0.05, "mini_batch_size": job.mini_batch},
+        "loss": LOSSES[setting.loss] | {"mini_batch_size": job.mini_batch},
         "train": {
             "per_device_train_batch_size": job.batch,
             "max_steps": setting.steps,
@@ -338,11 +349,12 @@ def _shown(values: list[float], digits: int = 1) -> str:
 
 def markdown(document: dict[str, Any]) -> str:
     """Return the report as a page."""
+    used = ", ".join(f"{name} {version}" for name, version in document["versions"].items())
     lines = [
         "# Speed of training",
         "",
         f"`python -m eval.benchmarks.training_speed`: `fmicl train` and a plain `SentenceTransformerTrainer` script on "
-        f"{document['model']}, {document['device']}, {document['versions']}. Rows a second are medians of steps, shown "
+        f"{document['model']}, {document['device']}, {used}. Rows a second are medians of steps, shown "
         "as median (least to most) of turns, in which both train the same; MRR@10 of held-out pairs is after the same "
         "steps of each turn's seed. Start-up is from the imports' end to the end of the first step; memory is the peak "
         "of a process.",
@@ -363,19 +375,21 @@ def markdown(document: dict[str, Any]) -> str:
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     for name, job in document["jobs"].items():
         if "profile" in job:
-            lines += [
-                "",
-                f"Where a step of {name} goes, in milliseconds:",
-                "",
-                "| part | plain | fmicl |",
-                "|---|---|---|",
-            ]
-            parts = dict.fromkeys(part for p in PROGRAMS for part in job["profile"][p])
-            for part in sorted(parts, key=lambda part: -job["profile"]["plain"].get(part, 0)):
-                lines.append(
-                    f"| {part} | " + " | ".join(f"{1000 * job['profile'][p].get(part, 0):.0f}" for p in PROGRAMS) + " |"
-                )
+            lines += ["", *_profile(name, job["profile"])]
     return "\n".join([*lines, ""])
+
+
+def _profile(name: str, profiles: dict[str, dict[str, float]]) -> Iterator[str]:
+    """Return where a step of each program goes, and the share of what is not the encoder's."""
+    yield f"Where a step of {name} goes, in milliseconds ({DEFAULT} trains the default objective):"
+    yield ""
+    yield f"| part | {' | '.join(profiles)} |"
+    yield "|---|" + "---|" * len(profiles)
+    parts = dict.fromkeys(part for parts in profiles.values() for part in parts)
+    for part in sorted(parts, key=lambda part: -profiles["plain"].get(part, 0)):
+        yield f"| {part} | " + " | ".join(f"{1000 * parts.get(part, 0):.0f}" for parts in profiles.values()) + " |"
+    shares = [sum(parts.get(part, 0) for part in OURS) / sum(parts.values()) for parts in profiles.values()]
+    yield f"| {', '.join(OURS)}: share of the step | " + " | ".join(f"{share:.1%}" for share in shares) + " |"
 
 
 def plot(document: dict[str, Any], file: Path) -> None:
