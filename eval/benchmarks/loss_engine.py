@@ -1,6 +1,6 @@
 """Time and memory of loss and gradient on given embeddings: the tiled engine, the dense form, sentence-transformers.
 
-    python eval/benchmarks/loss_engine.py
+    python -m eval.benchmarks.loss_engine
 
 Every case runs in a process of its own, for its memory; the cases of a size take turns, so that what else the machine
 does falls on all of them. Memory is counted twice, each time above the embeddings and their gradients: the peak of
@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from eval.benchmarks.resident import forget_peak, peak, resident
 from fmicl_text.core import KL, CosineKernel, GaussianKernel, fmicl, infonce
 from fmicl_text.core.batch import as_batch
 from fmicl_text.losses import FMICL, ContrastiveLoss
@@ -120,7 +121,7 @@ def main() -> None:
         return
     turns = [{case: _in_a_process(case, LARGE, memory=False)["seconds"] for case in CASES} for _ in range(TURNS)]
     document = {
-        "command": "python eval/benchmarks/loss_engine.py",
+        "command": "python -m eval.benchmarks.loss_engine",
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "dimensions": DIMENSIONS,
@@ -154,13 +155,13 @@ def measure(case: str, batch: int) -> dict[str, float]:
     """Run a case on a batch, after a small one to warm up: its seconds, and how far memory grew beyond a tile."""
     CASES[case](*embeddings(min(batch, 1024)))
     x, y = embeddings(batch)
-    before = _resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = resident()
+    forget_peak()
     start = time.perf_counter()
     CASES[case](x, y)
     seconds = time.perf_counter() - start
     gradients = sum(vectors.grad.nbytes for vectors in (x, y)) / 2**20
-    return {"seconds": seconds, "megabytes": _resident("VmHWM") - before - gradients}
+    return {"seconds": seconds, "megabytes": peak() - before - gradients}
 
 
 def measure_tensors(case: str, batch: int) -> dict[str, float]:
@@ -170,11 +171,6 @@ def measure_tensors(case: str, batch: int) -> dict[str, float]:
         CASES[case](x, y)
     taken = [event.nbytes() for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
     return {"megabytes": (max(itertools.accumulate(taken)) - x.grad.nbytes - y.grad.nbytes) / 2**20}
-
-
-def _resident(what: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(what)) / 1024
 
 
 _KEPT = {
@@ -200,7 +196,7 @@ def _in_a_process(case: str, batch: int, *, memory: bool = True) -> dict[str, fl
 
 
 def _run(case: str, batch: int, settings: dict[str, str], *options: str) -> dict[str, float]:
-    command = [sys.executable, __file__, "--case", case, "--batch", str(batch), *options]
+    command = [sys.executable, "-m", "eval.benchmarks.loss_engine", "--case", case, "--batch", str(batch), *options]
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")}
     finished = subprocess.run(command, env=inherited | settings, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(finished.stdout.splitlines()[-1])

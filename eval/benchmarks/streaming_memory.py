@@ -1,6 +1,6 @@
 """Memory of training data, streamed and loaded: two million rows through the trainer's own loader.
 
-    python eval/benchmarks/streaming_memory.py
+    python -m eval.benchmarks.streaming_memory
 
 Rows are generated into Parquet shards, and into one file for the loaded case, in a temporary folder. Each case runs in
 a process of its own: it builds the trainer of a recipe and takes every batch from its loader, read, shuffled and
@@ -21,6 +21,8 @@ import time
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+from eval.benchmarks.resident import resident
 
 RESULTS = Path(__file__).parent.parent / "results"
 ROWS, SHARDS, BATCH = 2_000_000, 100, 500
@@ -46,7 +48,7 @@ def main() -> None:
         size = generate(Path(folder))
         cases = {case: _in_a_process(case, folder) for case in CASES}
     document = {
-        "command": "python eval/benchmarks/streaming_memory.py",
+        "command": "python -m eval.benchmarks.streaming_memory",
         "versions": {name: version(name) for name in ("torch", "datasets", "pyarrow", "sentence-transformers")},
         "rows": ROWS,
         "shards": SHARDS,
@@ -110,7 +112,7 @@ def measure(case: str, folder: Path) -> dict[str, Any]:
             "evaluate": {"during": None},
         }
     )
-    before = _resident()
+    before = resident()
     start = time.perf_counter()
     inputs = load_inputs(recipe)
     trainer = build_trainer(recipe, inputs, 42, RunFolder(folder / case))
@@ -120,10 +122,10 @@ def measure(case: str, folder: Path) -> dict[str, Any]:
         if not rows:
             ready = time.perf_counter() - start
         if rows % NOTED == 0:
-            memory.append([rows, _resident()])
+            memory.append([rows, resident()])
         rows += len(batch["anchor_input_ids"])
         if rows == BATCHES * BATCH:
-            memory.append([rows, _resident()])
+            memory.append([rows, resident()])
         seconds = time.perf_counter() - start
     figures = {"before": before, "ready": ready, "seconds": seconds, "memory": memory}
     if case == "streamed":
@@ -135,14 +137,8 @@ def measure(case: str, folder: Path) -> dict[str, Any]:
     return figures
 
 
-def _resident() -> float:
-    """Return the resident megabytes of this process."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
-
-
 def _in_a_process(case: str, folder: str) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--case", case, "--folder", folder]
+    command = [sys.executable, "-m", "eval.benchmarks.streaming_memory", "--case", case, "--folder", folder]
     finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(finished.stdout.splitlines()[-1])
 

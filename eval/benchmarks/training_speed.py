@@ -18,7 +18,6 @@ import argparse
 import itertools
 import json
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -39,6 +38,7 @@ from sentence_transformers.sentence_transformer.losses import (
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
+from eval.benchmarks.resident import peak
 from eval.benchmarks.step_clock import StepClock
 from fmicl_text.encoders.text import locate
 from fmicl_text.files import read_json, write_json, write_text
@@ -77,6 +77,14 @@ JOBS = {
 PROGRAMS = ("plain", "fmicl")
 DEFAULT = "fmicl, f-MICL"
 """A column of the profiles: the default objective, in place of the plain script's."""
+PRODUCTS = (
+    *("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::mkldnn_linear"),
+    *(
+        "aten::_scaled_dot_product_flash_attention_for_cpu",
+        "aten::_scaled_dot_product_flash_attention_for_cpu_backward",
+    ),
+)
+"""PyTorch's operations that multiply matrices."""
 OURS = ("loss", "checks", "logging", "rest")
 """Parts of a step that are neither the encoder's nor the optimiser's."""
 
@@ -173,6 +181,7 @@ def measure(name: str, job: Job, args: argparse.Namespace) -> dict[str, Any]:
             setting = replace(setting, steps=4)
             found["profile"] = {p: profile(replace(setting, program=p)) for p in PROGRAMS}
             found["profile"][DEFAULT] = profile(replace(setting, program="fmicl", loss="fmicl"))
+            found["products"] = {p: products(replace(setting, program=p, steps=2)) for p in PROGRAMS}
     return found
 
 
@@ -308,15 +317,22 @@ def profile(setting: Setting) -> dict[str, Any]:
     return {part: seconds / steps for part, seconds in after.seconds.items()}
 
 
+def products(setting: Setting) -> float:
+    """Return the share of matrix products, which no program can leave out, in a training's time on the processor."""
+    trainer, _ = build(setting)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        trainer.train()
+    times = {event.key: event.self_cpu_time_total for event in profiler.key_averages()}
+    return sum(times.get(name, 0) for name in PRODUCTS) / sum(times.values())
+
+
 def one(setting: str) -> dict[str, float]:
     """Train once in this process: seconds from before the imports' end to the first step's, and peak memory in MB."""
     begun = time.perf_counter()
     given = json.loads(setting)
     _, times = train(Setting(**given | {"job": Job(**given["job"] | {"columns": tuple(given["job"]["columns"])})}))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    if torch.cuda.is_available():
-        peak = torch.cuda.max_memory_allocated() / 2**20
-    return {"to_first_step": times[1] - begun, "megabytes": peak}
+    most = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else peak()
+    return {"to_first_step": times[1] - begun, "megabytes": most}
 
 
 def _in_a_process(setting: Setting) -> dict[str, float]:
@@ -376,6 +392,9 @@ def markdown(document: dict[str, Any]) -> str:
     for name, job in document["jobs"].items():
         if "profile" in job:
             lines += ["", *_profile(name, job["profile"])]
+        if "products" in job:
+            plain, fmicl = (f"{job['products'][p]:.0%}" for p in PROGRAMS)
+            lines += ["", f"Matrix products take {plain} of the plain script's processor time, {fmicl} of fmicl's."]
     return "\n".join([*lines, ""])
 
 

@@ -99,6 +99,27 @@ def test_every_source_gives_the_same(source: str):
     assert found == {(40 * number, LABELS[number]) for number in NUMBERS}
 
 
+def test_a_data_set_of_the_hub(monkeypatch: pytest.MonkeyPatch):
+    import datasets
+
+    rows = {"image": [{"bytes": content, "path": None} for content in FILES], "label": [0, 1] * 3}
+    types = Features({"image": ImageFeature(), "label": datasets.ClassLabel(names=["even", "odd"])})
+    asked = []
+
+    def given(path: str, split: str, revision: str | None) -> Dataset:
+        asked.append((path, split, revision))
+        return Dataset.from_dict(rows, features=types)
+
+    monkeypatch.setattr(datasets, "load_dataset", given)
+    found = load_images("owner/name", "image", 4, label="label", split="test", revision="v1", limit=4).rows
+    assert asked == [("owner/name", "test", "v1")]
+    assert [(np.frombuffer(row["image"], np.uint8).max(), row["label"]) for row in found] == [
+        (40 * number, LABELS[number]) for number in range(4)
+    ]
+    with pytest.raises(InputError, match='picture'):
+        load_images("owner/name", "picture", 4)
+
+
 def test_names_of_files_begin_at_the_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     table = Path(csv()).absolute()
     monkeypatch.chdir(tmp_path.parent)
