@@ -286,7 +286,12 @@ def _fit(
             if recipe.model.lora is not None and recipe.model.lora.merge:
                 merge_adapter(trainer.model)
             files = _save(trainer.model, folder)
-            logger.info("%.1f%% of the time went to waiting for data", 100 * trainer.waited_for_data())
+            shares = trainer.shares_of_time()
+            logger.info(
+                "%.1f%% of the time went to waiting for data, %.1f%% to evaluation",
+                100 * shares["waited_for_data"],
+                100 * shares["evaluated"],
+            )
             criterion = trainer.args.metric_for_best_model
             plot_training(trainer.state.log_history, folder.picture, recipe.name, criterion)
             seconds = round(output.metrics["train_runtime"], 1)
@@ -295,7 +300,7 @@ def _fit(
                 steps=trainer.state.global_step,
                 weights_step=_weights_step(trainer),
                 seconds=seconds,
-                waited_for_data=round(trainer.waited_for_data(), 4),
+                **{name: round(share, 4) for name, share in shares.items()},
                 best=_best(trainer, prepared.inputs.during),
                 measured=measured(trainer.loss),
                 model_files=files,

@@ -101,7 +101,7 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
     ) -> None:
         self.views, self._lars, self._loaders = views, lars, Loaders(self, weights)
         self._micro_batches = 0  # of the training step in progress
-        self._waited = self._trained = 0.0  # seconds for data, and in all
+        self._waited = self._evaluated = self._trained = 0.0  # seconds for data, in evaluations, and in all
         self._resumed: Path | None = None  # the checkpoint resumed from
         self._steps_done = 0  # of that checkpoint
         self._best: tuple[int | None, float | None] = (None, None)  # step of the best checkpoint, and its score
@@ -234,9 +234,17 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         self._waited += time.perf_counter() - begun
         return samples
 
-    def waited_for_data(self) -> float:
-        """Return the share of the training's time in which it waited for data to be loaded."""
-        return self._waited / self._trained if self._trained else 0.0
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate as the parent does."""
+        begun = time.perf_counter()
+        metrics = super().evaluate(*args, **kwargs)
+        self._evaluated += time.perf_counter() - begun
+        return metrics
+
+    def shares_of_time(self) -> dict[str, float]:
+        """Return the shares of the training's time that went to waiting for data, and to evaluations."""
+        trained = self._trained or 1.0
+        return {"waited_for_data": self._waited / trained, "evaluated": self._evaluated / trained}
 
     def was_finished(self) -> bool:
         """Return whether all steps were done when the run was resumed."""

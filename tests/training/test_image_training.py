@@ -102,6 +102,7 @@ def test_every_way_trains_and_leaves_a_plain_encoder(way: str, write, tmp_path: 
     assert result.of_images and (folder / "views.png").is_file()
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["broken_images_left_out"] == 0 and 0 <= manifest["waited_for_data"] < 1
+    assert 0 < manifest["evaluated"] < 1
     assert any(key.startswith("knn") for key in manifest["best"] if key != "step")
     assert all(parameter.isfinite().all() for parameter in kept.values())
 
