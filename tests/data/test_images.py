@@ -116,7 +116,7 @@ def test_a_data_set_of_the_hub(monkeypatch: pytest.MonkeyPatch):
     assert [(np.frombuffer(row["image"], np.uint8).max(), row["label"]) for row in found] == [
         (40 * number, LABELS[number]) for number in range(4)
     ]
-    with pytest.raises(InputError, match='picture'):
+    with pytest.raises(InputError, match="picture"):
         load_images("owner/name", "picture", 4)
 
 
