@@ -21,22 +21,22 @@ from torch.utils.data import DataLoader
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import TrainOutput
 
-from fmicl_text.core.conditions import note, read_together
+from fmicl_text.core.conditions import read_together
 from fmicl_text.encoders.images import EXTRA
 from fmicl_text.encoders.lora import has_adapter, load_adapter
 from fmicl_text.encoders.views import AugmentedViews
 from fmicl_text.errors import RunFailedError
 from fmicl_text.files import cannot_write
-from fmicl_text.losses import ContrastiveLoss, NonFiniteEmbeddings
+from fmicl_text.losses import ContrastiveLoss
 from fmicl_text.losses.columns import SOURCE
 from fmicl_text.training import checkpoints
 from fmicl_text.training.cheap_dropout import CheapDropout, may_be_cheap
+from fmicl_text.training.finite_checks import FiniteChecks
 from fmicl_text.training.first_steps import FirstSteps
 from fmicl_text.training.library import load_weights
 from fmicl_text.training.loaders import Loaders, set_epoch
 from fmicl_text.training.log_sums import LogSums
 from fmicl_text.training.loss_state import contrastive_losses, load_losses, save_losses, save_queues
-from fmicl_text.training.non_finite import NonFiniteError, last_good_checkpoint, texts_of
 from fmicl_text.training.numbered_rows import ROWS
 from fmicl_text.training.optimizer_state import foreign_state
 
@@ -111,7 +111,7 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         self._sums = LogSums()
         self._first_steps: dict[str | None, FirstSteps] = {}
         self._source: str | None = None  # the data set of the batch in progress, if there are several
-        self._batch_rows: list[Tensor] = []  # of the training step in progress
+        self._finite = FiniteChecks(self)
         self._terms: dict[str, Tensor] = {}  # of the newest loss
         super().__init__(*args, callbacks=[_Events(self), *(callbacks or [])], **kwargs)
         self.args.logging_nan_inf_filter = False  # it would ask the device at each step, and training stops at NaN
@@ -349,19 +349,9 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         self._sums.add_loss(loss)
         self._micro_batches += 1
         if self.accelerator.sync_gradients:  # all micro-batches of the step are in; no optimizer has stepped yet
-            rows, self._batch_rows = self._batch_rows, []
             self._micro_batches = 0
-            self._check_gradient(rows)
+            self._finite.of_gradient(self._source)
         return loss
-
-    def _check_gradient(self, rows: list[Tensor]) -> None:
-        # A float16 gradient overflows now and then: its scaler skips the step and continues with a smaller scale.
-        if self.accelerator.scaler is not None:
-            return
-        own = [p for loss in contrastive_losses(self.loss).values() for p in loss.own_parameters()]
-        gradients = [p.grad for p in (*self.model.parameters(), *own) if p.grad is not None]
-        norm = torch.stack([torch.linalg.vector_norm(g) for g in gradients]).norm() if gradients else torch.zeros(())
-        note(~norm.isfinite(), lambda: self._stop(f"the gradient has a norm of {norm.item():g}", rows))
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Compute the loss as the parent does, and stop at NaN or infinity.
@@ -375,12 +365,9 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
             inputs = self.views(inputs, self.args.seed, step, self._micro_batches, self.args.process_index)
         for loss in contrastive_losses(self.loss).values():
             loss.progress = min(step / self.state.max_steps, 1.0) if self.state.max_steps > 0 else None
-        if model.training:
-            self._batch_rows += rows
-        with read_together(NonFiniteEmbeddings, lambda error: self._stop(str(error), rows, inputs, error.rows)):
+        with self._finite.of_batch(rows, inputs, self._source) as check:
             computed = super().compute_loss(model, inputs, *args, **kwargs)
-            named = {"loss is": (computed[0] if isinstance(computed, tuple) else computed).detach(), **self._terms}
-            note(~named["loss is"].isfinite(), lambda: self._stop(f"the {_figures(named)}", rows, inputs))
+            check({"loss is": (computed[0] if isinstance(computed, tuple) else computed).detach(), **self._terms})
         return computed
 
     def track_loss_components(self, loss: dict[str, Tensor]) -> None:
@@ -404,33 +391,6 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
             logs["train_loss"] = self._sums.final_average(self.state.global_step)
             logs["train_runtime"] = round(self._sums.elapsed(), 4)
         super().log(logs, *args, **kwargs)
-
-    def _stop(
-        self,
-        reason: str,
-        rows: list[Tensor],
-        inputs: dict[str, Any] | None = None,
-        places: list[int] | None = None,
-    ) -> NonFiniteError:
-        """Return the error that says why training stops, and where.
-
-        Args:
-            reason: What was not finite.
-            rows: Row numbers of the batches ``(B,)`` of this step; none for a stream.
-            inputs: The batch, whose texts are to be shown.
-            places: Which of its rows are to blame; default all, which are shown where they have no number.
-        """
-        numbers = [int(number) for batch in rows for number in batch]
-        if not self.model.training:
-            reason = f"in evaluation, {reason}"
-        texts = texts_of(self.collect_features(inputs)[0], self.model.tokenizer) if inputs is not None else []
-        if places is None:
-            places = [] if numbers else list(range(len(texts)))
-        of = "" if self._source is None else f" of {self._source}"
-        names = [f"row {numbers[place]}{of}" if numbers else f"text {place + 1} of the batch" for place in places]
-        shown = {name: texts[place] if texts else [] for name, place in zip(names, places, strict=True)}
-        good = last_good_checkpoint(Path(self.args.output_dir))
-        return NonFiniteError(reason, self.state.global_step + 1, numbers, shown, good)
 
 
 class _Events(TrainerCallback):
@@ -463,10 +423,6 @@ class _Events(TrainerCallback):
     def on_train_end(self, *args: Any, **kwargs: Any) -> None:
         """Load the best checkpoint."""
         self._trainer.load_best()
-
-
-def _figures(named: dict[str, Tensor]) -> str:
-    return ", ".join(f"{name} {value.item():g}" for name, value in named.items())
 
 
 def _is_writing(error: RuntimeError) -> bool:
