@@ -46,6 +46,15 @@ def drawn(monkeypatch: pytest.MonkeyPatch, blank_pictures: None) -> None:
     monkeypatch.setattr(plots, "_figure", plots._figure.__wrapped__)
 
 
+@pytest.fixture
+def one_process() -> Iterator[None]:
+    """For small cross-validations: a process for each core takes longer to start than these."""
+    import joblib
+
+    with joblib.parallel_config("sequential"):
+        yield
+
+
 def _saved_tiny_encoder(tmp_path_factory: pytest.TempPathFactory, positions: int) -> Path:
     """A randomly initialised BERT of two layers, 32 wide, over a vocabulary of a few dozen words."""
     import torch
