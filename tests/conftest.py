@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
-import jinja2
+import lighter
 import pytest
 from words import WORDS
 
@@ -24,20 +23,35 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def templates_are_compiled_once() -> Iterator[None]:
+def templates_compiled_once() -> Iterator[None]:
     """Each checkpoint has a model card, whose template takes longer to compile than a tiny model to train."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jinja2.Environment, "compile", functools.cache(jinja2.Environment.compile))
+        lighter.compile_templates_once(patch)
         yield
 
 
 @pytest.fixture(scope="module")
 def blank_pictures() -> Iterator[None]:
-    """For tests that train and do not look at the picture of it, which takes longer than a tiny training."""
-    from fmicl_text.training import train
-
+    """For tests that train or report and do not look at the pictures, which take longer than a tiny training."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "plot_training", lambda history, path, title, criterion=None: path.touch())
+        lighter.blank_pictures(patch)
+        yield
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch, blank_pictures: None) -> None:
+    """For a test among them that does look."""
+    from fmicl_text.runs import plots
+
+    monkeypatch.setattr(plots, "_figure", plots._figure.__wrapped__)
+
+
+@pytest.fixture
+def one_process() -> Iterator[None]:
+    """For small cross-validations: a process for each core takes longer to start than these."""
+    import joblib
+
+    with joblib.parallel_config("sequential"):
         yield
 
 

@@ -178,8 +178,7 @@ def models(tiny_encoder_path: Path, tmp_path: Path) -> Path:
     return tmp_path / "models"
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_study_from_end_to_end(workers: int, models: Path, tmp_path: Path, capfd: pytest.CaptureFixture):
+def test_a_study_from_end_to_end(models: Path, tmp_path: Path, capfd: pytest.CaptureFixture):
     jobs = {job.name: job for job in (a_pair_job(), a_label_job())}
     setting = Setting(tmp_path / "runs", models, "cpu", 1)
     names = ("MNRL", "KL balance 0", "InfoNCE")
@@ -190,7 +189,7 @@ def test_a_study_from_end_to_end(workers: int, models: Path, tmp_path: Path, cap
     def left() -> list:
         return plan(jobs.values(), ["minilm"], seeds, objectives, read_runs(setting.folder))
 
-    run_all(left(), setting, workers)
+    run_all(left(), setting, workers=2)
     assert "of tomorrow: FMICLLoss has no setting unheard_of" in capfd.readouterr().out
     runs = read_runs(setting.folder)
     assert len(runs) == 2 * (1 + 2 * (len(objectives) - 1))

@@ -39,6 +39,7 @@ def run(capsys):
 
 
 def test_the_table_names_model_protocol_and_every_figure(run, tiny_encoder_path, small, tmp_path):
+    """Here classifiers are fitted in several processes, as they are for users."""
     code, table, _ = run(tiny_encoder_path, "--tasks", "mrpc,TREC", *small, "--output", tmp_path / "out.json")
     document = json.loads((tmp_path / "out.json").read_text())
     assert code == 0
@@ -54,6 +55,7 @@ def test_the_table_names_model_protocol_and_every_figure(run, tiny_encoder_path,
             assert figure in row
 
 
+@pytest.mark.usefixtures("one_process")
 def test_missing_tasks_are_named_and_json_is_all_there_is(run, tiny_encoder_path, small, tmp_path):
     (tmp_path / "transfer" / "mrpc.parquet").unlink()
     code, out, _ = run(tiny_encoder_path, *small, "--json")

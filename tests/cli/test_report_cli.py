@@ -13,6 +13,8 @@ from words import WORDS
 
 from fmicl_text.cli import main
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 
 @pytest.fixture
 def pairs(tmp_path: Path) -> Path:

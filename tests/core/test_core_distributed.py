@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import torch
 import torch.distributed as dist
@@ -142,7 +143,7 @@ def found_by(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Found]
     @functools.cache
     def found(world: int) -> Found:
         folder = tmp_path_factory.mktemp("processes")
-        torch.multiprocessing.spawn(one_process, args=(world, folder), nprocs=world)
+        forked.together(one_process, world, world, folder)
         return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(world)]
 
     return found

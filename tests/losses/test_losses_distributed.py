@@ -5,12 +5,12 @@ The processes of a world are started once; each runs every scenario and leaves w
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import torch
 import torch.distributed as dist
@@ -139,9 +139,7 @@ def one_process(rank: int, world: int, folder: Path) -> None:
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each process of a world ends with."""
     folder = tmp_path_factory.mktemp("world")
-    multiprocessing.set_forkserver_preload(["fmicl_text.losses.sentences"])  # once, for all worlds
-    arguments = (request.param, folder)
-    torch.multiprocessing.start_processes(one_process, arguments, nprocs=request.param, start_method="forkserver")
+    forked.together(one_process, request.param, request.param, folder)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(request.param)]
 
 

@@ -441,7 +441,7 @@ def test_page_needs_no_network_and_runs_nothing(tmp_path: Path) -> None:
     assert policy.startswith("default-src 'none'")
 
 
-def test_hostile_names_and_texts_are_text(tmp_path: Path) -> None:
+def test_hostile_names_and_texts_are_text(tmp_path: Path, drawn: None) -> None:
     """Each string that comes from data, models or recipes is markup, a template and mathematics that does not parse."""
     run = make_run(tmp_path / f"a {EVIL.replace('/', '')}")
     for name in ("geometry.json", "before-geometry.json"):
@@ -463,7 +463,7 @@ def test_hostile_names_and_texts_are_text(tmp_path: Path) -> None:
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
 
 
-def test_every_picture_is_in_the_page_for_both_themes_and_beside_it(tmp_path: Path) -> None:
+def test_every_picture_is_in_the_page_for_both_themes_and_beside_it(tmp_path: Path, drawn: None) -> None:
     page = page_of(make_run(tmp_path / "a"), make_run(tmp_path / "b"), output=tmp_path / "out")
     names = sorted(path.name for path in (tmp_path / "out").glob("report-*.png"))
     assert names == sorted(
@@ -480,7 +480,7 @@ def test_every_picture_is_in_the_page_for_both_themes_and_beside_it(tmp_path: Pa
     assert all(a["srcset"] != b["src"] for a, b in zip(dark, images, strict=True))
 
 
-def test_pictures_are_the_same_each_time_and_well_formed() -> None:
+def test_pictures_are_the_same_each_time_and_well_formed(drawn: None) -> None:
     def draw(axes) -> None:
         plots.draw_curves(axes, "title", {EVIL: [([1, 2], [3, 4])], "other": [([1, 2], [4, 3])]})
 
@@ -490,7 +490,7 @@ def test_pictures_are_the_same_each_time_and_well_formed() -> None:
     assert not [element for element in root.iter() if element.tag.endswith("script")]
 
 
-def test_a_training_that_logged_nothing_has_a_picture_all_the_same(tmp_path: Path) -> None:
+def test_a_training_that_logged_nothing_has_a_picture_all_the_same(tmp_path: Path, drawn: None) -> None:
     plots.plot_training([{"step": 4, "train_loss": 0.5}], tmp_path / "training.png", title="short")
     assert (tmp_path / "training.png").read_bytes().startswith(b"\x89PNG")
 
@@ -798,7 +798,7 @@ def test_training_arguments_without_effect_are_not_shown(tmp_path: Path) -> None
 
 
 @pytest.mark.filterwarnings("error")
-def test_names_in_any_script_are_drawn_without_warnings(tmp_path: Path, caplog) -> None:
+def test_names_in_any_script_are_drawn_without_warnings(tmp_path: Path, drawn: None, caplog) -> None:
     name = "模型 モデル 모델 نموذج 🙂"
 
     def draw(axes) -> None:
@@ -809,7 +809,7 @@ def test_names_in_any_script_are_drawn_without_warnings(tmp_path: Path, caplog) 
     assert not [record for record in caplog.records if "findfont" in record.message]
 
 
-def test_pictures_use_the_installed_fonts_that_have_what_is_missing(monkeypatch) -> None:
+def test_pictures_use_the_installed_fonts_that_have_what_is_missing(monkeypatch, drawn: None) -> None:
     import matplotlib
     from matplotlib import font_manager
 

@@ -24,6 +24,8 @@ from fmicl_text.recipe.file import load_recipe, shipped_recipes
 from fmicl_text.training.plan import plan
 from fmicl_text.training.train import train
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 SENTENCES = [
     f"the {size} {animal} {verb} in the {place}"
     for size in ("big", "small")
