@@ -15,9 +15,10 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "generated",  # in _ext
+    "mathml",  # in _ext
 ]
 exclude_patterns = ["_build"]
 
@@ -27,6 +28,7 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 napoleon_use_rtype = False
 
+html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = "fmicl-text"
 html_show_copyright = False

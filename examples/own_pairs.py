@@ -30,7 +30,7 @@ with (FOLDER / "pairs.csv").open("w", encoding="utf-8", newline="") as file:
     pairs.writerows((row["description"], row["summary"]) for row in wikipedia_rows("train")[:ROWS])
 
 # %% [markdown]
-# A recipe for it: `fmicl recipe new pairs.csv` prints the same. Each choice has its reason beside it, and a tenth of
+# A recipe for it: `fmicl recipe new pairs.csv` writes the same. Each choice has its reason beside it, and a tenth of
 # the pairs is held out to measure with.
 
 # %%

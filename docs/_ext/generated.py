@@ -1,7 +1,9 @@
 """A Sphinx extension for what is generated from the package: parts of pages, and docstrings with formulas.
 
-A line ``<!-- generated: NAME -->`` of a page is replaced by the Markdown that the function of that name in
-:data:`reference.PAGES` returns. Links to ``eval/results``, which lead to the files on GitHub, lead to their pages.
+What stands between ``<!-- generated: NAME -->`` and ``<!-- end -->`` of a page, a hint for those who read it on
+GitHub, is replaced by the Markdown that the function of that name in :data:`reference.PAGES` returns. Two kinds of
+links, which lead to files on GitHub, lead to pages: those to ``eval/results``, and those that name a function in its
+file, to the function in the reference.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import reference
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
-_PLACE = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
+_PLACE = re.compile(r"^<!-- generated: (\w+) -->$.*?^<!-- end -->$", re.DOTALL | re.MULTILINE)
 _SECTION = re.compile(r"(Args|Arguments|Attributes|Raises|Returns|Warns|Yields|Shape|Example)s?:$")
 
 
@@ -28,6 +30,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
 def fill_in(app: Sphinx, page: str, source: list[str]) -> None:
     """Write what is generated into a page that was read."""
     filled = _PLACE.sub(lambda place: reference.PAGES[place[1]](), source[0])
+    filled = reference.CODE.sub(lambda link: f"{{any}}`{link[1]} <{reference.full_name(*link.groups())}>`", filled)
     source[0] = re.sub(r"\]\(\.\./eval/(results/\w+\.md)\)", r"](\1)", filled)
 
 

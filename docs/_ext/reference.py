@@ -8,14 +8,20 @@ import functools
 import importlib
 import inspect
 import json
+import operator
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from fmicl_text.cli import VERBS
 from fmicl_text.cli import command_line as command_line_of
 
 Schema = Mapping[str, Any]
+
+CODE = re.compile(r"\[`([\w.]+)`\]\((?:\.\./)*(fmicl_text/[\w/]+)\.py\)")
+"""A link that is the name of a function, a class or a module in the file of it."""
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -272,6 +278,43 @@ def _documented(module: str, name: str) -> str:
     return f".. py:data:: {module}.{name}\n\n   {about}.\n"
 
 
+def behind_core() -> str:
+    """Return what the page of mathematics leads to that ``fmicl_text.core`` has no name for."""
+    page = Path(__file__).parents[1] / "mathematics.md"
+    names = {full_name(*link) for link in CODE.findall(page.read_text(encoding="utf-8"))}
+    inner = sorted(name for name in names if not _is_public(name))
+    written = "\n".join(map(_documented_inside, inner))
+    return f"```{{eval-rst}}\n{written}```\n"
+
+
+def full_name(name: str, file: str) -> str:
+    """Return what the reference calls a thing of a module's file: by its place in ``fmicl_text.core`` if it is public.
+
+    Raises:
+        AttributeError: If the module does not have it.
+    """
+    import fmicl_text.core
+
+    module = importlib.import_module(file.replace("/", "."))
+    if name == module.__name__.rpartition(".")[2] and not hasattr(module, name):
+        return module.__name__
+    thing = operator.attrgetter(name.partition(".")[0])(module)
+    operator.attrgetter(name)(module)
+    is_public = getattr(fmicl_text.core, name.partition(".")[0], None) is thing
+    return f"{fmicl_text.core.__name__ if is_public else module.__name__}.{name}"
+
+
+def _is_public(name: str) -> bool:
+    import fmicl_text.core
+
+    return name.removeprefix("fmicl_text.core.").partition(".")[0] in fmicl_text.core.__all__
+
+
+def _documented_inside(name: str) -> str:
+    kind = "module" if name.startswith("fmicl_text.core.divergences.") else "function"
+    return f".. auto{kind}:: {name}\n" + ("   :members:\n" if kind == "module" else "")
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "recipe_keys": recipe_keys,
     "evaluations": evaluations,
@@ -281,5 +324,6 @@ PAGES: dict[str, Callable[[], str]] = {
     "divergences": divergences,
     "python": functools.partial(python, "fmicl_text"),
     "python_core": functools.partial(python, "fmicl_text.core"),
+    "behind_core": behind_core,
     "python_losses": functools.partial(python, "fmicl_text.losses"),
 }

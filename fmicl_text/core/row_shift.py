@@ -128,7 +128,7 @@ class _Found(NamedTuple):
     weight: Tensor
 
 
-def _search(
+def best_shifts(
     sweep: Callable[[Tensor], _Sums],
     top: Tensor,
     count: Tensor,
@@ -189,7 +189,7 @@ class _DenseRowBound(torch.autograd.Function):
 
         count = (critics > -torch.inf).sum(dim=1)
         looks = critics.device.type == "cpu"  # a small matrix is swept sooner than a GPU has answered
-        bound, shift, weight = _search(sweep, critics.amax(dim=1), count, divergence, alpha, tolerance, looks)
+        bound, shift, weight = best_shifts(sweep, critics.amax(dim=1), count, divergence, alpha, tolerance, looks)
         ctx.divergence = divergence
         ctx.save_for_backward(critics, shift, weight)
         return bound
@@ -243,7 +243,7 @@ class _RowBound(torch.autograd.Function):
             return found
 
         tolerance = _TOLERANCE[blocks[0].rows.vectors.dtype]
-        bound, shift, weight = _search(sweep, top, count, divergence, alpha, tolerance)
+        bound, shift, weight = best_shifts(sweep, top, count, divergence, alpha, tolerance)
         ctx.blocks, ctx.kernel, ctx.critic, ctx.divergence = blocks, kernel, critic, divergence
         ctx.surroundings = surroundings()
         ctx.save_for_backward(own, shift, weight)

@@ -1,31 +1,16 @@
 import json
-import random
-from dataclasses import replace
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from words import WORDS
+from transfer_data import write_small_tasks
 
 from fmicl_text.cli import main
 from fmicl_text.evaluation.transfer import PROTOCOL
-from fmicl_text.evaluation.transfer_tasks import TASKS
 
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
     """The arguments that score TREC and MRPC, made small, on random texts."""
-    draw = random.Random(0)
-    for name in ("TREC", "MRPC"):
-        parts = {part: replace(of_task, n=120) for part, of_task in TASKS[name].parts.items()}
-        task = replace(TASKS[name], parts=parts)
-        monkeypatch.setitem(TASKS, name, task)
-        columns = {"split": [part.splits[0] for part in task.parts.values() for _ in range(part.n)]}
-        n = len(columns["split"])
-        columns |= {column: [" ".join(draw.choices(WORDS, k=2)) for _ in range(n)] for column in task.texts}
-        columns["label"] = [draw.randrange(task.classes) for _ in range(n)]
-        (tmp_path / "transfer").mkdir(exist_ok=True)
-        pq.write_table(pa.table(columns), tmp_path / "transfer" / f"{name.lower()}.parquet")
+    write_small_tasks(tmp_path, monkeypatch)
     return ["--data", str(tmp_path)]
 
 

@@ -1,7 +1,9 @@
-"""The table of divergences on the page of mathematics is that of the code."""
+"""The page of mathematics and the code say the same: the table of divergences, and where each equation is computed."""
 
 from __future__ import annotations
 
+import importlib
+import operator
 import re
 from pathlib import Path
 
@@ -14,7 +16,9 @@ from sympy.parsing.sympy_parser import parse_expr as parse
 from fmicl_text.core import DIVERGENCES
 
 PAGE = (Path(__file__).parents[2] / "docs/mathematics.md").read_text(encoding="utf-8")
-ROWS = {name: re.findall(r"\$([^$]+)\$", cells) for name, cells in re.findall(r"^\| `(\w+)`([^\n]+)\|$", PAGE, re.M)}
+ROWS = {
+    name: re.findall(r"\$([^$]+)\$", cells) for name, cells in re.findall(r"^\| \[`(\w+)`\]\S+([^\n]+)\|$", PAGE, re.M)
+}
 ORDER = 2  # of Tsallis, its default
 U = sympy.Symbol("u", positive=True)
 
@@ -45,3 +49,23 @@ def test_formulas_are_those_of_the_code(name: str):
     assert sympy.simplify(sympy.diff(generator, U) - critic) == 0
     assert sympy.simplify(U * critic - generator - penalty) == 0
     assert sympy.simplify(U**2 * sympy.diff(generator, U, 2) - curvature) == 0
+
+
+CODE = re.compile(r"→[^→$]*?\[`([\w.]+)`\]\(\.\./(fmicl_text/[\w/]+)\.py\)")
+
+
+def test_every_equation_leads_to_what_computes_it():
+    """By name, so that one that is renamed is found here; the page that Sphinx makes leads to the reference."""
+    equations = re.findall(r"\$\$([^$]+)\$\$(.*?)(?=\$\$|^## |\Z)", PAGE, re.DOTALL | re.MULTILINE)
+    assert len(equations) > 8
+    for equation, text in equations:
+        assert CODE.search(text), equation
+
+
+@pytest.mark.parametrize(("name", "file"), sorted(set(re.findall(r"\[`([\w.]+)`\]\(\.\./(\S+)\.py\)", PAGE))))
+def test_what_the_page_names_is_in_the_file_that_it_names(name: str, file: str):
+    module = importlib.import_module(file.replace("/", "."))
+    if name in DIVERGENCES:
+        assert module.DIVERGENCE is DIVERGENCES[name]
+    else:
+        assert operator.attrgetter(name)(module).__module__ == module.__name__
