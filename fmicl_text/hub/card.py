@@ -258,7 +258,7 @@ def _training(source: Source, base: BaseModel, model: SentenceTransformer) -> di
         citations[trained.citation.strip()] = None
     rows = {
         "base model": base.name,
-        "adapter": recipe.model.lora and recipe.model.lora.described,
+        "adapter": None if recipe.model.lora is None else recipe.model.lora.described,
         "objective": objective,
         **{
             key: value

@@ -92,7 +92,7 @@ def plan(recipe: Recipe) -> Plan:
         drawn=_drawn(recipe),
         parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
         trained=sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad),
-        adapter=recipe.model.lora and recipe.model.lora.described,
+        adapter=None if recipe.model.lora is None else recipe.model.lora.described,
         dimensions=trainer.model.get_embedding_dimension(),
         max_seq_length=longest_text(trainer.model),
         image_size=trainer.views.size if trainer.views is not None else None,
