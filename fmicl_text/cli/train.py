@@ -218,6 +218,7 @@ def _print_plan(console: Console, name: str, plan: Plan, output: Path, seeds: li
     trained = "" if plan.trained == plan.parameters else f", of which {plan.trained:,} train"
     lines = {
         "encoder": f"{plan.parameters:,} parameters{trained}, {plan.dimensions} dimensions, {reads}",
+        **({"adapter": plan.adapter} if plan.adapter else {}),
         **_planned_data(plan),
         "training": f"{plan.steps:,} steps of {plan.batch} rows on {plan.device}, {plan.precision}",
     }
@@ -227,6 +228,8 @@ def _print_plan(console: Console, name: str, plan: Plan, output: Path, seeds: li
     if plan.after:
         at = f", also at {', '.join(map(str, plan.dims))} dimensions" if plan.dims else ""
         lines["results"] = ", ".join(plan.after) + at
+    if plan.publish is not None:
+        lines["publish"] = plan.publish
     from fmicl_text.runs.folder import RunFolder
 
     taken = RunFolder(output).manifest.is_file()

@@ -28,8 +28,36 @@ NAMES: dict[Precision, str] = {"float32": "openvino_model", "int8": "openvino_mo
 _CALIBRATION_TOKENS = 384  # to which sentence-transformers fills up the texts of the calibration
 
 
-def require_openvino() -> None:
+def check_convertible(model: SentenceTransformer, precision: Precision, place: str) -> None:
+    """Refuse the conversion of an encoder that cannot be converted.
+
+    Args:
+        model: The encoder.
+        precision: To what.
+        place: The key or folder with which the message begins.
+
+    Raises:
+        InputError: It does not begin with a transformer; for int8, it reads fewer tokens than the library's
+            calibration has.
+    """
+    from sentence_transformers.base.modules import Transformer
+
+    if not isinstance(model[0], Transformer):
+        begins = type(model[0]).__name__
+        raise InputError(f"{place}: the encoder begins with {begins}; what OpenVINO converts is a transformer")
+    longest = getattr(model[0].model.config, "max_position_embeddings", None)
+    if precision == "int8" and longest is not None and longest < _CALIBRATION_TOKENS:
+        raise InputError(
+            f"{place}: the encoder reads at most {longest} tokens; sentence-transformers calibrates int8 with "
+            f"{_CALIBRATION_TOKENS}. Take float32"
+        )
+
+
+def require_openvino(place: str) -> None:
     """Refuse a conversion where the libraries for it are missing.
+
+    Args:
+        place: The key or option with which the message begins.
 
     Raises:
         InputError: With the command that installs them.
@@ -38,7 +66,7 @@ def require_openvino() -> None:
         with contextlib.redirect_stdout(sys.stderr):  # where nncf, at import, decides to log
             import optimum.intel.openvino  # noqa: F401
     except ImportError as error:
-        raise InputError(f"--to openvino: needs OpenVINO and optimum-intel ({error}): {EXTRA}") from None
+        raise InputError(f"{place}: needs OpenVINO and optimum-intel ({error}): {EXTRA}") from None
 
 
 def convert(encoder: Path, folder: Path, precision: Precision, texts: Sequence[str]) -> None:
@@ -51,8 +79,7 @@ def convert(encoder: Path, folder: Path, precision: Precision, texts: Sequence[s
         texts: By which the ranges of activations are found, for int8; of them the first 300 at most.
 
     Raises:
-        InputError: If it is no single transformer; for int8, if it reads fewer tokens than the library's calibration
-            has.
+        InputError: As :func:`check_convertible`.
     """
     from sentence_transformers.backend import export_static_quantized_openvino_model
 
@@ -103,19 +130,8 @@ def _load(folder: Path, options: dict[str, object]) -> SentenceTransformer:
 
 def _whole(encoder: Path, scratch: Path, precision: Precision) -> Path:
     """Return the folder of an encoder, or of the sum of an adapter and its base; refuse one that is not converted."""
-    from sentence_transformers.base.modules import Transformer
-
     model = load_model(str(encoder))
-    if not isinstance(model[0], Transformer):
-        raise InputError(
-            f"{encoder}: begins with {type(model[0]).__name__}, not with a transformer, which is what is converted"
-        )
-    longest = getattr(model[0].model.config, "max_position_embeddings", None)
-    if precision == "int8" and longest is not None and longest < _CALIBRATION_TOKENS:
-        raise InputError(
-            f"{encoder}: reads at most {longest} tokens; sentence-transformers calibrates int8 with "
-            f"{_CALIBRATION_TOKENS}. Leave --quantize out"
-        )
+    check_convertible(model, precision, str(encoder))
     if not has_adapter(model):
         return encoder
     merge_adapter(model)

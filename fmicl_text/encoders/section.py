@@ -73,6 +73,13 @@ class LoraSection(Section):
     merge: bool = False
     """Add the adapter to the weights at the end: the finished model is a whole encoder, which needs no peft."""
 
+    @property
+    def described(self) -> str:
+        """The adapter in words, by its settings."""
+        settings = self.model_dump(exclude={"merge"}, exclude_none=True)
+        listed = ", ".join(f"{key}: {value}" for key, value in settings.items() if value is not False)
+        return f"LoRA ({listed})" + (", merged into the weights" if self.merge else "")
+
 
 class ModelSection(Section):
     """The encoder to start from."""

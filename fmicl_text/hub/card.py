@@ -21,7 +21,7 @@ from fmicl_text.data.section import AugmentSection, DataSection
 from fmicl_text.encoders.images import image_size, reads_images
 from fmicl_text.encoders.lora import ADAPTER_CONFIG, base_of
 from fmicl_text.encoders.prompts import Prompts, pools_prompts
-from fmicl_text.encoders.section import LoraSection, ModelSection
+from fmicl_text.encoders.section import ModelSection
 from fmicl_text.encoders.tokens import longest_text
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.results import Result, Score
@@ -258,7 +258,7 @@ def _training(source: Source, base: BaseModel, model: SentenceTransformer) -> di
         citations[trained.citation.strip()] = None
     rows = {
         "base model": base.name,
-        "adapter": _adapter(recipe.model.lora),
+        "adapter": None if recipe.model.lora is None else recipe.model.lora.described,
         "objective": objective,
         **{
             key: value
@@ -325,14 +325,6 @@ def _loss_rows(settings: dict[str, Any], measured: Mapping[str, float]) -> dict[
     if (balance := rows.pop("balance_cosine", None)) is not None:
         rows["alpha"] = f"1 / u(s), where push and pull of a pair balance at the cosine s = {balance}"
     return {key.replace("_", " "): value for key, value in rows.items()}
-
-
-def _adapter(section: LoraSection | None) -> str | None:
-    if section is None:
-        return None
-    settings = section.model_dump(exclude={"merge"}, exclude_none=True)
-    listed = ", ".join(f"{key}: {value}" for key, value in settings.items() if value is not False)
-    return f"LoRA ({listed})" + (", merged into the weights" if section.merge else "")
 
 
 def _settings(section: AugmentSection | None) -> str | None:

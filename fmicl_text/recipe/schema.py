@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, Field, JsonValue
 
 from fmicl_text.data.mixture import Data, MixtureSection, SourceSection
 from fmicl_text.data.section import DataSection
+from fmicl_text.encoders.openvino import Precision
 from fmicl_text.encoders.section import ModelSection
 from fmicl_text.evaluation.kind import Evaluation
 from fmicl_text.evaluation.kinds.heldout import Heldout
@@ -85,11 +86,22 @@ class PublishSection(Section):
     """The Hub's identifier of the licence, such as apache-2.0; what the base model and the data allow."""
     language: list[Annotated[str, AfterValidator(_check_language)]] = []
     """ISO 639 codes of the languages it is for, such as en; default: what the base model's card says."""
+    exports: list[Literal["embeddings/int8", "embeddings/binary", "openvino/float32", "openvino/int8"]] = []
+    """What `fmicl export` makes of the run, published with it: each measured by evaluate.after, tables on the card."""
+
+    @property
+    def converted(self) -> list[Precision]:
+        """In which precisions the encoder is exported to OpenVINO."""
+        return [precision for precision in get_args(Precision) if f"openvino/{precision}" in self.exports]
 
     def conflicts(self) -> Iterator[Conflict]:
-        """Refuse to publish without a licence."""
+        """Refuse to publish without a licence, and exports that are not published."""
         if self.repo is not None and self.license is None:
             yield ("license",), "is needed to publish; name one that the base model and the data allow"
+        if self.exports and self.repo is None:
+            yield ("exports",), "needs publish.repo, to which they go; `fmicl export` makes them by itself"
+        if len(set(self.exports)) < len(self.exports):
+            yield ("exports",), f"must differ, got {', '.join(self.exports)}"
 
 
 def _check_import(file: str) -> str:
@@ -215,6 +227,7 @@ class Recipe(Section):
                 place = ("data",) if isinstance(self.data, DataSection) else ("data", "train", number)
                 yield (*place, "mine"), "needs a model: the base is a static embedding that has learned nothing yet"
         yield from self._layers_that_matryoshka_would_cut()
+        yield from self._exports_that_cannot_be()
         if self.trains_on_images:
             for name in ("prompts", "include_prompt"):
                 if self.model.base is not None and getattr(self.model, name) is not None:
@@ -242,6 +255,16 @@ class Recipe(Section):
                     yield (*place, "matryoshka"), message
             if self.model.head == "mlp-train-only":
                 yield (*place, "matryoshka"), "cuts the encoder's own vectors: it needs model.head: mlp or none"
+
+    def _exports_that_cannot_be(self) -> Iterator[Conflict]:
+        """Yield why exports of the run could not be made, measured or published."""
+        key = ("publish", "exports")
+        if self.publish.exports and not self.evaluate.after:
+            yield key, "needs evaluate.after, which says what they cost"
+        if self.publish.exports and self.trains_on_images:
+            yield key, "is for encoders of texts, not of images (data.views: augment)"
+        if self.publish.converted and self.model.lora is not None and not self.model.lora.merge:
+            yield key, "has a whole encoder for OpenVINO, beside which no adapter can be: set model.lora.merge: true"
 
     def _not_of_these_sources(self, first: DataSection) -> Iterator[Conflict]:
         """Yield what the way of drawing from several sources needs or contradicts."""

@@ -20,8 +20,8 @@ from pydantic import (
 from fmicl_text.errors import InputError
 from fmicl_text.files import read_json
 
-FLOAT32 = "float32"
-"""The precision of a run without autocast."""
+AUTOCAST = "autocast"
+"""Ends the precision of a run with autocast; that of one without is the type of its weights."""
 STSB_DEV = "stsb-dev_spearman_cosine"
 """The criterion of runs of version 0.1.0, whose manifest does not name it."""
 
@@ -109,7 +109,7 @@ class Manifest(BaseModel):
         """
         steps = train.get("max_steps")
         without = {"num_train_epochs" if isinstance(steps, int) and steps > 0 else "max_steps", "precision"}
-        if self.precision == FLOAT32:
+        if self.precision is not None and not self.precision.endswith(AUTOCAST):
             without |= {"bf16", "fp16"}
         return {key: value for key, value in train.items() if key not in without}
 

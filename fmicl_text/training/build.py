@@ -22,6 +22,7 @@ from fmicl_text.data.section import AugmentSection, DataSection
 from fmicl_text.data.streams import Stream
 from fmicl_text.data.warnings import data_warnings, image_warnings, require_tokens
 from fmicl_text.encoders.images import reads_images
+from fmicl_text.encoders.openvino import check_convertible
 from fmicl_text.encoders.prompts import Prompts
 from fmicl_text.encoders.text import load_encoder
 from fmicl_text.encoders.tokens import token_counts
@@ -61,7 +62,9 @@ def check_build(recipe: Recipe, inputs: Inputs) -> ContrastiveTrainer:
         with refusals(recipe.train):
             trainer.create_optimizer_and_scheduler(num_training_steps=1)
             trainer.get_train_dataloader()
-    tell(recipe.train, trainer.args)
+    for precision in recipe.publish.converted:
+        check_convertible(trainer.model, precision, "publish.exports")
+    tell(recipe.train, trainer.args, recipe.model.dtype)
     return trainer
 
 

@@ -23,7 +23,7 @@ def export_openvino(path: Path, precision: Precision, overwrite: bool = False) -
         InputError: As :func:`fmicl_text.training.export.open_run` and :func:`fmicl_text.encoders.openvino.convert`, and
             if OpenVINO is not installed.
     """
-    require_openvino()
+    require_openvino("--to openvino")
     run, folder = open_run(path, "openvino", precision, overwrite)
     columns, model = run.first_texts(), folder / "model"
     run.scored.encoder.to("cpu")

@@ -15,6 +15,7 @@ from fmicl_text.data.section import DataSection
 from fmicl_text.data.sources import load_heldout, load_train
 from fmicl_text.data.streams import Stream, load_stream
 from fmicl_text.encoders import images, lora
+from fmicl_text.encoders.openvino import require_openvino
 from fmicl_text.encoders.section import ModelSection
 from fmicl_text.encoders.text import images_of
 from fmicl_text.errors import InputError
@@ -107,6 +108,8 @@ def require_extras(recipe: Recipe) -> None:
     ]
     if problems:
         raise InputError(problems)
+    if recipe.publish.converted:
+        require_openvino("publish.exports")
 
 
 def load_heldouts(recipe: Recipe) -> dict[str, Dataset]:

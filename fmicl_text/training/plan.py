@@ -11,7 +11,7 @@ from fmicl_text.data.section import DataSection
 from fmicl_text.data.streams import Stream
 from fmicl_text.encoders.tokens import longest_text
 from fmicl_text.losses import ContrastiveLoss
-from fmicl_text.recipe.schema import IN_TURN, Recipe
+from fmicl_text.recipe.schema import IN_TURN, PublishSection, Recipe
 from fmicl_text.training import on_cuda
 from fmicl_text.training.build import check_build, check_rows
 from fmicl_text.training.inputs import Inputs, load_inputs
@@ -43,16 +43,18 @@ class PlannedSource:
 class Plan:
     """What a run would do; ``sources`` are by name, and the name of a single one is empty.
 
-    ``drawn`` says how batches are drawn from several sources, ``trained`` how many of the ``parameters`` train,
-    ``weights`` which step's weights are kept and why, ``after`` names what is measured at the end, ``dims`` at how many
-    dimensions beside all, and ``warnings`` why the data will not train well. ``image_size`` is None for texts.
-    ``loading`` is optimizer and loading of batches, where CUDA has defaults of its own.
+    ``drawn`` says how batches are drawn from several sources, ``trained`` how many of the ``parameters`` train, and
+    ``adapter`` by which LoRA, if by one. ``weights`` says which step's weights are kept, and why. ``after`` names what
+    is measured at the end, ``dims`` at how many dimensions beside all. ``warnings`` say why the data will train badly.
+    ``image_size`` is None for texts. ``loading`` is optimizer and loading of batches, where CUDA has defaults of its
+    own. ``publish`` says what goes to the Hub at the end, if anything does.
     """
 
     sources: dict[str, PlannedSource]
     drawn: str
     parameters: int
     trained: int
+    adapter: str | None
     dimensions: int
     max_seq_length: int | None
     image_size: int | None
@@ -67,6 +69,7 @@ class Plan:
     weights: str
     after: list[str]
     dims: list[int]
+    publish: str | None
 
 
 def plan(recipe: Recipe) -> Plan:
@@ -89,13 +92,14 @@ def plan(recipe: Recipe) -> Plan:
         drawn=_drawn(recipe),
         parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
         trained=sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad),
+        adapter=None if recipe.model.lora is None else recipe.model.lora.described,
         dimensions=trainer.model.get_embedding_dimension(),
         max_seq_length=longest_text(trainer.model),
         image_size=trainer.views.size if trainer.views is not None else None,
         batch=trainer.get_total_train_batch_size(arguments),
         steps=steps,
         device=str(arguments.device),
-        precision=precision(arguments),
+        precision=precision(arguments, recipe.model.dtype),
         loading=on_cuda.described(arguments),
         remote_code=recipe.model.trust_remote_code,
         imports=recipe.imports,
@@ -103,6 +107,7 @@ def plan(recipe: Recipe) -> Plan:
         weights=_weights(inputs, arguments.load_best_model_at_end),
         after=[asked.name for asked in recipe.evaluate.after],
         dims=recipe.evaluate.dims,
+        publish=_published(recipe.publish),
     )
 
 
@@ -138,6 +143,14 @@ def _loss(recipe: Recipe, loss: ContrastiveLoss, source: str) -> str:
     if matryoshka is None:
         return described
     return f"{described}, on the first {', '.join(map(str, matryoshka.dims))} numbers of each vector"
+
+
+def _published(section: PublishSection) -> str | None:
+    """Say where the encoder goes, who can see it there, and with what."""
+    if section.repo is None:
+        return None
+    exports = f", with {', '.join(section.exports)}" if section.exports else ""
+    return f"{section.repo}, {'private' if section.private else 'public'}, {section.license}{exports}"
 
 
 def _weights(inputs: Inputs, keeps_best: bool) -> str:

@@ -11,7 +11,7 @@ from sentence_transformers import SentenceTransformerTrainingArguments
 
 from fmicl_text.evaluation.embeddings import cpu_has_bfloat16
 from fmicl_text.recipe.training_arguments import PRECISION
-from fmicl_text.runs.manifest import FLOAT32
+from fmicl_text.runs.manifest import AUTOCAST
 
 logger = logging.getLogger(__name__)
 
@@ -39,17 +39,26 @@ def _has_bfloat16(on_cpu: bool) -> bool:
     return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def precision(arguments: SentenceTransformerTrainingArguments) -> str:
-    """Return the type of matrix products in training."""
-    return "bfloat16 autocast" if arguments.bf16 else "float16 autocast" if arguments.fp16 else FLOAT32
+def precision(arguments: SentenceTransformerTrainingArguments, dtype: str) -> str:
+    """Return the type of matrix products in training: that of autocast, or else of the weights, ``dtype``."""
+    kind = "bfloat16" if arguments.bf16 else "float16"
+    return f"{kind} {AUTOCAST}" if arguments.bf16 or arguments.fp16 else dtype
 
 
-def tell(train: Mapping[str, Any], arguments: SentenceTransformerTrainingArguments) -> None:
-    """Say what was left to the device, and why it is what it is."""
-    device = "CPU" if arguments.use_cpu else "device"
+def tell(train: Mapping[str, Any], arguments: SentenceTransformerTrainingArguments, dtype: str) -> None:
+    """Say what was left to the device, and why it is what it is, and warn of weights that it is slow with.
+
+    Args:
+        train: The recipe's section.
+        arguments: What became of it.
+        dtype: Type of the encoder's weights.
+    """
+    device, found = "CPU" if arguments.use_cpu else "device", precision(arguments, dtype)
     if arguments.bf16 and PRECISION in train:
-        logger.info("precision: auto is %s, which this %s has instructions for", precision(arguments), device)
+        logger.info("precision: auto is %s, which this %s has instructions for", found, device)
     elif PRECISION in train:
-        logger.info("precision: auto is float32, as this %s has no bfloat16 instructions", device)
+        logger.info("precision: auto is %s without autocast, as this %s has no bfloat16 instructions", found, device)
     elif train.get("bf16") and not arguments.bf16:
-        logger.warning("this CPU has no bfloat16 instructions: training in float32, which is faster here")
+        logger.warning("this CPU has no bfloat16 instructions: training without autocast, which is faster here")
+    if found == "bfloat16" and arguments.use_cpu and not cpu_has_bfloat16():
+        logger.warning("this CPU has no bfloat16 instructions: model.dtype: float32 is several times faster here")

@@ -33,6 +33,7 @@ from fmicl_text.training.build import build_trainer, check_build, check_rows
 from fmicl_text.training.callbacks import SaveAfterEpoch
 from fmicl_text.training.checkpoints import differences, fingerprints, newest_sealed, newest_whole, step_of
 from fmicl_text.training.criterion import Criterion
+from fmicl_text.training.exports import make_exports
 from fmicl_text.training.inputs import Inputs, load_inputs
 from fmicl_text.training.interruption import Interruption
 from fmicl_text.training.loss_state import measured
@@ -240,13 +241,13 @@ def _publish(section: PublishSection, result: TrainResult) -> TrainResult:
     if section.repo is None or not processes().is_main_process:
         return result
     try:
-        published = hub.publish(result.folder, section.repo, private=section.private)
+        make_exports(result.folder, section.exports)
+        published = hub.publish(result.folder, section.repo, private=section.private, exports=bool(section.exports))
     except (InputError, RunFailedError) as error:
         private = " --private" if section.private else ""
-        raise RunFailedError(
-            f"{error}\nthe run itself is complete; to publish it: "
-            f"fmicl publish {shlex.quote(str(result.folder))} {section.repo}{private}"
-        ) from error
+        by_itself = f"fmicl publish {shlex.quote(str(result.folder))} {section.repo}{private}"
+        again = _resume_command(result.folder) if section.exports else by_itself
+        raise RunFailedError(f"{error}\nthe run itself is complete; to publish it: {again}") from error
     return replace(result, published=published)
 
 
@@ -274,7 +275,7 @@ def _fit(
             seed=seed,
             device=str(trainer.args.device),
             threads=torch.get_num_threads(),
-            precision=precision(trainer.args),
+            precision=precision(trainer.args, recipe.model.dtype),
             criterion=trainer.args.metric_for_best_model,
             **prepared.origin,
         )

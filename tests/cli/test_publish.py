@@ -713,3 +713,24 @@ def test_a_run_that_could_not_be_published_is_kept_and_publishes_later(
     again = re.search(r"fmicl (publish .+ me/tiny --private)$", finished.err, re.MULTILINE)
     assert again and command(*again[1].split(), HF_TOKEN=TOKEN).status == 0
     assert hub.repos["me/tiny"].private and "model.safetensors" in hub.repos["me/tiny"].files()
+
+
+def test_training_publishes_the_exports_of_its_recipe(command: Fmicl, hub, recipe: Path, tmp_path: Path):
+    """Made once: a run that could not be published is resumed, and publishes what it had made."""
+    scored = "sentence1,sentence2,score\nthe dog,a cat,1\nman,woman,2\na cat,a dog,3\n"
+    (tmp_path / "scored.csv").write_text(scored)
+    measured = ["--set", "publish.exports=[embeddings/int8, embeddings/binary]"]
+    measured += ["--set", f"evaluate.after=[{tmp_path / 'scored.csv'}]"]
+    planned = command("train", recipe, *measured, "--dry-run", HF_TOKEN=TOKEN)
+    assert "  publish   me/tiny, private, mit, with embeddings/int8, embeddings/binary\n" in planned.out, planned.err
+    hub.faults.append(Fault(COMMIT, 503))
+    finished = command("train", recipe, *measured, "--output", tmp_path / "run", HF_TOKEN=TOKEN)
+    assert finished.status == 1 and "the run itself is complete" in finished.err
+    record = tmp_path / "run" / "embeddings" / "int8" / "export.json"
+    made = record.stat().st_mtime_ns
+    again = re.search(r"fmicl (train --resume \S+/run)$", finished.err, re.MULTILINE)
+    assert again and (resumed := command(*again[1].split(), HF_TOKEN=TOKEN)).status == 0, resumed.err
+    files = hub.repos["me/tiny"].files()
+    assert "embeddings/int8/ranges.safetensors" in files and record.stat().st_mtime_ns == made
+    card = files["README.md"].decode()
+    assert "| bytes of a vector | 128 | 32 |" in card and "| bytes of a vector | 128 | 4 |" in card

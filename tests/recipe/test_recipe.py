@@ -223,6 +223,37 @@ def test_impossible_values_and_combinations(write, override, problem):
     assert found[0].startswith(f"--set {override}: {problem}")
 
 
+HUB = "publish={repo: me/small, license: mit, exports: [embeddings/int8, openvino/int8]}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        ([HUB], "publish.exports: needs evaluate.after, which says what they cost"),
+        ([HUB, "publish.repo=null"], "publish.exports: needs publish.repo, to which they go"),
+        (
+            [HUB, "publish.exports=[embeddings/int4]"],
+            'publish.exports[0]: must be "embeddings/int8", "embeddings/binary"',
+        ),
+        (
+            [HUB, "publish.exports=[openvino/int8, openvino/int8]"],
+            "publish.exports: must differ, got openvino/int8, open",
+        ),
+        ([HUB, "model.lora={}"], "publish.exports: has a whole encoder for OpenVINO, beside which no adapter can be"),
+        (
+            [HUB, "data={train: images, columns: {anchor: image}, views: augment}"],
+            "publish.exports: is for encoders of texts, not of images",
+        ),
+    ],
+)
+def test_exports_that_cannot_be_made_measured_or_published(write, overrides: list[str], problem: str):
+    measured = [] if overrides == [HUB] else ["evaluate.after=[geometry]"]
+    found = problems(write(MINIMAL), *overrides, *measured)
+    assert any("--set publish" in line and problem in line for line in found), found
+    whole = ["model.lora={merge: true}", "evaluate.after=[geometry]"]
+    assert load_recipe(write(MINIMAL), [HUB, *whole]).publish.converted == ["int8"]
+
+
 def test_keys_that_look_like_a_choice(write):
     """``fmicl`` is a value of ``objective``; as a key it is as unknown as any other, and hides nothing."""
     override = "loss={objective: fmicl, fmicl: {alpha: 1}, kernel: {name: gaussian, gaussian: 1, sigma: x}, alpha: [1]}"
@@ -578,7 +609,7 @@ def test_resolved_recipe_is_tidy(write):
         "evaluate:\n  during: null\n  every_steps: 125\n  before: false\n  after: []\n  dims: []\n"
         "imports: []\n"
         "seeds:\n- 1\n- 2\n"
-        "publish:\n  private: true\n  language: []\n"
+        "publish:\n  private: true\n  language: []\n  exports: []\n"
     )
 
 

@@ -16,6 +16,7 @@ from sentence_transformers import SentenceTransformer
 from transformers import TrainerCallback
 from words import WORDS
 
+from fmicl_text.cli import main
 from fmicl_text.encoders.lora import add_lora
 from fmicl_text.encoders.section import LoraSection, ModelSection
 from fmicl_text.encoders.text import load_encoder, load_model
@@ -145,9 +146,14 @@ def test_a_base_that_is_an_adapter_is_merged_and_trains_as_a_whole(tiny_encoder_
         load_encoder(ModelSection(base=str(tmp_path / "adapter"), lora=LoraSection()))
 
 
-def test_a_plan_says_how_much_trains(write_recipe):
+def test_a_plan_says_how_much_trains_and_by_which_adapter(write_recipe, capsys):
     planned = plan(load_recipe(write_recipe()))
     assert planned.trained == 2 * 2 * (4 * 32 + 32 * 4) < planned.parameters
+    assert main(["train", "recipe.yaml", "--dry-run", "--set", "model.lora.merge=true"]) == 0
+    shown = (
+        "LoRA (r: 4, lora_alpha: 16, lora_dropout: 0.0, target_modules: ['query', 'value']), merged into the weights"
+    )
+    assert f"  adapter   {shown}\n" in capsys.readouterr().out
 
 
 def test_an_adapter_on_a_local_base_is_not_trained_to_be_published(write_recipe):

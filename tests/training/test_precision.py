@@ -10,6 +10,7 @@ import torch
 
 from fmicl_text.errors import InputError
 from fmicl_text.recipe.file import load_recipe
+from fmicl_text.runs.manifest import Manifest
 from fmicl_text.training import precision
 from fmicl_text.training.build import check_build
 from fmicl_text.training.inputs import load_inputs
@@ -55,13 +56,24 @@ def test_a_recipe_trains_in_it_and_says_so(
     with caplog.at_level(logging.INFO, "fmicl_text.training.precision"):
         trainer = check_build(recipe, load_inputs(recipe))
     said = "bfloat16 autocast" if has else "float32"
-    assert precision.precision(trainer.args) == said and f"precision: auto is {said}" in caplog.text
+    assert precision.precision(trainer.args, "float32") == said and f"precision: auto is {said}" in caplog.text
     with pytest.raises(InputError, match=r"train\.bf16: is given twice, also as precision: auto"):
         load_recipe(tmp_path / "recipe.yaml", ["train.bf16=true"])
 
 
 def test_nothing_is_said_of_what_was_not_left_to_it(caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.INFO):
-        precision.tell({"bf16": True}, SimpleNamespace(bf16=True, fp16=False, use_cpu=True))
-        precision.tell({}, SimpleNamespace(bf16=False, fp16=False, use_cpu=True))
+        precision.tell({"bf16": True}, SimpleNamespace(bf16=True, fp16=False, use_cpu=True), "float32")
+        precision.tell({}, SimpleNamespace(bf16=False, fp16=False, use_cpu=True), "float32")
     assert not caplog.records
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_weights_in_bfloat16_are_no_float32(monkeypatch: pytest.MonkeyPatch, caplog, has: bool):
+    """``model.dtype`` is what the plan, the manifest and the card call the precision of a run without autocast."""
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: has)
+    without = SimpleNamespace(bf16=False, fp16=False, use_cpu=True)
+    assert precision.precision(without, "bfloat16") == "bfloat16"
+    assert "bf16" not in Manifest(seed=1, precision="bfloat16").in_effect({"bf16": True})
+    precision.tell({}, without, "bfloat16")
+    assert ("model.dtype: float32 is several times faster" in caplog.text) == (not has)
