@@ -24,6 +24,8 @@ from fmicl_text.evaluation.scored_model import ScoredModel
 from fmicl_text.evaluation.section import EvaluateSection
 from fmicl_text.evaluation.transfer_tasks import HubPart, Part, TransferTask
 
+pytestmark = pytest.mark.usefixtures("one_process")
+
 SUITE = "name: small\nprotocol: a small protocol\ntasks:\n" + "".join(
     f"  - {{name: {name}, n: 20, file: {{path: {name}.parquet, splits: [test]}}}}\n" for name in "AB"
 )

@@ -19,6 +19,8 @@ from fmicl_text.evaluation.scored_model import model_revision
 from fmicl_text.evaluation.transfer import PROTOCOL, classify, transfer
 from fmicl_text.evaluation.transfer_tasks import TASKS, HubPart, Part, TransferTask, choose_tasks, load_task
 
+pytestmark = pytest.mark.usefixtures("one_process")
+
 HUB = HubPart("owner/name", ("train",))
 WHOLE = TransferTask("WHOLE", 2, {"all": Part(60, ("all",), HUB)})
 SPLIT = TransferTask(
@@ -86,8 +88,10 @@ def reference(x, y):
     return fit(x["train"], y["train"], c).predict(x["test"])
 
 
-@pytest.mark.parametrize("classes", [2, 4])
-@pytest.mark.parametrize("sizes", [{"all": 400}, {"train": 300, "test": 400}, {"train": 300, "dev": 200, "test": 400}])
+@pytest.mark.parametrize(
+    ("sizes", "classes"),
+    [({"all": 400}, 4), ({"train": 300, "test": 400}, 2), ({"train": 300, "dev": 200, "test": 400}, 4)],
+)
 def test_the_classifier_agrees_with_the_reference(sizes, classes):
     x, y = make_blobs(sum(sizes.values()), n_features=6, centers=classes, cluster_std=6.0, random_state=classes)
     x = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)

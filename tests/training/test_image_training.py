@@ -107,16 +107,14 @@ def test_every_way_trains_and_leaves_a_plain_encoder(way: str, write, tmp_path: 
     assert all(parameter.isfinite().all() for parameter in kept.values())
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("accumulated", [1, 2])
+@pytest.mark.parametrize(("way", "accumulated"), [("SimCLR", 2), ("MoCo", 2), ("MoCo v3", 1)])
 def test_resumed_is_uninterrupted_bit_by_bit(way: str, accumulated: int, write, tmp_path: Path):
     """Augmentations, BatchNorm, moving average, its schedule and the queue, with workers that load data."""
     model, loss = WAYS[way]
     settings = {"gradient_accumulation_steps": accumulated, "dataloader_num_workers": 2}
     recipe = load_recipe(write(model=model, loss=loss, train=settings))
     train(recipe, tmp_path / "whole")
-    folder = tmp_path / "parts"
-    train(recipe, folder)
+    folder = shutil.copytree(tmp_path / "whole", tmp_path / "parts")
     shutil.rmtree(folder / "model")
     shutil.rmtree(folder / "checkpoints" / f"checkpoint-{STEPS}")
     manifest = json.loads((folder / "manifest.json").read_text())
