@@ -11,9 +11,12 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+from lighter import compile_templates_once
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,11 @@ def environment(endpoint: str, home: Path | str) -> dict[str, str]:
 
 
 class Fmicl:
-    """Runs commands one after another; use it as a context manager."""
+    """Runs commands one after another, with settings from the start; use it as a context manager."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, **settings: str) -> None:
         self.home = tempfile.TemporaryDirectory()
-        self.environment = environment(endpoint, self.home.name)
+        self.environment = environment(endpoint, self.home.name) | settings
 
     def __enter__(self) -> Fmicl:
         self.process = subprocess.Popen(
@@ -61,7 +64,9 @@ def serve(calls: IO[str], answers: IO[str]) -> None:
     """Run the commands that come in, with the streams caught at their file descriptors."""
     from fmicl_text.cli import main
 
-    before = dict(os.environ)
+    compile_templates_once()
+    before, sleep = dict(os.environ), time.sleep
+    time.sleep = lambda seconds: sleep(seconds / 100)  # the Hub's client waits, up to 8 s, before it tries again
     for line in calls:
         call = json.loads(line)
         os.chdir(call["folder"])

@@ -7,18 +7,26 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 from words import WORDS
 
 WATCH = Path(__file__).with_name("watch")
 CALLS = "import sys, json; from fmicl_text.cli import main; print(*map(main, json.loads(sys.argv[1])), file=sys.stderr)"
 
 
-def watched(code: str, argument: str, folder: Path) -> tuple[str, str]:
-    """Run code in a process in which sockets are watched; return what it said, and what it tried to reach."""
+class Watched(NamedTuple):
+    """What a process wrote to its two streams, and what it tried to reach."""
+
+    out: str
+    said: str
+    tried: str
+
+
+def watched(code: str, argument: str, folder: Path) -> Watched:
+    """Run code in a process in which sockets are watched."""
     tried = folder / "tried"
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
     path = os.pathsep.join([str(WATCH), *filter(None, sys.path)])
@@ -26,16 +34,15 @@ def watched(code: str, argument: str, folder: Path) -> tuple[str, str]:
     finished = subprocess.run(
         [sys.executable, "-c", code, argument], env=environment, cwd=folder, capture_output=True, text=True
     )
-    return finished.stderr, tried.read_text() if tried.exists() else ""
+    return Watched(finished.stdout, finished.stderr, tried.read_text() if tried.exists() else "")
 
 
 def test_the_watch_sees_what_is_tried(tmp_path: Path):
     code = "import sys, urllib.request; urllib.request.urlopen(sys.argv[1])"
-    said, tried = watched(code, "http://huggingface.co", tmp_path)
-    assert "a test forbids" in said and tried == "socket.getaddrinfo huggingface.co\n"
+    process = watched(code, "http://huggingface.co", tmp_path)
+    assert "a test forbids" in process.said and process.tried == "socket.getaddrinfo huggingface.co\n"
 
 
-@pytest.mark.slow
 def test_commands_on_local_files_reach_no_other_machine(tiny_encoder_path: Path, tmp_path: Path):
     rows = [{"a": f"the {word} runs", "b": f"a {word} sleeps"} for word in WORDS[1:13]]
     for name in ("pairs", "heldout"):
@@ -55,12 +62,16 @@ def test_commands_on_local_files_reach_no_other_machine(tiny_encoder_path: Path,
     }
     (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
     calls = [
+        ["eval", "sts", str(tiny_encoder_path), "--suite", "stsb-dev", "--data", ".", "--json"],
         ["recipe", "list"],
         ["train", "recipe.yaml"],
         ["eval", "sts", "runs/tiny", "--suite", "stsb-dev", "--data", "."],
         ["report", "runs/tiny"],
         ["publish", "runs/tiny", "me/tiny", "--license", "mit", "--dry-run"],
     ]
-    said, tried = watched(CALLS, json.dumps(calls), tmp_path)
-    assert said.splitlines()[-1] == " ".join("0" * len(calls)), said
-    assert tried == ""
+    process = watched(CALLS, json.dumps(calls), tmp_path)
+    assert process.said.splitlines()[-1] == " ".join("0" * len(calls)), process.said
+    assert process.tried == ""
+    assert (tmp_path / "runs" / "tiny" / "training.png").read_bytes().startswith(b"\x89PNG")
+    document, _ = json.JSONDecoder().raw_decode(process.out)  # nothing stands before it, though libraries were imported
+    assert document["name"] == "stsb-dev"

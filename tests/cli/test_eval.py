@@ -3,8 +3,6 @@ import json
 import os
 import random
 import shutil
-import subprocess
-import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -123,16 +121,14 @@ def test_what_was_not_alike_is_said_of_each_model(capsys):
     assert said.startswith("a on x.csv (max seq length 32)\nb on x.csv\ncosines\ndata x.csv, precision float32\n")
 
 
-def test_json_from_a_process_of_its_own_on_real_data(tiny_encoder_path, data_folder, tmp_path):
+def test_json_of_real_data(run, tiny_encoder_path, data_folder, tmp_path):
     (tmp_path / "sts").mkdir()
-    for name in ("sts16", "sickr"):
-        shutil.copy(data_folder / "sts" / f"{name}.parquet", tmp_path / "sts")
-    command = [sys.executable, "-m", "fmicl_text", "eval", "sts", str(tiny_encoder_path), "--data", str(tmp_path)]
-    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    document = json.loads(done.stdout)
-    assert {score["name"]: score["n"] for score in document["scores"]} == {"STS16": 1186, "SICK-R": 4927}
-    assert list(document["missing"]) == ["STS12", "STS13", "STS14", "STS15", "STSBenchmark"]
+    shutil.copy(data_folder / "sts" / "sts16.parquet", tmp_path / "sts")
+    code, out, err = run(tiny_encoder_path, "--data", tmp_path, "--json")
+    assert code == 0, err
+    document = json.loads(out)
+    assert {score["name"]: score["n"] for score in document["scores"]} == {"STS16": 1186}
+    assert list(document["missing"]) == ["STS12", "STS13", "STS14", "STS15", "STSBenchmark", "SICK-R"]
     assert document["protocol"] == load_suite("sts7").protocol
 
 

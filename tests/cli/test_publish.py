@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hub_client import Finished, Fmicl, environment
+from hub_client import Finished, Fmicl
 from hub_server import Fault, File, HubServer
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, constants
 from run_folders import finished_run, write
 from safetensors.torch import load
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense
+
+from fmicl_text.cli import main
 
 TOKEN = "hf_" + "Secret" * 5 + "0123"
 READER = "hf_" + "Reader" * 6
@@ -228,7 +229,9 @@ def test_the_conversion_command_makes_what_can_be_published(publish, hub, run: P
     torch.save(weights, run / "model" / "pytorch_model.bin")
     refusal = publish(run).err
     convert = next(line for line in refusal.splitlines() if line.startswith("    python -c"))
-    subprocess.run(convert.strip().replace("python", sys.executable, 1), shell=True, check=True, capture_output=True)
+    python, option, code = shlex.split(convert)
+    assert (python, option) == ("python", "-c")
+    exec(code, {})
     assert publish(run / "model-safetensors").status == 0
     assert np.allclose(
         encode(put(hub.repos["me/tiny"].files(), tmp_path / "copy")),
@@ -421,7 +424,6 @@ def test_the_client_rides_out_what_passes(publish, hub, run: Path, fault: Fault)
     assert len(hub.repos["me/tiny"].commits) == 2
 
 
-@pytest.mark.slow
 def test_an_upload_that_breaks_every_time_can_be_repeated(publish, hub, run: Path):
     hub.faults.append(Fault(rf"{STORAGE}.*/2$", after=5000, times=100))
     finished = publish(run)
@@ -526,28 +528,27 @@ def test_someone_elses_name(command: Fmicl, hub, run: Path):
     assert finished.status == 1 and "the token may not write to other/tiny" in finished.err and not hub.repos
 
 
-@pytest.mark.slow
-def test_no_secret_in_any_file_or_log_line(hub, run: Path, tmp_path: Path):
+def test_no_secret_in_any_file_or_log_line(hub, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """With all the logging there is, a Hub that repeats the token, and uploads tried again at signed addresses."""
     hub.faults.append(Fault(STORAGE, 500))
     hub.faults.append(Fault(COMMIT, 403, message=f"no rights for 'Bearer {TOKEN}'"))
     home = tmp_path / "home"
     home.mkdir()
     settings = {
+        "HF_HOME": str(home),
         "HF_TOKEN": TOKEN,
         "HF_DEBUG": "1",
         "HF_HUB_VERBOSITY": "debug",
         "TMPDIR": str(home),
         "WANDB_API_KEY": "0123456789abcdef0123456789abcdef",
     }
-    arguments = [sys.executable, "-m", "fmicl_text", "publish", str(run), "me/tiny", "--license", "mit"]
+    monkeypatch.chdir(tmp_path)
     outputs = []
-    for status in (1, 0):
-        finished = subprocess.run(
-            arguments, env=environment(hub.url, home) | settings, capture_output=True, text=True, cwd=tmp_path
-        )
-        assert finished.returncode == status, finished.stderr
-        outputs += [finished.stdout, finished.stderr]
+    with Fmicl(hub.url, **settings) as command:
+        for status in (1, 0):
+            finished = command("publish", run, "me/tiny", "--license", "mit")
+            assert finished.status == status, finished.err
+            outputs += [finished.out, finished.err]
     assert "no rights for 'Bearer [secret]'" in outputs[1] and "Request " in outputs[1], "the logs were on"
     contents = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     contents += hub.repos["me/tiny"].files().values()
@@ -557,15 +558,11 @@ def test_no_secret_in_any_file_or_log_line(hub, run: Path, tmp_path: Path):
         assert not [content for content in contents if secret.encode() in content], secret
 
 
-@pytest.mark.slow
-def test_offline_is_said(hub, run: Path, tmp_path: Path):
-    finished = subprocess.run(
-        [sys.executable, "-m", "fmicl_text", "publish", str(run), "me/tiny", "--license", "mit"],
-        env=environment(hub.url, tmp_path / "home") | {"HF_HUB_OFFLINE": "1", "HF_TOKEN": TOKEN},
-        capture_output=True,
-        text=True,
-    )
-    assert finished.returncode == 2 and "HF_HUB_OFFLINE is set" in finished.stderr and hub.requests == []
+def test_offline_is_said(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    assert main(["publish", str(run), "me/tiny", "--license", "mit"]) == 2
+    assert "HF_HUB_OFFLINE is set" in capsys.readouterr().err
 
 
 # Adapters

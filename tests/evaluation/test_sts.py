@@ -1,3 +1,4 @@
+import dataclasses
 import math
 import random
 
@@ -236,6 +237,8 @@ def test_sts7_mteb_agrees_with_mtebs_own_tasks(wordy_encoder, data_folder):
     from datasets import Dataset, DatasetDict
 
     suite = load_suite("sts7-mteb")
+    some = tuple(task for task in suite.tasks if task.name in ("STS16", "STSBenchmark"))
+    suite = dataclasses.replace(suite, tasks=some)
     ours = evaluate(wordy_encoder, suite, str(data_folder)).result
     tasks = []
     for name, pairs in load_pairs(suite, str(data_folder))[0].items():
@@ -246,6 +249,6 @@ def test_sts7_mteb_agrees_with_mtebs_own_tasks(wordy_encoder, data_folder):
         tasks.append(task)
     theirs = mteb.evaluate(wordy_encoder, tasks, cache=None, encode_kwargs={"batch_size": 128}, show_progress_bar=False)
     main_scores = {result.task_name: result.scores["test"][0]["cosine_spearman"] for result in theirs.task_results}
-    assert len(main_scores) == 7
+    assert len(main_scores) == 2
     assert {score.name: score.value / 100 for score in ours.scores[1:]} == pytest.approx(main_scores, abs=1e-6)
     assert ours.score("average").value / 100 == pytest.approx(np.mean(list(main_scores.values())), abs=1e-6)

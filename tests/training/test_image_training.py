@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -92,7 +89,7 @@ def trainer_of(write, folder: Path, **sections):
 @pytest.mark.parametrize("way", WAYS)
 def test_every_way_trains_and_leaves_a_plain_encoder(way: str, write, tmp_path: Path):
     model, loss = WAYS[way]
-    evaluate = {"during": {"name": "knn", "k": 5}, "data": "sample:digits"}
+    evaluate = {"during": {"name": "knn", "k": 5, "rows": 100}, "data": "sample:digits"}
     result = train(load_recipe(write(model=model, loss=loss, evaluate=evaluate)), tmp_path / "run")
     folder = tmp_path / "run"
     kept = weights(folder)
@@ -127,12 +124,11 @@ def test_resumed_is_uninterrupted_bit_by_bit(way: str, accumulated: int, write, 
 def test_a_killed_run_goes_on(write, tmp_path: Path):
     file = write(train={"max_steps": 8, "dataloader_num_workers": 1})
     train(load_recipe(file), tmp_path / "whole")
-    command = [sys.executable, "-m", "fmicl_text", "train", str(file), "--output", str(tmp_path / "run")]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not list((tmp_path / "run").glob("checkpoints/checkpoint-[24]")) and process.poll() is None:
+    process = forked.fmicl("train", file, "--output", tmp_path / "run", output=tmp_path / "log")
+    while not list((tmp_path / "run").glob("checkpoints/checkpoint-[24]")) and process.is_alive():
         time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     assert main(["train", str(file), "--output", str(tmp_path / "run"), "--resume", "-q"]) == 0
     assert same(weights(tmp_path / "run"), weights(tmp_path / "whole"))
 
@@ -241,7 +237,7 @@ def test_a_report_shows_views_neighbours_and_a_map(write, tmp_path: Path):
     assert "the two views of each" in page and "nearest neighbours" in page and "t-SNE" in page
 
 
-SHIPPED = [name for name in shipped_recipes() if name.startswith(("vision/cifar10", "vision/imagenet"))]
+SHIPPED = [name for name in shipped_recipes() if name.startswith(("vision/cifar10", "vision/imagenet", "vision-"))]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
