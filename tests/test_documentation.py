@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -72,17 +71,6 @@ def test_links_lead_somewhere(page: Path):
     targets = re.findall(r"\]\(([^)\s#]+)[^)]*\)", text)
     missing = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
     assert missing == []
-
-
-@pytest.mark.slow
-def test_quickstart_dry_run_in_a_process_of_its_own(tmp_path: Path):
-    import subprocess
-
-    command = [sys.executable, "-m", "fmicl_text", "train", "quickstart", "--dry-run"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert "steps of 64 rows" in done.stdout
-    assert not list(tmp_path.iterdir())
 
 
 def test_pictures_are_what_the_code_draws(tmp_path: Path):
