@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -72,15 +71,6 @@ def test_links_lead_somewhere(page: Path):
     targets = re.findall(r"\]\(([^)\s#]+)[^)]*\)", text)
     missing = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
     assert missing == []
-
-
-def test_the_dry_run_of_the_quickstart_writes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    monkeypatch.chdir(tmp_path)
-    assert main(["train", "quickstart", "--dry-run"]) == 0
-    assert "steps of 64 rows" in capsys.readouterr().out
-    assert not list(tmp_path.iterdir())
 
 
 def test_pictures_are_what_the_code_draws(tmp_path: Path):
