@@ -1,6 +1,6 @@
 """The memory that the recipes of ``recipes/encoders`` need in training: of tensors, and resident on a CPU.
 
-    python eval/benchmarks/encoder_memory.py [RECIPE...]
+    python -m eval.benchmarks.encoder_memory [RECIPE...]
 
 The bases have their real size and random weights, from transformers' configurations; nothing is downloaded. A case
 loads a recipe's encoder, adapters included, and takes two steps of AdamW on as many rows as the recipe encodes at once,
@@ -29,6 +29,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from eval.benchmarks import resident as memory
 
 RESULTS = Path(__file__).parent.parent / "results"
 WORDS = ["the", "a", "man", "woman", "dog", "cat", "plays", "sees", "old", "green", "house", "in", "with", "water"]
@@ -107,7 +109,7 @@ def main() -> None:
             figures = {precision: figures_of(name, precision, folder) for precision in precisions(name)}
         found = (json.loads(file.read_text())["recipes"] if file.is_file() else {}) | {name: figures}
         document = {
-            "command": "python eval/benchmarks/encoder_memory.py",
+            "command": "python -m eval.benchmarks.encoder_memory",
             "versions": {name: version(name) for name in ("torch", "transformers", "sentence-transformers", "peft")},
             "recipes": {name: found[name] for name in BASES if name in found},
         }
@@ -167,7 +169,7 @@ def figures_of(name: str, precision: str, base: str) -> dict[str, Any]:
     rows = BASES[name].measured
     if rows is not None and precision == "float32":  # bfloat16 may be emulated, which takes minutes
         own = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")}  # glibc as it is
-        command = [sys.executable, __file__, "--resident", name, base]
+        command = [sys.executable, "-m", "eval.benchmarks.encoder_memory", "--resident", name, base]
         finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=own)
         measured = {"tensors": tensors(name, precision, rows, base), "resident": int(finished.stdout.splitlines()[-1])}
         found["measured"] = {"rows": rows, **measured}
@@ -197,11 +199,11 @@ def resident(name: str, base: str) -> int:
 
     rows = BASES[name].measured
     assert rows is not None
-    before = _memory("VmRSS")
+    before = memory.resident()
     model = _encoder(name, base)
-    Path("/proc/self/clear_refs").write_text("5")  # the most that was resident is what is resident now
+    memory.forget_peak()
     _two_steps(name, "float32", rows, model, lambda tensor: tensor)
-    return _memory("VmHWM") - before
+    return int((memory.peak() - before) * 2**20)
 
 
 def _encoder(name: str, base: str) -> Any:
@@ -289,8 +291,8 @@ def markdown(document: dict[str, Any]) -> str:
         "many rows as the recipe encodes at once. Measured: the most resident memory of a step on a CPU, beyond that "
         "of the libraries, on a few rows, and what is counted of tensors there: a process takes more than its tensors. "
         "A CPU without instructions for bfloat16, as the one that this was measured on, trains recipes with "
-        "`bf16: true` in float32; bfloat16, which it emulates, is counted alone. On a GPU, which keeps other things "
-        "between the passes, nobody has measured it.",
+        "`bf16: true` in float32; bfloat16, which it emulates, is counted alone. On a GPU it has not been "
+        "measured.",
         "",
         "| recipe | weights | of which train | in | rows | tensors | measured |",
         "|---|---:|---:|---|---:|---:|---|",
@@ -315,12 +317,6 @@ def _recipe(name: str) -> Any:
     from fmicl_text.recipe.file import load_recipe
 
     return load_recipe(name)
-
-
-def _memory(what: str) -> int:
-    """Return bytes of this process: ``VmRSS``, which are resident, or ``VmHWM``, the most that were."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(what)) * 1024
 
 
 if __name__ == "__main__":
