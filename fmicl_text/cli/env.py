@@ -13,7 +13,7 @@ from typing import Any
 from fmicl_text.files import user_path
 from fmicl_text.versions import versions
 
-_EXTRAS = ("mteb", "peft", "optuna", "kornia", "pytorch_optimizer")
+_EXTRAS = ("mteb", "peft", "optuna", "kornia", "pytorch_optimizer", "optimum-intel")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
