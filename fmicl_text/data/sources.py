@@ -130,7 +130,7 @@ def load_rows(
 
 def is_hub_id(source: str) -> bool:
     """Return whether a source is a Hub id."""
-    is_file = ending(source) in FORMATS or os.path.exists(user_path(source)) or glob.has_magic(source)
+    is_file = ending(source) in (*FORMATS, ".zip") or os.path.exists(user_path(source)) or glob.has_magic(source)
     return not (source.startswith(("sample:", "hf:")) or is_file)
 
 
