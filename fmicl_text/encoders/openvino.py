@@ -79,14 +79,18 @@ def convert(encoder: Path, folder: Path, precision: Precision, texts: Sequence[s
         texts: By which the ranges of activations are found, for int8; of them the first 300 at most.
 
     Raises:
-        InputError: As :func:`check_convertible`.
+        InputError: As :func:`check_convertible`; if optimum-intel does not know the encoder's architecture.
     """
     from sentence_transformers.backend import export_static_quantized_openvino_model
 
     # nncf draws its progress on standard output.
     with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(sys.stderr):
         source = _whole(encoder, Path(scratch) / "whole", precision)
-        converted = _load(source, {"export": True})
+        try:
+            converted = _load(source, {"export": True})
+        except ValueError as error:  # an architecture that it does not know, or not with these transformers
+            reason = str(error).partition(". ")[0]
+            raise InputError(f"{encoder}: optimum-intel does not convert this encoder: {reason}") from None
         converted.save_pretrained(str(folder), create_model_card=False)
         if precision == "float32":
             return

@@ -16,7 +16,8 @@ from sentence_transformers.util import quantize_embeddings
 from words import WORDS
 
 from fmicl_text.cli import main
-from fmicl_text.encoders.openvino import loaded_by
+from fmicl_text.encoders.openvino import convert, loaded_by
+from fmicl_text.errors import InputError
 from fmicl_text.evaluation.results import read_result
 from fmicl_text.recipe.file import load_recipe
 from fmicl_text.training.train import train
@@ -155,6 +156,24 @@ def test_openvino_scores_as_the_run_does_and_is_loaded_by_the_line_that_is_print
     from_the_hub = {"file_name": "openvino_model_qint8_quantized.xml"}
     again = SentenceTransformer(str(published), device="cpu", backend="openvino", model_kwargs=from_the_hub)
     assert np.abs(again.encode(texts, prompt="") - vectors).max() < 1e-5
+
+
+def test_an_architecture_that_openvino_does_not_know_is_an_error_in_words(tmp_path: Path):
+    if not find_spec("openvino"):
+        pytest.skip('needs pip install "fmicl-text[openvino]"')
+    from sentence_transformers.base.modules import Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+    from transformers import BertTokenizerFast, ModernBertConfig, ModernBertModel
+
+    sizes = {"vocab_size": 8, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 2}
+    config = ModernBertConfig(**sizes, num_attention_heads=1, pad_token_id=0)
+    ModernBertModel(config).save_pretrained(tmp_path / "base")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "dog"]
+    BertTokenizerFast(vocab={word: n for n, word in enumerate(words)}).save_pretrained(tmp_path / "base")
+    modules = [Transformer(str(tmp_path / "base")), Pooling(8, pooling_mode="mean")]
+    SentenceTransformer(modules=modules, device="cpu").save_pretrained(str(tmp_path / "encoder"))
+    with pytest.raises(InputError, match="optimum-intel does not convert this encoder"):
+        convert(tmp_path / "encoder", tmp_path / "converted", "float32", [])
 
 
 def test_embeddings_are_published_if_asked(run: Path, tmp_path: Path, capsys):
