@@ -1,6 +1,7 @@
 """Speed of training: ``fmicl train`` and a plain sentence-transformers script, side by side.
 
     python -m eval.benchmarks.training_speed [--texts TEXTS.parquet --pairs PAIRS.parquet] [--profile]
+    python -m eval.benchmarks.training_speed --growth --steps 4
 
 Both train the same encoder on the same rows with the same batch size, length, precision and objective (InfoNCE at
 temperature 0.05, which is ``MultipleNegativesRankingLoss`` at its default scale). They take turns in one process, each
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import random
 import subprocess
 import sys
@@ -54,6 +56,8 @@ LOSSES: dict[str, dict[str, Any]] = {
     "infonce": {"objective": "infonce", "temperature": 0.05},
     "fmicl": {"objective": "fmicl"},
 }
+GROWTH: dict[str, tuple[int, ...]] = {"batch": (16, 64, 256), "length": (16, 32, 64, 128), "processes": (1, 2)}
+"""How rows a second grow with each of these, where the others are those of dropout pairs, in one process."""
 HELD_OUT = 256
 RATE = 2e-5
 
@@ -133,22 +137,52 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--turns", type=int, default=3, help="trainings of each program; default 3")
     parser.add_argument("--bf16", action="store_true", help="train both in bfloat16")
     parser.add_argument("--profile", action="store_true", help="also say where the time of a step goes")
+    parser.add_argument("--growth", action="store_true", help="in place of jobs, how rows a second grow with sizes")
     parser.add_argument("--output", type=Path, default=RESULTS, help="path of the report, without suffix")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # a training in a process of its own, as JSON
     args = parser.parse_args(arguments)
     keep_memory()
     if args.one:
-        print(json.dumps(one(args.one)))
+        found = one(args.one)
+        if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
+            print(json.dumps(found))
         return
     file = args.output.with_suffix(".json")
     document = read_json(file) if file.is_file() else {"jobs": {}}
+    document |= {"device": _device(), "versions": versions(), "model": args.model}
+    if args.growth:
+        write(document | {"growth": growth(args.model, args.steps)}, file)
+        return
     for name in args.jobs:
         job = replace(JOBS[name], batch=args.batch or JOBS[name].batch)
         document["jobs"][name] = measure(name, job, args)
-        document |= {"device": _device(), "versions": versions(), "model": args.model}
-        write_json(file, document)
-        write_text(file.with_suffix(".md"), markdown(document))
-        plot(document, file.with_suffix(".png"))
+        write(document, file)
+
+
+def write(document: dict[str, Any], file: Path) -> None:
+    """Write figures, page and picture."""
+    write_json(file, document)
+    write_text(file.with_suffix(".md"), markdown(document))
+    plot(document, file.with_suffix(".png"))
+
+
+def growth(model: str, steps: int) -> dict[str, dict[str, dict[str, float]]]:
+    """Return the rows a second of each program by what grows and its size; texts are longer than any length."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        data = str(Path(folder) / "rows.parquet")
+        texts = made(40 * max(GROWTH["batch"]), words=(100, 100))["anchor"]
+        Dataset.from_dict({"text": texts}).to_parquet(data)
+        for what, size in ((what, size) for what, sizes in GROWTH.items() for size in sizes):
+            sizes = {"processes": 1, "length": 32, "batch": 64} | {what: size}
+            job, rates = Job(("text",), sizes["length"], sizes["batch"]), {}
+            for program in PROGRAMS:
+                setting = Setting(program, job, model, data, steps, bf16=False)
+                step = _in_a_process(setting, sizes["processes"])["step"]
+                rates[program] = sizes["batch"] * sizes["processes"] / step
+            found.setdefault(what, {})[str(size)] = rates
+            print(f"{what} {size}: {rates}", file=sys.stderr)
+    return found
 
 
 def measure(name: str, job: Job, args: argparse.Namespace) -> dict[str, Any]:
@@ -205,13 +239,13 @@ def _read(file: Path, columns: Sequence[str], kind: str | None) -> dict[str, lis
     return {column: [row[column] for row in kept] for column in columns}
 
 
-def made(rows: int, seed: int = 0) -> dict[str, list[str]]:
-    """Return tuples of random words, from 4 to 40 of them; a positive has most of its anchor's."""
+def made(rows: int, seed: int = 0, words: tuple[int, int] = (4, 40)) -> dict[str, list[str]]:
+    """Return tuples of random words, between two numbers of them; a positive has most of its anchor's."""
     draw = random.Random(seed)
-    words = ["".join(draw.choices("aeioubdgklmnprst", k=draw.randint(2, 7))) for _ in range(2000)]
-    anchors = [draw.choices(words, k=draw.randint(4, 40)) for _ in range(rows)]
+    known = ["".join(draw.choices("aeioubdgklmnprst", k=draw.randint(2, 7))) for _ in range(2000)]
+    anchors = [draw.choices(known, k=draw.randint(*words)) for _ in range(rows)]
     positives = [draw.sample(anchor, k=len(anchor) - 1) for anchor in anchors]
-    negatives = [draw.choices(words, k=draw.randint(4, 40)) for _ in range(rows)]
+    negatives = [draw.choices(known, k=draw.randint(*words)) for _ in range(rows)]
     columns = {"anchor": anchors, "positive": positives, "negative": negatives}
     return {name: [" ".join(text) for text in texts] for name, texts in columns.items()}
 
@@ -327,18 +361,21 @@ def products(setting: Setting) -> float:
 
 
 def one(setting: str) -> dict[str, float]:
-    """Train once in this process: seconds from before the imports' end to the first step's, and peak memory in MB."""
+    """Train in this process: seconds from the imports' end to the first step's, of a step; its peak memory in MB."""
     begun = time.perf_counter()
     given = json.loads(setting)
     _, times = train(Setting(**given | {"job": Job(**given["job"] | {"columns": tuple(given["job"]["columns"])})}))
     most = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else peak()
-    return {"to_first_step": times[1] - begun, "megabytes": most}
+    step = median(after - before for before, after in itertools.pairwise(times[1:])) if len(times) > 2 else 0.0
+    return {"to_first_step": times[1] - begun, "step": step, "megabytes": most}
 
 
-def _in_a_process(setting: Setting) -> dict[str, float]:
+def _in_a_process(setting: Setting, processes: int = 1) -> dict[str, float]:
+    """Train once in processes of their own, and return what the first of them has measured."""
     given = json.dumps(vars(setting) | {"job": vars(setting.job)})
     begun = time.perf_counter()
-    command = [sys.executable, "-m", "eval.benchmarks.training_speed", "--one", given]
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes)] if processes > 1 else []
+    command = [sys.executable, *launcher, "-m", "eval.benchmarks.training_speed", "--one", given]
     finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(finished.stdout.splitlines()[-1]) | {"in_all": time.perf_counter() - begun}
 
@@ -395,7 +432,20 @@ def markdown(document: dict[str, Any]) -> str:
         if "products" in job:
             plain, fmicl = (f"{job['products'][p]:.0%}" for p in PROGRAMS)
             lines += ["", f"Matrix products take {plain} of the plain script's processor time, {fmicl} of fmicl's."]
+    if "growth" in document:
+        lines += ["", *_growth(document["growth"])]
     return "\n".join([*lines, ""])
+
+
+def _growth(growth: dict[str, dict[str, dict[str, float]]]) -> Iterator[str]:
+    """Return how rows a second grow."""
+    yield "How rows a second grow; what is not named is: dropout pairs, 32 tokens, 64 rows a process, 1 process."
+    yield ""
+    yield "| | plain | fmicl |"
+    yield "|---|---|---|"
+    for what, sizes in growth.items():
+        for size, rates in sizes.items():
+            yield f"| {what} {size} | " + " | ".join(f"{rates[program]:.1f}" for program in PROGRAMS) + " |"
 
 
 def _profile(name: str, profiles: dict[str, dict[str, float]]) -> Iterator[str]:
@@ -418,15 +468,23 @@ def plot(document: dict[str, Any], file: Path) -> None:
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    figure, axis = pyplot.subplots(figsize=(7, 3.5), layout="constrained")
+    growth = document.get("growth", {})
+    figure, axes = pyplot.subplots(
+        1, 1 + len(growth), figsize=(7 + 2.5 * len(growth), 3.5), layout="constrained", squeeze=False
+    )
+    axis, *others = axes[0]
     for number, program in enumerate(PROGRAMS):
         for place, job in enumerate(document["jobs"].values()):
             rates, x = _rates(job, program), place + 0.4 * number - 0.2
             axis.bar(x, median(rates), 0.36, color=f"C{number}", label=program if place == 0 else None)
             axis.plot([x] * len(rates), rates, "k.", markersize=4)
-    axis.set_xticks(range(len(document["jobs"])), list(document["jobs"]))
-    axis.set(ylabel="rows a second", title=f"Training {document['model']} on {document['device']}")
+        for other, (what, sizes) in zip(others, growth.items(), strict=True):
+            other.plot(list(sizes), [rates[program] for rates in sizes.values()], "o-", color=f"C{number}")
+            other.set(xlabel=what, ylim=(0, None))
+    axis.set_xticks(range(len(document["jobs"])), [name.replace(", ", ",\n") for name in document["jobs"]])
+    axis.set(ylabel="rows a second")
     axis.legend()
+    figure.suptitle(f"Training {document['model']} on {document['device']}")
     figure.savefig(file, dpi=150)
     pyplot.close(figure)
 

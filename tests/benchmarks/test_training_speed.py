@@ -48,6 +48,17 @@ def test_a_tiny_run(tiny_encoder_path: Path, tmp_path: Path, monkeypatch: pytest
     assert "| pairs, gradient cache |" in (tmp_path / "speed.md").read_text() and (tmp_path / "speed.png").is_file()
 
 
+def test_growth_counts_the_rows_of_all_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(training_speed, "_in_a_process", lambda setting, processes: {"step": setting.job.length / 64})
+    training_speed.main(["--growth", "--output", str(tmp_path / "speed")])
+    found = read_json(tmp_path / "speed.json")["growth"]
+    assert found["batch"]["256"] == dict.fromkeys(PROGRAMS, 512)
+    assert found["length"]["128"] == dict.fromkeys(PROGRAMS, 32)
+    assert found["processes"]["2"] == dict.fromkeys(PROGRAMS, 256)
+    assert "| processes 2 | 256.0 | 256.0 |" in (tmp_path / "speed.md").read_text()
+    assert (tmp_path / "speed.png").is_file()
+
+
 def test_both_programs_have_the_same_loss(tiny_encoder_path: Path, tmp_path: Path):
     from datasets import Dataset
 
