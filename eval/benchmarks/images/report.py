@@ -198,6 +198,6 @@ def plot(document: dict[str, Any], file: Path) -> None:
     axis.invert_yaxis()
     axis.set(xlabel=f"{JUDGE} accuracy x 100 of each seed")
     if document["baselines"]:
-        axis.legend(fontsize=8)
+        figure.legend(loc="outside upper right", ncols=2, fontsize=8)
     figure.savefig(file, dpi=150)
     pyplot.close(figure)
