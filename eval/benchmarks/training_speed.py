@@ -412,6 +412,8 @@ def markdown(document: dict[str, Any]) -> str:
         "steps of each turn's seed. Start-up is from the imports' end to the end of the first step; memory is the peak "
         "of a process.",
         "",
+        "![Rows a second of both programs](training_speed.png)",
+        "",
         "| job | batch, length | plain, rows/s | fmicl, rows/s | ratio | MRR@10 before | plain | fmicl |",
         "|---|---|---|---|---|---|---|---|",
     ]
@@ -439,7 +441,7 @@ def markdown(document: dict[str, Any]) -> str:
 
 def _growth(growth: dict[str, dict[str, dict[str, float]]]) -> Iterator[str]:
     """Return how rows a second grow."""
-    yield "How rows a second grow; what is not named is: dropout pairs, 32 tokens, 64 rows a process, 1 process."
+    yield "How rows a second grow, measured once: dropout pairs, 32 tokens, 64 rows a process, 1 process, if not named."
     yield ""
     yield "| | plain | fmicl |"
     yield "|---|---|---|"
@@ -480,7 +482,9 @@ def plot(document: dict[str, Any], file: Path) -> None:
             axis.plot([x] * len(rates), rates, "k.", markersize=4)
         for other, (what, sizes) in zip(others, growth.items(), strict=True):
             other.plot(list(sizes), [rates[program] for rates in sizes.values()], "o-", color=f"C{number}")
-            other.set(xlabel=what, ylim=(0, None))
+            other.set_xlabel(what)
+    for other in others:
+        other.set_ylim(bottom=0)
     axis.set_xticks(range(len(document["jobs"])), [name.replace(", ", ",\n") for name in document["jobs"]])
     axis.set(ylabel="rows a second")
     axis.legend()
