@@ -46,6 +46,7 @@ def _run(arguments: Sequence[str], output: Path, folder: Path, environment: dict
     from fmicl_text.cli import main
 
     gc.freeze()
+    multiprocessing.set_start_method(None, force=True)  # workers of a loader start as in a process that was not forked
     compile_templates_once()
     blank_pictures()
     handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
