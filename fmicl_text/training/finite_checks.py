@@ -39,6 +39,9 @@ class FiniteChecks:
             rows: Their numbers ``(B,)``, one tensor or none.
             inputs: The batch.
             source: The data set that it is of, if there are several.
+
+        Raises:
+            NonFiniteError: When the conditions are read, if embeddings or loss are not finite.
         """
         if self._trainer.model.training:
             self._rows += rows
@@ -52,7 +55,11 @@ class FiniteChecks:
             yield check
 
     def of_gradient(self, source: str | None) -> None:
-        """Check the gradient of the step, whose batches have all been computed; no optimizer has stepped yet."""
+        """Check the gradient of the step, whose batches have all been computed; no optimizer has stepped yet.
+
+        Raises:
+            NonFiniteError: When the conditions are read, if the norm of the gradient is not finite.
+        """
         rows, self._rows = self._rows, []
         # A float16 gradient overflows now and then: its scaler skips the step and continues with a smaller scale.
         if self._trainer.accelerator.scaler is not None:
