@@ -248,8 +248,8 @@ def _require_full_batches(recipe: Recipe, inputs: Inputs, arguments: SentenceTra
 
 
 def _ends_in_a_lone_row(recipe: Recipe, inputs: Inputs) -> bool:
-    """Whether the last batch that an epoch has of a source would be one pair, which has no negatives."""
+    """Whether the last batch that an epoch has of any source would be one pair."""
     default = SentenceTransformerTrainingArguments.per_device_train_batch_size
     batch = recipe.train.get("per_device_train_batch_size", default)
-    without = [rows for name, rows in inputs.train.items() if not recipe.data.sources[name].columns.negatives]
-    return any(len(rows) > 1 and len(rows) % batch == 1 for rows in without if not isinstance(rows, Stream))
+    in_memory = {name: len(rows) for name, rows in inputs.train.items() if not isinstance(rows, Stream)}
+    return any(recipe.data.sources[name].ends_in_a_lone_row(rows, batch) for name, rows in in_memory.items())
