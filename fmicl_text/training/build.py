@@ -111,6 +111,10 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
     share_batch_norms([*losses.values()], arguments)
     check_dims("evaluate.dims", recipe.evaluate.dims, model)
     trained = {name: at_dimensions(recipe, loss, name) for name, loss in losses.items()}
+    # The library would draw examples from the rows, with a bar, and encode them for the card of each checkpoint; the
+    # card that is published is another one.
+    model.model_card_data.generate_widget_examples = False
+    model.model_card_data.widget = [{}]
     with refusals(recipe.train):
         trainer = ContrastiveTrainer(
             model=model,
@@ -124,6 +128,7 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
             evaluator=None if inputs.during is None else EvaluationInTraining(inputs.during),
             callbacks=[MetricsFile(folder.metrics), LastStep()],
         )
+    model.model_card_data.widget = []
     trainer.remove_callback(PrinterCallback)
     if trainer.pop_callback(ProgressCallback) is not None:
         trainer.add_callback(Progress(inputs.during))
