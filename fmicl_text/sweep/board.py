@@ -174,11 +174,19 @@ class Board:
         return sorted(complete, key=lambda trial: sign * (trial.score or 0.0))
 
     def next_arm(self) -> str | None:
-        """Return the arm whose next trial is due, if any is waiting."""
-        with self._claim:
-            self._take_up_again()
-        waiting = [trial for trial in self.trials() if trial.state == "waiting"]
-        return waiting[0].arm if waiting else None
+        """Return the arm whose next trial is due, if any is waiting.
+
+        Trials of workers that are dead wait again once no other does: to look for them takes a query or more a study,
+        and workers that look at every trial would keep each other from taking one.
+        """
+        if (arm := self._waiting()) is None:
+            with self._claim:
+                self._take_up_again()
+            arm = self._waiting()
+        return arm
+
+    def _waiting(self) -> str | None:
+        return next((trial.arm for trial in self.trials() if trial.state == "waiting"), None)
 
     def run(
         self, arm: str, train: Callable[[Running, int], float], refused: tuple[type[Exception], ...]
