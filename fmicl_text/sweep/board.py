@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from fmicl_text.errors import InputError
 from fmicl_text.sweep.arms import Settings
+from fmicl_text.text import one_line
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 HEARTBEAT = 30
 """Seconds between two signs of life of a worker in a database; after twice as many without one its trial is free."""
 _PLACE, _WORKER, _WHY, _SECONDS = "place", "worker", "why", "seconds"
+_PACKAGES = {"MySQLdb": "mysqlclient", "psycopg": '"psycopg[binary]"', "psycopg2": "psycopg2-binary"}
+"""Drivers of databases whose package has another name."""
 _RANDOM = 4
 """Trials of an arm that are drawn at random before TPE proposes, the default among them."""
 
@@ -286,10 +289,17 @@ def _storage(place: str) -> BaseStorage:
             return optuna.storages.RDBStorage(
                 place, heartbeat_interval=HEARTBEAT, heartbeat_stale_trial_callback=_queue_again
             )
-    except (ArgumentError, NoSuchModuleError, DBAPIError, ImportError) as error:
+    except ImportError as error:
+        cause = error.__cause__ or error  # Optuna does not say what is missing
+        module = getattr(cause, "name", None)
+        if module is None:
+            raise InputError(f"--storage: {one_line(cause)}") from None
+        package = _PACKAGES.get(module, module)
+        raise InputError(f"--storage: needs the database's driver {module}: pip install {package}") from None
+    except (ArgumentError, NoSuchModuleError, DBAPIError) as error:
         why = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
         raise InputError(
-            f"--storage: {why}; write a database as postgresql://USER@HOST/NAME, mysql:// or sqlite:///FILE, "
+            f"--storage: {why}; write a database as postgresql://USER@HOST/NAME, mysql+pymysql:// or sqlite:///FILE, "
             "or name a file that ends in .journal"
         ) from None
 

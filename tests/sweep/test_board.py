@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -101,6 +101,41 @@ def test_another_sweep_of_the_same_name_is_refused(tmp_path: Path):
         board(tmp_path, plan="other")
     with pytest.raises(InputError, match=r"--storage: .*; write a database as"):
         board(tmp_path, "nosuch://x")
+
+
+@pytest.mark.parametrize(
+    ("url", "module", "package"),
+    [
+        ("mysql+pymysql://me:geheim@host/sweeps", "pymysql", "pymysql"),
+        ("mysql://me:geheim@host/sweeps", "MySQLdb", "mysqlclient"),
+        ("postgresql+psycopg://me:geheim@host/sweeps", "psycopg", '"psycopg[binary]"'),
+    ],
+)
+def test_a_driver_that_is_missing(tmp_path: Path, monkeypatch, url: str, module: str, package: str):
+    monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+    with pytest.raises(InputError) as caught:
+        board(tmp_path, url)
+    assert str(caught.value) == f"--storage: needs the database's driver {module}: pip install {package}"
+
+
+def test_the_url_reaches_the_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A driver that connects to nothing: what it is asked for, and what a user reads."""
+    asked = {}
+    driver = ModuleType("pymysql")
+    driver.paramstyle, driver.Error = "pyformat", type("Error", (Exception,), {})
+    for name in ("OperationalError", "ProgrammingError", "InterfaceError", "InternalError"):
+        setattr(driver, name, driver.Error)
+
+    def connect(**where):
+        asked.update(where)
+        raise driver.OperationalError(2003, "Can't connect to MySQL server on 'host'")
+
+    driver.connect = driver.Connect = connect
+    monkeypatch.setitem(sys.modules, "pymysql", driver)
+    with pytest.raises(InputError, match=r"--storage: .*Can't connect to MySQL server on 'host'.*; write"):
+        board(tmp_path, "mysql+pymysql://me:geheim@host:3307/sweeps")
+    given = {key: asked.get(key) for key in ("host", "port", "user", "password", "database")}
+    assert given == {"host": "host", "port": 3307, "user": "me", "password": "geheim", "database": "sweeps"}
 
 
 def test_trials_that_are_behind_are_stopped(tmp_path: Path):
