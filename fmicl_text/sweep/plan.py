@@ -19,6 +19,7 @@ from fmicl_text.recipe.file import dump_recipe
 from fmicl_text.recipe.schema import Recipe
 from fmicl_text.runs.folder import RunFolder
 from fmicl_text.sweep.arms import OWN, Arm, Settings, without_results
+from fmicl_text.sweep.label_free import agreement
 from fmicl_text.training.criterion import Criterion
 from fmicl_text.training.inputs import Inputs
 
@@ -150,8 +151,8 @@ def judged(recipe: Recipe, inputs: Inputs) -> tuple[Recipe, Criterion, list[str]
     chooses = during if isinstance(during, Evaluation) else evaluation(criterion.name)
     if isinstance(chooses, GeometryOfPairs):
         warnings.append(
-            f"{chooses.name} {criterion.metric.name} chooses: no label says that it is right; how far "
-            "it ranks final runs as labels do is measured where evaluate.after has labels, and may differ on other data"
+            f"{chooses.name} {criterion.metric.name} chooses: no label says that it is right; "
+            f"{agreement(criterion.metric)}; where evaluate.after has labels, the verdict says it of these final runs"
         )
     if not recipe.evaluate.after:
         evaluate = recipe.evaluate.model_copy(update={"after": [chooses.model_copy(update={"metric": None})]})

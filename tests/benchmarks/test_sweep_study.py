@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 import fmicl_text
+from fmicl_text.evaluation.metrics import GEOMETRY
 from fmicl_text.recipe.file import load_recipe
+from fmicl_text.sweep import label_free
 from fmicl_text.sweep.arms import arms_of
 from fmicl_text.sweep.space import read_space
 
@@ -49,7 +51,10 @@ def test_questions_and_answers_share_no_text_between_parts(tmp_path: Path):
     assert not parts[0] & parts[1] and not (parts[0] | parts[1]) & judges
 
 
-def test_the_report_says_what_the_figures_say(tmp_path: Path):
+def test_the_report_says_what_the_figures_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(label_free, "resource_folder", lambda _: tmp_path)
+    uniformity = GEOMETRY["uniformity"]
+    assert label_free.agreement(uniformity) == "how far it ranks runs as labels do has not been measured"
     test = {"difference": 1.5, "ci95": [0.5, 2.5], "p_value": 0.01}
     row = {"settings": "", "chosen_by": [70.0, 1.0], "judged": [60.0, 0.5], "test": None, "p_value": None}
     rows = [
@@ -64,7 +69,8 @@ def test_the_report_says_what_the_figures_say(tmp_path: Path):
     ]
     verdict = {"chooses": "dev", "judges": "test", "rows": rows, "summary": "a is chosen", "warnings": []}
     facts = {"steps": 5, "device": "cpu", "precision": "float32"}
-    job = facts | {"verdict": verdict, "trials": trials, "kernels": {"js": test}, "geometry": {"uniformity": -0.5}}
+    geometry = {"uniformity": -0.5, "alignment": None}  # low uniformity is good
+    job = facts | {"verdict": verdict, "trials": trials, "kernels": {"js": test}, "geometry": geometry}
     (tmp_path / "sweeps").mkdir()
     (tmp_path / "sweeps" / "dropout.json").write_text(json.dumps(job))
     report.write_report(tmp_path / "sweeps")
@@ -73,3 +79,6 @@ def test_the_report_says_what_the_figures_say(tmp_path: Path):
     assert "f-MICL (fmicl-js-gaussian) minus tuned InfoNCE: +1.50 (+0.50 to +2.50), p 0.020: better." in said
     assert "Gaussian minus cosine, js: +1.50" in said and "infonce +2.00, fmicl-js-gaussian +0.00; mean +1.00" in said
     assert "4 trials of 5 steps on cpu, float32, 2 of each objective; 2 finalists" in said
+    (tmp_path / label_free.FILE).write_text(json.dumps(report.rankings(tmp_path / "sweeps")))
+    assert "a rank correlation of +0.50 with test (dropout, 2 objectives)" in label_free.agreement(uniformity)
+    assert label_free.agreement(GEOMETRY["alignment"]).endswith("has not been measured")

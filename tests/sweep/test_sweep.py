@@ -17,6 +17,9 @@ from fmicl_text.evaluation.items import read_items
 from fmicl_text.evaluation.paired import paired_test
 from fmicl_text.evaluation.results import read_result
 from fmicl_text.recipe.file import load_recipe
+from fmicl_text.sweep.label_free import agreement
+from fmicl_text.sweep.plan import judged
+from fmicl_text.training.inputs import load_inputs
 from fmicl_text.training.train import train_on
 
 pytestmark = pytest.mark.usefixtures("blank_pictures")
@@ -150,6 +153,13 @@ def test_the_plan_says_what_would_be_tried_and_writes_nothing(sweep_recipe: Path
     assert "infonce │ 2 │ loss.temperature 0.01 to 0.5, log" in said and "fmicl-js │ 2 │ loss.sigma 0.2, 0.3" in said
     assert "19 of 4 steps" in said and "MB at most" in said and "judges what it chose itself" in said
     assert not (tmp_path / "out").exists()
+
+
+def test_a_choice_without_labels_says_how_far_it_agrees_with_labels(sweep_recipe: Path):
+    recipe = load_recipe(sweep_recipe, ["evaluate.during={name: geometry, metric: uniformity}"])
+    _, criterion, [warning] = judged(recipe, load_inputs(recipe))
+    assert warning.startswith("geometry uniformity chooses: no label says that it is right; ")
+    assert agreement(criterion.metric) in warning
 
 
 def test_a_sweep_without_a_score_is_refused(sweep_recipe: Path, tmp_path: Path, capsys):

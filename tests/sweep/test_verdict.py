@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import pytest
+
+from fmicl_text.evaluation.metrics import GEOMETRY, SPEARMAN
+from fmicl_text.sweep import verdict
 from fmicl_text.sweep.verdict import Row, Verdict
 
 
@@ -11,3 +17,23 @@ def test_headings_say_which_score_chooses_and_which_judges():
     headings, [(_, cells)] = Verdict("heldout MRR@10", "heldout MRR@10", "%", [row], "infonce", "").table()
     assert headings[:2] == ["heldout MRR@10 (chooses)", "heldout MRR@10 (judges)"] and len(set(headings)) == 7
     assert cells[0].startswith("60.00") and cells[1].startswith("70.00")
+
+
+@pytest.mark.parametrize(
+    ("judged", "said"), [([9, 8, 7, 6, 5, 4], "1.00"), ([4, 5, 6, 7, 8, 9], "-1.00"), ([9, 7, 8, 6, 5, 4], "0.94")]
+)
+def test_a_score_without_labels_is_ranked_against_labels_over_the_final_runs(judged: list[float], said: str):
+    """Low uniformity is good, a high Spearman too; two neighbours of six swapped are 1 - 6 * 2 / (6 * 35)."""
+
+    def run(uniformity: float, spearman: float) -> SimpleNamespace:
+        best = SimpleNamespace(model_extra={"geometry uniformity": uniformity})
+        results = SimpleNamespace(scores=lambda _: {"sts Spearman": SPEARMAN.score("sts", spearman)})
+        return SimpleNamespace(seeds={1: SimpleNamespace(manifest=SimpleNamespace(best=best), results=results)})
+
+    runs = [run(-3 + number / 10, value) for number, value in enumerate(judged)]
+    criterion = SimpleNamespace(metric=GEOMETRY["uniformity"])
+    score = SPEARMAN.score("sts", 0.0)
+    assert score.key == "sts Spearman"
+    [found] = verdict._agreement(runs, "STS", score, criterion, "geometry uniformity", "sts Spearman")
+    assert found == f"geometry uniformity ranks the 6 final runs as sts Spearman does with a rank correlation of {said}"
+    assert verdict._agreement(runs[:5], "STS", score, criterion, "", "") == []

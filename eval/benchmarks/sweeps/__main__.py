@@ -3,7 +3,8 @@
     python -m eval.benchmarks.sweeps --data DATA --model MODEL
 
 ``DATA`` is a folder with ``unsup/``, ``sts/``, ``pairs/`` and ``images/``, ``MODEL`` a masked language model. A study
-that was stopped goes on where it stopped, run by run. Figures of finished jobs are kept in ``eval/results/sweeps``.
+that was stopped goes on where it stopped, run by run. Figures of finished jobs are kept in ``eval/results/sweeps``, and
+what a sweep without labels states of the geometry in ``eval/published``.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from eval.benchmarks.sweeps.figures import figures
-from eval.benchmarks.sweeps.report import write_report
-from fmicl_text.files import write_json, write_text
+from eval.benchmarks.sweeps.report import rankings, write_report
+from fmicl_text.files import resource_folder, write_json, write_text
 from fmicl_text.recipe.file import load_recipe
 from fmicl_text.sweep.arms import arms_of
+from fmicl_text.sweep.label_free import FILE
 from fmicl_text.sweep.plan import Plan
 from fmicl_text.sweep.space import read_space
 from fmicl_text.sweep.sweep import sweep
@@ -51,6 +53,7 @@ def main() -> None:
             sweep(plan)
             write_json(RESULTS / f"{job}.json", figures(plan))
         write_report(RESULTS)
+        write_json(resource_folder("published") / FILE, rankings(RESULTS))
 
 
 def plan_of(job: str, data: Path, model: Path, runs: Path, trials: int, seeds: int) -> Plan:

@@ -30,6 +30,19 @@ def write_report(results: Path) -> None:
     write_text(results.with_suffix(".md"), "\n".join(lines) + "\n")
 
 
+def rankings(results: Path) -> dict[str, Any]:
+    """Return how far each measure of the geometry ranked the final runs of each job, as the package ships it."""
+    jobs = {path.stem: read_json(path) for path in sorted(results.glob("*.json"))}
+    return {
+        name: {
+            "judges": job["verdict"]["judges"],
+            "objectives": len(job["verdict"]["rows"]),
+            "rank_correlation": {measure: rho for measure, rho in job["geometry"].items() if rho is not None},
+        }
+        for name, job in jobs.items()
+    }
+
+
 def _job(name: str, job: dict[str, Any]) -> Iterator[str]:
     verdict, trials = job["verdict"], job["trials"]
     counts = sorted({sum(trial["arm"] == row["arm"] for trial in trials) for row in verdict["rows"]})
