@@ -107,6 +107,7 @@ def run_part(part: Part, device: torch.device) -> dict[str, Any]:
     """Run a part and return what it found, also if it fails on the way."""
     if missing := [name for name in part.needs if importlib.util.find_spec(name) is None]:
         return {"left out": f"needs {', '.join(missing)}, which this Python does not have"}
+    machine.forget_compiled()
     budget = machine.Budget(part.seconds if device.type == "cuda" else float("inf"))
     found: dict[str, Any] = {}
     try:
