@@ -162,10 +162,10 @@ def shown(found: dict[str, Any]) -> list[str]:
     for batch, cases in found["sizes"].items():
         for name, figures in cases.items():
             if "error" in figures:
-                lines.append(f"B={batch:,} {name}: {figures['error']}")
+                lines.append(f"B={int(batch):,} {name}: {figures['error']}")
                 continue
             memory = "" if figures["megabytes"] is None else f", {figures['megabytes']:,.0f} MB"
             share = ", ".join(f"{value:.1%} of {key}" for key, value in figures["share of peak"].items())
             first = "" if figures["seconds at first"] is None else f" (at first {figures['seconds at first']:.1f} s)"
-            lines.append(f"B={batch:,} {name}: {figures['seconds']:.4f} s{first}{memory}, {share}")
+            lines.append(f"B={int(batch):,} {name}: {figures['seconds']:.4f} s{first}{memory}, {share}")
     return lines

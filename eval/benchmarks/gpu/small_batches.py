@@ -55,7 +55,7 @@ def run(device: torch.device, budget: Budget, found: dict[str, Any]) -> None:
 def shown(found: dict[str, Any]) -> list[str]:
     """Return lines for a reader."""
     return [
-        f"B={batch:,} {name}: {figures['ms']:.2f} ms (at first {figures['ms at first']:.2f} ms)"
+        f"B={int(batch):,} {name}: {figures['ms']:.2f} ms (at first {figures['ms at first']:.2f} ms)"
         for batch, cases in found["sizes"].items()
         for name, figures in cases.items()
     ]
