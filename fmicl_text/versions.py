@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import platform
+from functools import cache
 from importlib import metadata
 
 from fmicl_text import __version__
+
+_version = cache(metadata.version)  # which reads and parses a file
 
 
 def versions() -> dict[str, str]:
@@ -23,5 +26,5 @@ def versions() -> dict[str, str]:
     return {
         "fmicl-text": __version__,
         "python": platform.python_version(),
-        **{name: metadata.version(name) for name in libraries},
+        **{name: _version(name) for name in libraries},
     }

@@ -33,6 +33,9 @@ _CORE_SCHEMA = (
 _MOST_BYTES = 100_000
 _DEEPEST = 20
 _LARGEST = 2**63 - 1
+_BEGIN = (yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken, yaml.BlockSequenceStartToken)
+_BEGIN += (yaml.BlockMappingStartToken,)
+_END = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _SECRET = re.compile("token|secret|password|api_?key", re.IGNORECASE)
 _TAGS = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "seq", "map")}
@@ -210,8 +213,9 @@ def _key(section: Any, step: str, path: KeyPath, place: Place) -> str | int:
 def listed(text: str) -> list[Any]:
     """Return the values that ``a, b`` lists, as YAML within brackets reads them; none if it is not such a list."""
     try:
-        values = yaml.load(f"[{text}]", Loader=_Loader)
-    except (yaml.YAMLError, ValueError):
+        node = _compose(f"[{text}]", lambda line: Place(line, text))
+        values = yaml.constructor.SafeConstructor().construct_document(node)
+    except (InputError, yaml.YAMLError, ValueError):
         return []
     return values if isinstance(values, list) else []
 
@@ -233,10 +237,7 @@ def _compose(text: str, locate: Locate) -> yaml.Node | None:
         InputError: With the place, if it is not YAML.
     """
     try:
-        for token in yaml.scan(text, Loader=_Loader):
-            if isinstance(token, yaml.AliasToken):
-                line = token.start_mark.line + 1
-                raise InputError(f"{locate(line).text}: not YAML: aliases (*name) are not read; write the value out")
+        check_tokens(text, locate)
         return yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -245,5 +246,20 @@ def _compose(text: str, locate: Locate) -> yaml.Node | None:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise InputError(f"{locate(line).text}: not YAML: {error.reason}") from None
-    except RecursionError:
-        raise InputError(f"{locate(1).text}: is nested in more than {_DEEPEST} levels") from None
+
+
+def check_tokens(text: str, locate: Locate) -> None:
+    """Refuse aliases and deep nesting, which takes the scanner the square of the depth, and the parser its stack.
+
+    Raises:
+        InputError: With the place.
+        yaml.YAMLError: It is not YAML.
+    """
+    depth = 0
+    for token in yaml.scan(text, Loader=_Loader):
+        line = token.start_mark.line + 1
+        if isinstance(token, yaml.AliasToken):
+            raise InputError(f"{locate(line).text}: not YAML: aliases (*name) are not read; write the value out")
+        depth += isinstance(token, _BEGIN) - isinstance(token, _END)
+        if depth > _DEEPEST + 1:  # the levels of a value at this depth; the outermost is the recipe
+            raise InputError(f"{locate(line).text}: is nested in more than {_DEEPEST} levels")

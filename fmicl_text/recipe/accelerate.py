@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from fmicl_text.data.yaml_tree import Place, check_tokens
 from fmicl_text.errors import InputError
 from fmicl_text.text import one_line
 
@@ -47,7 +48,9 @@ def processes_of(file: Path) -> int:
             these keys.
     """
     try:
-        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        check_tokens(text, lambda line: Place(line, f"{file}:{line}"))
+        settings = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{file}: cannot be read: {one_line(error)}") from None
     if not isinstance(settings, dict):

@@ -94,7 +94,7 @@ def new_recipe(source: str, base: str | None = None) -> str:
         )
     batch = _batch(len(rows))
     choices = [*_model(base, model, rows), *_data(data, roles, len(rows)), *_loss(roles.kind)]
-    choices += [*_training(model, len(rows), batch, roles.kind), *_evaluation(data, len(rows), batch)]
+    choices += [*_training(model, data, len(rows), batch, roles.kind), *_evaluation(data, len(rows), batch)]
     warnings = data_warnings(rows, batch)
     if ending(path) in (".csv", ".tsv") and (sentence := _sentence_of(names)):
         warnings.insert(
@@ -200,9 +200,9 @@ def _batch(rows: int) -> int:
     return min(most, max(8, 2 ** int(math.log2(max(rows / 8, 1)))))
 
 
-def _steps(rows: int, batch: int) -> tuple[int, int]:
+def _steps(data: DataSection, rows: int, batch: int) -> tuple[int, int]:
     """Return how many epochs to train, and the steps of all of them."""
-    of_epoch = max(math.ceil(rows / batch), 1)
+    of_epoch = max(math.ceil(rows / batch) - data.ends_in_a_lone_row(rows, batch), 1)
     epochs = min(max(math.ceil(_STEPS / of_epoch), 1), _MOST_EPOCHS)
     return epochs, epochs * of_epoch
 
@@ -213,11 +213,11 @@ def _why(epochs: int, steps: int) -> str:
     return f"; the fewest epochs that give {_STEPS}" if epochs > 1 else ""
 
 
-def _training(model: SentenceTransformer, rows: int, batch: int, kind: Kind) -> list[str]:
+def _training(model: SentenceTransformer, data: DataSection, rows: int, batch: int, kind: Kind) -> list[str]:
     import torch
 
     accelerated = torch.accelerator.is_available()
-    epochs, steps = _steps(rows, batch)
+    epochs, steps = _steps(data, rows, batch)
     if _is_static(model):
         rate, why = 1e-3, "static embeddings take large steps"
     elif kind == "dropout":
@@ -238,7 +238,7 @@ def _training(model: SentenceTransformer, rows: int, batch: int, kind: Kind) -> 
 
 
 def _evaluation(data: DataSection, rows: int, batch: int) -> list[str]:
-    _, steps = _steps(rows, batch)
+    _, steps = _steps(data, rows, batch)
     heldout = data.heldout is not None
     criterion = ("heldout", "of the checkpoints, the best on the held-out pairs is kept")
     nothing = ("none", "nothing is held out: the last checkpoint is kept")

@@ -111,6 +111,10 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
     share_batch_norms([*losses.values()], arguments)
     check_dims("evaluate.dims", recipe.evaluate.dims, model)
     trained = {name: at_dimensions(recipe, loss, name) for name, loss in losses.items()}
+    # The library would draw examples from the rows, with a bar, and encode them for the card of each checkpoint; the
+    # card that is published is another one.
+    model.model_card_data.generate_widget_examples = False
+    model.model_card_data.widget = [{}]
     with refusals(recipe.train):
         trainer = ContrastiveTrainer(
             model=model,
@@ -124,6 +128,7 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
             evaluator=None if inputs.during is None else EvaluationInTraining(inputs.during),
             callbacks=[MetricsFile(folder.metrics), LastStep()],
         )
+    model.model_card_data.widget = []
     trainer.remove_callback(PrinterCallback)
     if trainer.pop_callback(ProgressCallback) is not None:
         trainer.add_callback(Progress(inputs.during))
@@ -248,8 +253,8 @@ def _require_full_batches(recipe: Recipe, inputs: Inputs, arguments: SentenceTra
 
 
 def _ends_in_a_lone_row(recipe: Recipe, inputs: Inputs) -> bool:
-    """Whether the last batch that an epoch has of a source would be one pair, which has no negatives."""
+    """Whether the last batch that an epoch has of any source would be one pair."""
     default = SentenceTransformerTrainingArguments.per_device_train_batch_size
     batch = recipe.train.get("per_device_train_batch_size", default)
-    without = [rows for name, rows in inputs.train.items() if not recipe.data.sources[name].columns.negatives]
-    return any(len(rows) > 1 and len(rows) % batch == 1 for rows in without if not isinstance(rows, Stream))
+    in_memory = {name: len(rows) for name, rows in inputs.train.items() if not isinstance(rows, Stream)}
+    return any(recipe.data.sources[name].ends_in_a_lone_row(rows, batch) for name, rows in in_memory.items())

@@ -57,7 +57,7 @@ def tell(train: Mapping[str, Any], arguments: SentenceTransformerTrainingArgumen
     if arguments.bf16 and PRECISION in train:
         logger.info("precision: auto is %s, which this %s has instructions for", found, device)
     elif PRECISION in train:
-        logger.info("precision: auto is %s without autocast, as this %s has no bfloat16 instructions", found, device)
+        logger.info("precision: auto is %s, as this %s has no bfloat16 instructions", found, device)
     elif train.get("bf16") and not arguments.bf16:
         logger.warning("this CPU has no bfloat16 instructions: training without autocast, which is faster here")
     if found == "bfloat16" and arguments.use_cpu and not cpu_has_bfloat16():

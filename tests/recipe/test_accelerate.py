@@ -67,6 +67,13 @@ def test_what_is_refused(write, changes: dict, message: str):
     assert len(caught.value.problems) == 1
 
 
+def test_deep_nesting(write):
+    file = write()
+    file.write_text("a: " + "[" * 16_000)
+    with pytest.raises(InputError, match="accelerate.yaml:1: is nested in more than 20 levels"):
+        processes_of(file)
+
+
 def test_sharding_is_refused_before_the_recipe_is_read(write, monkeypatch, capsys):
     file = write(distributed_type="FSDP", fsdp_config={"fsdp_version": 2})
     assert main(["train", "nothing.yaml", "--accelerate-config", str(file)]) == 2

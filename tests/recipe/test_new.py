@@ -129,7 +129,7 @@ def test_a_recipe_loads_and_says_its_reasons(kind: str, tiny_encoder_path: Path,
     assert recipe.model.max_seq_length == 8, "the longest text has six tokens"
     rows = len(load_train(recipe.data))
     assert recipe.train["per_device_train_batch_size"] == 16, "the largest power of two up to an eighth of the rows"
-    of_epoch = -(-rows // 16)
+    of_epoch = rows // 16 + (rows % 16 > (0 if kind == "triplets" else 1))
     assert recipe.train["num_train_epochs"] == min(-(-100 // of_epoch), 10)
     assert recipe.train["warmup_steps"] == -(-recipe.train["num_train_epochs"] * of_epoch // 10)
     chosen = ("max_seq_length", "train", "anchor", "loss", "per_device_train_batch_size", "num_train_epochs")
@@ -147,7 +147,7 @@ def test_reasons_are_true_of_the_numbers_beside_them(tiny_encoder_path: Path):
     assert line(few, "max_seq_length") == "max_seq_length: 8  # of 60 texts that were counted, none would be cut"
     long = [" ".join(["dog"] * 40), *texts(199)]  # one of more than the 32 tokens that the encoder reads
     some = new_recipe(write("some.csv", {"anchor": long, "positive": texts(200, "a")}), str(tiny_encoder_path))
-    assert line(some, "num_train_epochs").endswith("  # 108 steps; the fewest epochs that give 100")
+    assert line(some, "num_train_epochs").endswith("  # 110 steps; the fewest epochs that give 100")
     assert line(some, "max_seq_length").startswith("max_seq_length: 8  # of ") and line(
         some, "max_seq_length"
     ).endswith(" texts that were counted, 1 would be cut")
@@ -155,6 +155,18 @@ def test_reasons_are_true_of_the_numbers_beside_them(tiny_encoder_path: Path):
     most = new_recipe(write("most.csv", {"anchor": texts(200), "positive": longer}), str(tiny_encoder_path))
     assert line(most, "max_seq_length").startswith("max_seq_length: 32  # of ")
     assert line(most, "max_seq_length").endswith(" would be cut; this model reads no more")
+
+
+@pytest.mark.parametrize("negatives", [False, True])
+def test_its_steps_are_those_of_training(negatives: bool, tiny_encoder_path: Path):
+    """Of 49 rows, the last batch of eight is one: without a negative it trains nothing, and is left out."""
+    from fmicl_text.training.plan import plan
+
+    columns = {"anchor": texts(49), "positive": texts(49, "a")} | ({"negative": texts(49, "no")} if negatives else {})
+    text = new_recipe(write("a.csv", columns), str(tiny_encoder_path))
+    Path("r.yaml").write_text(text)
+    steps = 70 if negatives else 60
+    assert f"num_train_epochs: 10  # {steps} steps;" in text and plan(load_recipe("r.yaml")).steps == steps
 
 
 def test_it_trains_as_it_stands(tiny_encoder_path: Path, capsys):

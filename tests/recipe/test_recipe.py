@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from math import sqrt
 from pathlib import Path
 
@@ -335,7 +336,6 @@ def test_a_secret_on_the_command_line_is_not_repeated(write, key: str):
         ("a: &x 1\nb: *x\n", "recipe.yaml:2: not YAML: aliases (*name) are not read; write the value out"),
         ("a: 1\n---\nb: 1\n", "recipe.yaml:2: not YAML: but found another document"),
         ("#" * 100_001, "recipe.yaml: has 100,001 bytes; more than 100,000 are not read"),
-        ("[" * 3000 + "]" * 3000, "recipe.yaml:1: is nested in more than 20 levels"),
         ("", "recipe.yaml: is empty"),
         ("# nothing\n", "recipe.yaml: is empty"),
         ("- a\n", "recipe.yaml: is not a mapping of keys to values"),
@@ -343,6 +343,21 @@ def test_a_secret_on_the_command_line_is_not_repeated(write, key: str):
 )
 def test_what_is_no_recipe_at_all(write, text, problem):
     assert problems(write(text)) == [problem]
+
+
+@pytest.mark.parametrize("opened", ["[", "{a: ", "- ", "? ", "a: [{", "[[x]: "])
+def test_deep_nesting_is_refused_before_it_is_parsed(write, opened: str):
+    begun = time.process_time()
+    assert problems(write("\n" + opened * 16_000)) == ["recipe.yaml:2: is nested in more than 20 levels"]
+    assert time.process_time() - begun < 1  # without the limit, the scanner takes the square of the depth
+
+
+def test_twenty_levels_are_read(write):
+    def nested(levels: int) -> list[str]:
+        text = MINIMAL + "seeds: " + "[" * levels + "1" + "]" * levels
+        return [problem for problem in problems(write(text)) if "nested" in problem]
+
+    assert nested(19) == [] and nested(20) == ["recipe.yaml:7: seeds: is nested in more than 20 levels"]
 
 
 def test_yaml_that_can_be_read_past(write):

@@ -31,6 +31,11 @@ def recipe(sweep_recipe: Path) -> Recipe:
     return load_recipe(sweep_recipe)
 
 
+def test_what_is_no_list_is_one_value(recipe: Recipe):
+    values = ["a=b", "a=[1, 2]", "a=1]", "a=" + "[" * 9000, "a=&x 1, *x"]
+    assert read_grid(values)[1] == values
+
+
 def test_settings_are_tuned_only_where_they_apply(recipe: Recipe, tmp_path: Path):
     found = arms(
         recipe,

@@ -56,7 +56,7 @@ def test_a_recipe_trains_in_it_and_says_so(
     with caplog.at_level(logging.INFO, "fmicl_text.training.precision"):
         trainer = check_build(recipe, load_inputs(recipe))
     said = "bfloat16 autocast" if has else "float32"
-    assert precision.precision(trainer.args, "float32") == said and f"precision: auto is {said}" in caplog.text
+    assert precision.precision(trainer.args, "float32") == said and f"precision: auto is {said}, " in caplog.text
     with pytest.raises(InputError, match=r"train\.bf16: is given twice, also as precision: auto"):
         load_recipe(tmp_path / "recipe.yaml", ["train.bf16=true"])
 

@@ -185,10 +185,12 @@ def test_several_seeds_end_in_mean_and_deviation(write_recipe, folder: Path, tmp
     assert summary[f"heldout: {key}"] == {"mean": mean(values), "sd": stdev(values), "values": values}
 
 
-def test_same_seed_gives_the_same_weights(write_recipe, tmp_path: Path) -> None:
+def test_same_seed_gives_the_same_weights_and_no_examples_are_drawn(write_recipe, tmp_path: Path, capsys) -> None:
     recipe = load_recipe(write_recipe())
     first, second = (weights(train(recipe, tmp_path / name).folder) for name in ("a", "b"))
     assert all(torch.equal(first[name], second[name]) for name in first)
+    assert "examples" not in capsys.readouterr().err
+    assert "widget:" not in (tmp_path / "a" / "model" / "README.md").read_text("utf-8")
 
 
 def test_nothing_is_overwritten_without_being_told(write_recipe, tmp_path: Path) -> None:
