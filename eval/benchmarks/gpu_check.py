@@ -56,10 +56,11 @@ class Part:
 
 
 PARTS = {
-    "objectives": Part("objectives", 50),
-    "large batches": Part("large_batches", 110),
-    "training": Part("training", 70, TRAINING),
-    "throughput": Part("throughput", 160, TRAINING),
+    "objectives": Part("objectives", 70),
+    "large batches": Part("large_batches", 120),
+    "small batches": Part("small_batches", 30),
+    "training": Part("training", 60, TRAINING),
+    "throughput": Part("throughput", 140, TRAINING),
 }
 """Name -> part, in their order; what needs least is first."""
 

@@ -15,19 +15,20 @@ from torch import Tensor
 
 from fmicl_text.core.conditions import note
 from fmicl_text.core.cosines import all_cosines
-from fmicl_text.core.devices import total, visit
+from fmicl_text.core.devices import total, visit, world_size
 from fmicl_text.core.divergence import Divergence
+from fmicl_text.core.fused import fused
 from fmicl_text.core.kernels import Kernel
 from fmicl_text.core.pairs import Block, Rows
 from fmicl_text.core.shift import MARGIN, constant, precise
 from fmicl_text.core.tiles import (
     Gradients,
     Score,
+    every,
     fits_one_tile,
     is_symmetric,
     learned_by,
     left_out,
-    pairs_along,
     refuse_second_derivative,
     surroundings,
     tile_scores,
@@ -42,19 +43,27 @@ _UNSEEN = 12
 """Sweeps where nobody looks whether they are enough; 10 were the most over all divergences, widths and spreads."""
 _TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-6}
 """How near 1 the sum of a row's weights must come, by the precision of the vectors."""
+_EVERY = 16
+"""In tiles, the search begins where it ends for every 16th column alone."""
+_NEAR = 1e-2
+"""The tolerance of that first search."""
 
 
 class _Sums(NamedTuple):
-    """Sums over each row's candidates at a shift, ``(B,)`` each, in float64."""
+    """What a sweep at a shift finds of each row's candidates, ``(B,)`` each, in float64."""
 
     weight: Tensor
     slope: Tensor  # of w, by t
     conjugate: Tensor
     inside: Tensor  # how many are inside the domain
+    candidates: Tensor
+    top: Tensor  # the largest critic, before the shift
 
-    def add(self, other: _Sums, rows: slice = slice(None)) -> None:
-        for mine, more in zip(self, other, strict=True):
-            mine[rows] += more
+    def add(self, other: _Sums, rows: slice, times: float = 1.0) -> None:
+        """Add what was found of some rows, as often as what was seen stands for what was not."""
+        for mine, more in zip(self[:-1], other[:-1], strict=True):
+            mine[rows].add_(more, alpha=times)
+        torch.maximum(self.top[rows], other.top, out=self.top[rows])
 
 
 def row_bound(
@@ -94,6 +103,8 @@ def _critic(r: Tensor, score: Score) -> Tensor:
 
 def _slope(function: Score, at: Tensor) -> Tensor:
     """Return the derivative of an elementwise function."""
+    if torch.compiler.is_compiling():  # cannot take the other way, which is the faster one where nothing is compiled
+        return torch.func.jvp(function, (at,), (torch.ones_like(at),))[1]
     with torch.enable_grad():
         at = at.detach().requires_grad_()
         return torch.autograd.grad(function(at).sum(), at)[0]
@@ -108,12 +119,64 @@ def _weights(divergence: Divergence, critic: Tensor) -> tuple[Tensor, Tensor, Te
     return log.exp() * inside, log, inside
 
 
-def _sums(divergence: Divergence, critic: Tensor, dim: int = 1) -> _Sums:
-    """Sum over one dimension of shifted critics."""
-    weight, log, inside = _weights(divergence, critic)
+def _sums(divergence: Divergence, critics: Tensor, shift: Tensor, dim: int = 1) -> _Sums:
+    """Sum over one dimension of critics; ``shift`` has the other one."""
+    weight, log, inside = _weights(divergence, critics - shift.unsqueeze(dim))
     slope = (weight / _slope(divergence.critic, log)).where(inside & (weight > 0), 0)
     conjugate = divergence.penalty(log) * inside
-    return _Sums(weight.sum(dim), slope.sum(dim), conjugate.sum(dim), inside.sum(dim).to(weight.dtype))
+
+    def along(values: Tensor) -> Tensor:
+        return values.sum(dim, dtype=weight.dtype)
+
+    count = along(critics > -torch.inf)
+    return _Sums(along(weight), along(slope), along(conjugate), along(inside), count, critics.amax(dim))
+
+
+@fused
+def _tile_sums(
+    cosines: Tensor,
+    out: Tensor | None,
+    kernel: Kernel,
+    critic: Score,
+    divergence: Divergence,
+    shift: Tensor,
+    shift_of_columns: Tensor | None,
+) -> list[_Sums]:
+    """Sums over the rows ``(b,)`` of a tile, and over its columns ``(m,)`` where it stands for its twin too."""
+    critics = tile_scores(cosines, out, kernel, critic)  # (b, m)
+    sums = [_sums(divergence, critics, shift)]
+    return sums if shift_of_columns is None else [*sums, _sums(divergence, critics, shift_of_columns, dim=0)]
+
+
+@fused
+def _tile_slope(
+    cosines: Tensor,
+    out: Tensor | None,
+    kernel: Kernel,
+    critic: Score,
+    divergence: Divergence,
+    rows: tuple[Tensor, Tensor],
+    columns: tuple[Tensor, Tensor] | None,
+) -> Tensor:
+    """Return a scalar whose gradient is that of the bounds of a tile's rows, and of its columns as in a sweep.
+
+    Args:
+        cosines: ``(b, m)``.
+        out: Which pairs do not count.
+        kernel: As of :func:`row_bound`.
+        critic: As of :func:`row_bound`.
+        divergence: As of :func:`row_bound`.
+        rows: Each row's shift, and the gradient by its bound over the sum of its weights, ``(b,)`` each.
+        columns: Each column's, ``(m,)`` each.
+    """
+    critics = tile_scores(cosines, out, kernel, critic, fill=0.0)
+    with torch.no_grad():
+        shift, scale = rows
+        share = _weights(divergence, critics - shift.unsqueeze(1))[0] * scale.unsqueeze(1)
+        if columns is not None:
+            shift, scale = columns
+            share += _weights(divergence, critics - shift)[0] * scale
+    return (critics * share).sum()
 
 
 def _say_unfinished() -> None:
@@ -128,55 +191,83 @@ class _Found(NamedTuple):
     weight: Tensor
 
 
+class _Search(NamedTuple):
+    """Where the search for each row's shift is, ``(B,)`` each: the shift, the last step, what brackets the shift."""
+
+    shift: Tensor
+    last: Tensor
+    low: Tensor
+    high: Tensor
+
+    @classmethod
+    def from_shift(cls, start: Tensor) -> _Search:
+        infinite = torch.full_like(start, torch.inf)
+        return cls(start, torch.zeros_like(start), -infinite, infinite)
+
+
+class _Target(NamedTuple):
+    """What each row's weights are to sum to: ``n/alpha``, by default 1, with ``alpha`` the number of candidates."""
+
+    divergence: Divergence
+    alpha: float | None
+    tolerance: float
+
+    def alphas(self, sums: _Sums) -> Tensor:
+        """Return the alpha of each row."""
+        return sums.candidates if self.alpha is None else torch.full_like(sums.candidates, self.alpha)
+
+
+def _improved(search: _Search, sums: _Sums, target: _Target) -> tuple[_Search, Tensor]:
+    """Return where the search is after a step, and which rows it is not at the end for."""
+    shift, last, low, high = search
+    divergence, each = target.divergence, target.alphas(sums)
+    level = (sums.candidates / each).log()
+    aim = divergence.critic(level)
+    low, high = torch.maximum(low, sums.top - aim), torch.minimum(high, sums.top - divergence.critic(-each.log()))
+    outside = (shift < low) | (shift > high)  # where the search began: sums may be beyond all bounds there
+    log = sums.weight.log()
+    excess = log - level
+    step = (divergence.critic(log) - aim) / (_slope(divergence.critic, log) * sums.slope / sums.weight)
+    low, high = torch.where((excess > 0) & ~outside, shift, low), torch.where((excess > 0) | outside, high, shift)
+    newton = shift + step
+    between = (low < newton) & (newton < high) & ((step * last >= 0) | (step.abs() < last.abs() / 2))
+    better = torch.where(outside, low, torch.where(between, newton, (low + high) / 2))
+    resolution = 4 * torch.finfo(shift.dtype).eps * (sums.top.abs() + aim.abs())  # of critics less shift
+    moving = outside | ((excess.abs() > target.tolerance) & (step.abs() > resolution))
+    last = torch.where(moving & ~outside, better - shift, 0)
+    return _Search(torch.where(moving, better, shift), last, low, high), moving
+
+
 def best_shifts(
-    sweep: Callable[[Tensor], _Sums],
-    top: Tensor,
-    count: Tensor,
-    divergence: Divergence,
-    alpha: float | None,
-    tolerance: float,
-    looks: bool = True,
+    step: Callable[[_Search], tuple[_Sums, _Search, Tensor]], start: Tensor, target: _Target, looks: bool = True
 ) -> _Found:
     """Solve ``sum_j w(T_ij - v_i) = n/alpha`` for each row.
 
     Args:
-        sweep: Sums over each row's candidates, given shifts ``(B,)``.
-        top: Each row's largest critic ``(B,)``.
-        count: Each row's number of candidates ``(B,)``.
-        divergence: The divergence.
-        alpha: Weight of the conjugate; ``None`` for the number of candidates.
-        tolerance: Largest absolute log of the sum over its target at which the search ends.
+        step: From where the search is, the sums there and what :func:`_improved` makes of them.
+        start: The first shifts ``(B,)``; any will do.
+        target: What is solved, and how near; the tolerance is the largest absolute log of the sum over its target.
         looks: Whether the host asks after each sweep if all rows are found, which then do not move. Otherwise there are
             as many sweeps as are enough, and it is told afterwards if they were not.
     """
-    count = count.to(top.dtype)
-    each = count if alpha is None else torch.full_like(count, alpha)  # alpha of each row
-    level = (count / each).log()
-    aim = divergence.critic(level)
-    low, high = top - aim, top - divergence.critic(-each.log())
-    shift, last = low, torch.zeros_like(low)
-    resolution = 4 * torch.finfo(top.dtype).eps * (top.abs() + aim.abs())  # of critics less shift
+    search = _Search.from_shift(start)
     for _ in range(_SWEEPS if looks else _UNSEEN):
-        sums = sweep(shift)
-        log = sums.weight.log()
-        excess = log - level
-        low, high = torch.where(excess > 0, shift, low), torch.where(excess > 0, high, shift)
-        step = (divergence.critic(log) - aim) / (_slope(divergence.critic, log) * sums.slope / sums.weight)
-        newton = shift + step
-        between = (low < newton) & (newton < high) & ((step * last >= 0) | (step.abs() < last.abs() / 2))
-        better = torch.where(between, newton, (low + high) / 2)
-        moving = (excess.abs() > tolerance) & (step.abs() > resolution)
+        sums, search, moving = step(search)
         if looks and total(moving.sum()) == 0:
             break
-        last = torch.where(moving, better - shift, 0)
-        shift = torch.where(moving, better, shift)
     else:
         note(moving.any(), _say_unfinished)
+    divergence, each = target.divergence, target.alphas(sums)
     conjugate = sums.conjugate
     if divergence.domain[0] > -torch.inf:  # below it, f* is -f(0)
-        conjugate = conjugate - (count - sums.inside) * divergence.generator(torch.zeros_like(count))
-    bound = shift + each / count * conjugate + constant(divergence, each)
-    return _Found(bound, shift, sums.weight)
+        conjugate = conjugate - (sums.candidates - sums.inside) * divergence.generator(torch.zeros_like(each))
+    bound = search.shift + each / sums.candidates * conjugate + constant(divergence, each)
+    return _Found(bound, search.shift, sums.weight)
+
+
+def _dense_step(critics: Tensor, search: _Search, target: _Target) -> tuple[_Sums, _Search, Tensor]:
+    sums = _sums(target.divergence, critics, search.shift)
+    return sums, *_improved(search, sums, target)
 
 
 class _DenseRowBound(torch.autograd.Function):
@@ -184,12 +275,10 @@ class _DenseRowBound(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, critics: Tensor, divergence: Divergence, alpha: float | None, tolerance: float) -> Tensor:
-        def sweep(shift: Tensor) -> _Sums:
-            return _sums(divergence, critics - shift.unsqueeze(1))
-
-        count = (critics > -torch.inf).sum(dim=1)
+        target = _Target(divergence, alpha, tolerance)
+        start = critics.amax(dim=1) - divergence.critic(torch.zeros_like(critics[0, 0]))
         looks = critics.device.type == "cpu"  # a small matrix is swept sooner than a GPU has answered
-        bound, shift, weight = best_shifts(sweep, critics.amax(dim=1), count, divergence, alpha, tolerance, looks)
+        bound, shift, weight = best_shifts(partial(_dense_step, critics, target=target), start, target, looks)
         ctx.divergence = divergence
         ctx.save_for_backward(critics, shift, weight)
         return bound
@@ -198,7 +287,7 @@ class _DenseRowBound(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_derivative("f-MICL with a shift for each row")
         critics, shift, total_weight = ctx.saved_tensors
-        weight, _, _ = _weights(ctx.divergence, critics - shift.unsqueeze(1))  # (B, N)
+        weight = _weights(ctx.divergence, critics - shift.unsqueeze(1))[0]  # (B, N)
         return weight * (gradient / total_weight).unsqueeze(1), None, None, None
 
 
@@ -216,34 +305,39 @@ class _RowBound(torch.autograd.Function):
         own: Tensor,
         *sides_and_learned: Tensor,
     ) -> Tensor:
-        top, count = own.clone(), torch.ones_like(own)  # (B,)
-
-        def survey(block: Block, visiting: Rows, _: Tensor | None) -> None:
+        def look(found: _Sums, shift: Tensor, times: float, block: Block, visiting: Rows, _: Tensor | None) -> None:
             for tile in tiles(block, visiting):
-                critics = tile_scores(tile.cosines, tile.out, kernel, critic)  # (b, m)
-                for part, dim in ((tile.i, 1), (tile.j, 0))[: 1 + is_symmetric(block)]:
-                    top[part] = torch.maximum(top[part], critics.amax(dim=dim))
-                    count[part] += pairs_along(tile.cosines, tile.out, dim=dim)
+                twin = shift[tile.j] if is_symmetric(block) else None
+                sums = _tile_sums(tile.cosines, tile.out, kernel, critic, divergence, shift[tile.i], twin)
+                for part, more in zip((tile.i, tile.j), sums, strict=False):
+                    found.add(more, part, times)
 
-        for block in blocks:
-            visit(block.columns, partial(survey, block))
-
-        def sweep(shift: Tensor) -> _Sums:
-            found = _sums(divergence, (own - shift).unsqueeze(1))
-
-            def look(block: Block, visiting: Rows, _: Tensor | None) -> None:
-                for tile in tiles(block, visiting):
-                    critics = tile_scores(tile.cosines, tile.out, kernel, critic)
-                    found.add(_sums(divergence, critics - shift[tile.i, None]), tile.i)
-                    if is_symmetric(block):
-                        found.add(_sums(divergence, critics - shift[tile.j], dim=0), tile.j)
-
+        def sampled(shift: Tensor) -> _Sums:
+            found = _sums(divergence, own.unsqueeze(1), shift)
             for block in blocks:
-                visit(block.columns, partial(look, block))
+                few = every(block, _EVERY)
+                times = len(block.columns.vectors) / len(few.columns.vectors) * world_size()
+                look(found, shift, times, few, few.columns, None)
             return found
 
-        tolerance = _TOLERANCE[blocks[0].rows.vectors.dtype]
-        bound, shift, weight = best_shifts(sweep, top, count, divergence, alpha, tolerance)
+        def sweep(shift: Tensor) -> _Sums:
+            found = _sums(divergence, own.unsqueeze(1), shift)
+            for block in blocks:
+                visit(block.columns, partial(look, found, shift, 1.0, block))
+            return found
+
+        def solved(sweep: Callable[[Tensor], _Sums], start: Tensor, tolerance: float) -> _Found:
+            target = _Target(divergence, alpha, tolerance)
+
+            def step(search: _Search) -> tuple[_Sums, _Search, Tensor]:
+                sums = sweep(search.shift)
+                return sums, *_improved(search, sums, target)
+
+            return best_shifts(step, start, target)
+
+        start = own - divergence.critic(torch.zeros_like(own[0]))
+        start = solved(sampled, start, _NEAR).shift
+        bound, shift, weight = solved(sweep, start, _TOLERANCE[blocks[0].rows.vectors.dtype])
         ctx.blocks, ctx.kernel, ctx.critic, ctx.divergence = blocks, kernel, critic, divergence
         ctx.surroundings = surroundings()
         ctx.save_for_backward(own, shift, weight)
@@ -255,18 +349,14 @@ class _RowBound(torch.autograd.Function):
         own, shift, weight = ctx.saved_tensors
         scale = gradient / weight  # (B,)
 
-        def shares(critics: Tensor) -> Tensor:
-            return _weights(ctx.divergence, critics)[0]
-
         def look(block: Block, gradients: Gradients, visiting: Rows, visitors: Tensor | None) -> None:
             for tile in tiles(block, visiting):
+                rows, columns = (shift[tile.i], scale[tile.i]), (shift[tile.j], scale[tile.j])
+                twin = columns if is_symmetric(block) else None
                 with torch.enable_grad():
-                    critics = tile_scores(tile.cosines, tile.out, ctx.kernel, ctx.critic)  # (b, m)
-                share = shares(critics.detach() - shift[tile.i, None]) * scale[tile.i, None]
-                if is_symmetric(block):
-                    share += shares(critics.detach() - shift[tile.j]) * scale[tile.j]
+                    found = _tile_slope(tile.cosines, tile.out, ctx.kernel, ctx.critic, ctx.divergence, rows, twin)
                 assert visitors is not None  # the buffer travels with the columns
-                gradients.add(tile, visitors, critics, share)
+                gradients.add(tile, visitors, found)
 
         sides: list[Tensor | None] = []
         learned: list[Tensor] = []
@@ -276,4 +366,5 @@ class _RowBound(torch.autograd.Function):
                 found.columns = visit(block.columns, partial(look, block, found), found.columns)
                 sides += found.of_inputs()[:2]
                 learned = [a + b for a, b in zip(learned, found.learned, strict=True)] if learned else found.learned
-        return None, None, None, None, None, shares(own - shift) * scale, *sides, *learned
+        share = _weights(ctx.divergence, own - shift)[0] * scale
+        return None, None, None, None, None, share, *sides, *learned

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from fmicl_text.core.checks import require_positive
 from fmicl_text.core.devices import across_devices, world_size
+from fmicl_text.core.fused import fused
 from fmicl_text.core.kernels import Kernel
 from fmicl_text.core.pairs import Block, Rows, share_text
 from fmicl_text.core.products import add_product, product, takes_tf32, tensor_cores
@@ -94,7 +95,7 @@ def tiles(block: Block, columns: Rows) -> Iterator[Tile]:
             j = slice(begin, begin + wide)
             pairs = _part(block, columns, i, j)
             cosines = product(pairs.rows.vectors, pairs.columns.vectors)  # (b, m)
-            out = left_out(pairs, cosines)
+            out = _tile_out(cosines, pairs)  # (b, m)
             if symmetric and i == j:
                 twin = torch.ones_like(cosines, dtype=torch.bool).tril()
                 out = twin if out is None else out | twin
@@ -111,6 +112,11 @@ def _part(block: Block, columns: Rows, i: slice, j: slice) -> Block:
     )
 
 
+def every(block: Block, step: int) -> Block:
+    """Return the pairs of a block with this process's columns number 0, ``step``, ``2 step`` and so on."""
+    return _part(block, block.columns, slice(None), slice(None, None, step))
+
+
 def left_out(block: Block, cosines: Tensor) -> Tensor | None:
     """Return which pairs of a block do not count: bool ``(B, M)``, or ``None`` if all do."""
     out = share_text(block.rows.texts, block.columns.texts)
@@ -121,6 +127,11 @@ def left_out(block: Block, cosines: Tensor) -> Tensor | None:
         outside = (cosines < low) | (cosines > high)
         out = outside if out is None else out | outside
     return out
+
+
+@fused
+def _tile_out(cosines: Tensor, pairs: Block) -> Tensor | None:
+    return left_out(pairs, cosines)
 
 
 def tile_scores(cosines: Tensor, out: Tensor | None, kernel: Kernel, score: Score, fill: float = -math.inf) -> Tensor:
@@ -169,9 +180,9 @@ class Gradients:
         self.parameters = learned_by(kernel)
         self.learned = [torch.zeros_like(parameter) for parameter in self.parameters]
 
-    def add(self, tile: Tile, visitors: Tensor, result: Tensor, weight: Tensor | None = None) -> None:
-        """Add the gradient of ``result``, a function of the tile's cosines; ``visitors`` is its columns' buffer."""
-        slope, *slopes = torch.autograd.grad(result, [tile.cosines, *self.parameters], weight)  # (b, m), ...
+    def add(self, tile: Tile, visitors: Tensor, result: Tensor) -> None:
+        """Add the gradient of a scalar, a function of the tile's cosines; ``visitors`` is its columns' buffer."""
+        slope, *slopes = torch.autograd.grad(result, [tile.cosines, *self.parameters])  # (b, m), ...
         add_product(self.rows[tile.i], slope, tile.pairs.columns.vectors)
         add_product(visitors[tile.j], slope.T, tile.pairs.rows.vectors)
         for gradient, more in zip(self.learned, slopes, strict=True):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from fmicl_text.encoders.kept import KeptEncoder
 from fmicl_text.errors import InputError
 from fmicl_text.files import read_json
 from fmicl_text.recipe.schema import Recipe
@@ -36,7 +37,7 @@ _PAUSE = 1.0
 
 
 class Worker:
-    """Trains the trials of a sweep; what they read is loaded once.
+    """Trains the trials of a sweep; what they read, the encoder among it, is loaded once.
 
     Args:
         plan: The sweep.
@@ -49,6 +50,7 @@ class Worker:
         self._board = board
         self._criterion = criterion
         self._prepared: dict[str, Prepared] = {}
+        self._encoder = KeptEncoder()
 
     def work(self, until_done: bool = False) -> None:
         """Train whatever waits, until nothing does and nothing runs elsewhere.
@@ -118,7 +120,7 @@ class Worker:
             reads.add("seeds")
         key = recipe.model_dump_json(include=reads)
         if key not in self._prepared:
-            self._prepared[key] = prepare(recipe)
+            self._prepared[key] = prepare(recipe, self._encoder.load)
         return self._prepared[key]
 
 

@@ -24,7 +24,6 @@ from fmicl_text.data.warnings import data_warnings, image_warnings, require_toke
 from fmicl_text.encoders.images import reads_images
 from fmicl_text.encoders.openvino import check_convertible
 from fmicl_text.encoders.prompts import Prompts
-from fmicl_text.encoders.text import load_encoder
 from fmicl_text.encoders.tokens import token_counts
 from fmicl_text.encoders.views import AugmentedViews, PixelCollator
 from fmicl_text.errors import InputError
@@ -98,7 +97,7 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
         InputError: If the model cannot be loaded, or the loss or the training arguments refuse a value.
     """
     set_seed(seed)  # a head's initial weights
-    model = load_encoder(recipe.model)
+    model = inputs.load_encoder(recipe.model)
     _check_columns(recipe, model)
     views = None
     if recipe.trains_on_images:

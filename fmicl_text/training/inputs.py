@@ -17,7 +17,7 @@ from fmicl_text.data.streams import Stream, load_stream
 from fmicl_text.encoders import images, lora
 from fmicl_text.encoders.openvino import require_openvino
 from fmicl_text.encoders.section import ModelSection
-from fmicl_text.encoders.text import images_of
+from fmicl_text.encoders.text import images_of, load_encoder
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.kind import Evaluation, Given, Loaded
 from fmicl_text.recipe.schema import Recipe
@@ -27,6 +27,9 @@ from fmicl_text.training.processes import in_first_process
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from sentence_transformers import SentenceTransformer
+
+LoadEncoder = Callable[[ModelSection], "SentenceTransformer"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Inputs:
         heldout: Pairs held out from training, by the name of their source.
         choice: What chooses the checkpoint, and why.
         after: Name of a result -> the evaluation, of ``evaluate.after``.
+        load_encoder: Loads the encoder of a training, which changes it.
     """
 
     train: Mapping[str, Dataset | Stream]
@@ -46,6 +50,7 @@ class Inputs:
     choice: Choice
     after: Mapping[str, Loaded]
     skipped: int = 0
+    load_encoder: LoadEncoder = load_encoder
 
     @property
     def during(self) -> Criterion | None:
@@ -53,12 +58,13 @@ class Inputs:
         return self.choice.criterion
 
 
-def load_inputs(recipe: Recipe, mine: bool = True) -> Inputs:
+def load_inputs(recipe: Recipe, mine: bool = True, load_encoder: LoadEncoder = load_encoder) -> Inputs:
     """Load training rows, held-out rows and the data of every evaluation.
 
     Args:
         recipe: The recipe.
         mine: Whether to mine the hard negatives that it asks for, which takes a while.
+        load_encoder: What loads the encoder of each training.
 
     Raises:
         InputError: Everything that is missing or broken, at once; of evaluations, if the held-out rows can be loaded.
@@ -89,7 +95,7 @@ def load_inputs(recipe: Recipe, mine: bool = True) -> Inputs:
     after = {asked.result_name: attempt(partial(_complete, asked, given)) for asked in section.after}
     if problems:
         raise InputError(list(dict.fromkeys(problems)))
-    return Inputs(train, heldout, choice, after, skipped)
+    return Inputs(train, heldout, choice, after, skipped, load_encoder)
 
 
 def require_extras(recipe: Recipe) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from transformers import set_seed
 
 from fmicl_text.bars import bars_are_shown
-from fmicl_text.encoders.text import load_encoder, load_model
+from fmicl_text.encoders.text import load_model
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.dimensions import measure_at
 from fmicl_text.evaluation.items import write_result
@@ -30,7 +30,7 @@ def measure_before(recipe: Recipe, inputs: Inputs, folder: RunFolder) -> dict[st
 
     def load() -> ScoredModel:
         set_seed(recipe.seeds[0])  # the weights of a new encoder, as training has them
-        return ScoredModel(load_encoder(recipe.model), recipe.model.called, None)
+        return ScoredModel(inputs.load_encoder(recipe.model), recipe.model.called, None)
 
     return _results(recipe, inputs, folder, "before-", load)
 

@@ -21,6 +21,7 @@ from fmicl_text import hub
 from fmicl_text.data.stream_batches import StreamError
 from fmicl_text.data.streams import Stream
 from fmicl_text.encoders.lora import merge_adapter
+from fmicl_text.encoders.text import load_encoder
 from fmicl_text.errors import InputError, RunFailedError, RunInterrupted
 from fmicl_text.evaluation.section import AUTO
 from fmicl_text.files import cannot_write, sync, write_json
@@ -34,7 +35,7 @@ from fmicl_text.training.callbacks import SaveAfterEpoch
 from fmicl_text.training.checkpoints import differences, fingerprints, newest_sealed, newest_whole, step_of
 from fmicl_text.training.criterion import Criterion
 from fmicl_text.training.exports import make_exports
-from fmicl_text.training.inputs import Inputs, load_inputs
+from fmicl_text.training.inputs import Inputs, LoadEncoder, load_inputs
 from fmicl_text.training.interruption import Interruption
 from fmicl_text.training.loss_state import measured
 from fmicl_text.training.measure import measure_after, measure_before
@@ -104,8 +105,12 @@ class Prepared:
     origin: dict[str, Any]
 
 
-def prepare(recipe: Recipe) -> Prepared:
+def prepare(recipe: Recipe, load_encoder: LoadEncoder = load_encoder) -> Prepared:
     """Load and check all that a recipe needs, and warn of data that will not train well; nothing is written.
+
+    Args:
+        recipe: The recipe.
+        load_encoder: What loads the encoder, here and for each training.
 
     Raises:
         InputError: As :func:`train`.
@@ -113,7 +118,7 @@ def prepare(recipe: Recipe) -> Prepared:
     """
     if not torch.cuda.is_available():
         keep_memory()
-    inputs = load_inputs(recipe)
+    inputs = load_inputs(recipe, load_encoder=load_encoder)
     trainer = check_build(recipe, inputs)
     for warning in check_rows(recipe, inputs, trainer.model, trainer.args):
         logger.warning("%s", warning)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from statistics import median
 
 import torch
@@ -66,6 +67,11 @@ def use_tf32(enabled: bool) -> None:
         torch.backends.cuda.matmul.fp32_precision = "tf32" if enabled else "ieee"
     else:
         torch.backends.cuda.matmul.allow_tf32 = enabled
+
+
+def stance(compiled: bool) -> AbstractContextManager[object]:
+    """Return a context in which what ``torch.compile`` made runs compiled, or as it was written."""
+    return nullcontext() if compiled else torch.compiler.set_stance("force_eager")  # torch 2.6
 
 
 def seconds_of(run: Callable[[], object], device: torch.device, repeats: int) -> float:

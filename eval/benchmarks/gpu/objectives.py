@@ -10,15 +10,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from eval.benchmarks.gpu.machine import Budget, use_tf32
+from eval.benchmarks.gpu.machine import Budget, stance, use_tf32
 from fmicl_text import core
 
 ROWS = {"cuda": (256, 768), "cpu": (24, 16)}
 """Rows and dimensions by kind of device."""
 DIVERGENCES = {"cuda": tuple(core.DIVERGENCES), "cpu": ("js",)}
 """Divergences of f-MICL by kind of device."""
-BOUNDS = {"dense": 5e-5, "tiled": 5e-5, "autocast": 5e-5, "tf32": 5e-3}
+BOUNDS = {"dense": 5e-5, "tiled": 5e-5, "autocast": 5e-5, "tf32": 5e-3, "fused": 5e-5}
 """Largest relative error of value and gradient by form; TF32 has 11 bits where float32 has 24."""
+FUSED = ("fmicl js none", "fmicl js row", "fmicl kl none", "infonce", "ntxent")
+"""Objectives that are also computed in tiles that are compiled, which takes seconds each."""
 
 Run = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], dict[str, Tensor]]
 
@@ -80,15 +82,19 @@ def relative_errors(found: tuple[Tensor, list[Tensor]], right: tuple[Tensor, lis
     return {"value": value.item(), "gradient": ((mine - exact).norm() / exact.norm()).item()}
 
 
-def forms(device: torch.device, rows: int) -> dict[str, Callable[[], AbstractContextManager[None]]]:
-    """Return the ways in which an objective is computed: in one matrix, in tiles, under autocast."""
+def forms(device: torch.device, rows: int, fused: bool) -> dict[str, Callable[[], AbstractContextManager[None]]]:
+    """Return the ways in which an objective is computed: in one matrix, in tiles, under autocast, in compiled tiles."""
     few = 32 * (rows // 3) ** 2  # bytes of a tile of a ninth of the pairs
     found: dict[str, Callable[[], AbstractContextManager[None]]] = {
         "dense": lambda: core.tile_memory(2**40),
         "tiled": lambda: core.tile_memory(few),
         "autocast": nullcontext,
     }
-    return found | ({"tf32": lambda: core.tile_memory(few)} if device.type == "cuda" else {})
+    if device.type == "cuda":
+        found["tf32"] = lambda: core.tile_memory(few)
+        if fused:
+            found["fused"] = lambda: core.tile_memory(few)
+    return found
 
 
 def run(device: torch.device, budget: Budget, found: dict[str, Any]) -> None:
@@ -102,9 +108,9 @@ def run(device: torch.device, budget: Budget, found: dict[str, Any]) -> None:
         with core.tile_memory(2**40):
             right = value_and_gradient(case, exact)
         found["errors"][name] = {}
-        for form, context in forms(device, rows).items():
+        for form, context in forms(device, rows, name in FUSED).items():
             use_tf32(form == "tf32")
-            with context():
+            with context(), stance(form == "fused"):
                 errors = relative_errors(value_and_gradient(case, given, autocast=form == "autocast"), right)
             found["errors"][name][form] = errors
             worst = max(errors.values())
