@@ -73,7 +73,7 @@ def _on_a_par(jobs: Jobs) -> Iterator[str]:
     for name, job in jobs.items():
         best = _best(job)
         low, high = best["test"]["ci95"]
-        said = "better" if low > 0 else "worse" if high < 0 else f"on a par, at most {-low:.2f} below"
+        said = "better" if low > 0 else "worse" if high < 0 else f"on a par, at most {abs(low):.2f} below"
         yield f"{name}: {best['arm']} {_test(best['test'] | {'p_value': best['p_value']})}: {said}"
 
 
