@@ -69,7 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the parts, print and write what they find; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="default: all")
-    parser.add_argument("--output", type=Path, help="JSON file; default eval/results/gpu_check_NAME-OF-THE-CARD.json")
+    parser.add_argument(
+        "--output", type=Path, help="JSON file, beside which goes a page; default eval/results/gpu_check_CARD.json"
+    )
     args = parser.parse_args(arguments)
     device = machine.this_device()
     output = args.output or ROOT / "eval" / "results" / f"gpu_check_{_file_name(machine.name_of(device))}.json"
@@ -79,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def check(device: torch.device, names: Sequence[str], output: Path) -> dict[str, Any]:
-    """Run parts by name, and write the document after each of them.
+    """Run parts by name, and write the document after each of them; other parts of it stay, if of this machine.
 
     Returns:
         The document: ``machine``, and in ``parts`` what each part found, with ``seconds``; ``error`` if it failed,
@@ -90,6 +92,8 @@ def check(device: torch.device, names: Sequence[str], output: Path) -> dict[str,
         "machine": machine.described(device) | {"versions": _versions()},
         "parts": {},
     }
+    if output.is_file() and (before := json.loads(output.read_text()))["machine"] == document["machine"]:
+        document["parts"] = before["parts"]
     print(", ".join(f"{key} {value}" for key, value in document["machine"].items()), flush=True)
     for name in names:
         document["parts"][name] = found = run_part(PARTS[name], device)
@@ -100,13 +104,26 @@ def check(device: torch.device, names: Sequence[str], output: Path) -> dict[str,
             print(line, flush=True)
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        output.with_suffix(".md").write_text(_page(document), encoding="utf-8")
     return document
+
+
+def _page(document: dict[str, Any]) -> str:
+    """Return a document in Markdown: the lines of each part."""
+    machine_ = document["machine"]
+    versions = ", ".join(f"{name} {number}" for name, number in machine_["versions"].items() if number)
+    lines = [f"# fmicl-text on {machine_['name']}", "", f"`{document['command']}`", ""]
+    lines += [f"Python {machine_['python']}, {versions}.", ""]
+    for name, found in document["parts"].items():
+        lines += [f"## {name.capitalize()}", "", *(f"- {line}" for line in _lines(PARTS[name], found)), ""]
+    return "\n".join(lines[:-1]) + "\n"
 
 
 def run_part(part: Part, device: torch.device) -> dict[str, Any]:
     """Run a part and return what it found, also if it fails on the way."""
     if missing := [name for name in part.needs if importlib.util.find_spec(name) is None]:
         return {"left out": f"needs {', '.join(missing)}, which this Python does not have"}
+    machine.forget_compiled()
     budget = machine.Budget(part.seconds if device.type == "cuda" else float("inf"))
     found: dict[str, Any] = {}
     try:

@@ -2,8 +2,9 @@
 
 A kernel, a critic, a mask, a weight and a sum are some ten to thirty passes over a tile, one after the other. On a GPU
 a pass takes the time of its memory traffic, so together they cost several times the product of matrices that made the
-tile. ``torch.compile`` makes one pass of them. It does so at the first tile, which takes some seconds, and again for
-another objective; ``TORCHDYNAMO_DISABLE=1`` prevents it, as everywhere in PyTorch.
+tile; of a small matrix, each takes the time of its launch. ``torch.compile`` makes one pass of them.
+
+Compiling takes some seconds, once for an objective. ``TORCHDYNAMO_DISABLE=1`` prevents it, as everywhere in PyTorch.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import logging
+import os
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -21,36 +23,52 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_failed = False
 
-def fused(chain: Callable[P, T]) -> Callable[P, T]:
-    """Return a function of a tile that is compiled on CUDA, and elsewhere what it is.
+
+def fused(after: int = 0) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Let a function of tensors be compiled on CUDA; elsewhere it is what it is.
 
     Args:
-        chain: Its first argument is on the tile's device. Where it cannot be compiled, for want of a C compiler for
-            instance, that is said once and it goes on as it is.
+        after: Calls before it is worth the seconds.
+
+    Returns:
+        A decorator. The first argument of the function is a tensor. Where it can't be compiled, for want of a C
+        compiler for instance, that is said once, and it runs as it is written.
     """
-    compiled: Callable[P, T] | None = None  # made when needed: PyTorch's compiler takes seconds to import
 
-    @functools.wraps(chain)
-    def run(*args: P.args, **settings: P.kwargs) -> T:
-        nonlocal compiled
-        if not can_fuse(args[0].device) or compiled is chain:  # type: ignore[attr-defined]
-            return chain(*args, **settings)
-        if compiled is None:
-            compiled = torch.compile(chain, dynamic=True)
-        try:
-            return compiled(*args, **settings)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:
-            found = chain(*args, **settings)  # an error of the chain itself is raised here
-            compiled = chain
-            logger.warning("torch.compile failed, so %s takes longer: %s", chain.__name__, error)
-            return found
+    def decorate(chain: Callable[P, T]) -> Callable[P, T]:
+        calls = 0
 
-    return run
+        @functools.cache  # made when needed: PyTorch's compiler takes seconds to import
+        def compiled() -> Callable[P, T]:
+            return torch.compile(chain, dynamic=True)
+
+        @functools.wraps(chain)
+        def run(*args: P.args, **settings: P.kwargs) -> T:
+            nonlocal calls
+            global _failed
+            if not can_fuse(args[0].device):  # type: ignore[attr-defined]
+                return chain(*args, **settings)
+            calls += 1
+            if calls <= after:
+                return chain(*args, **settings)
+            try:
+                return compiled()(*args, **settings)
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:
+                found = chain(*args, **settings)  # an error of its own is raised here
+                _failed = True
+                logger.warning("torch.compile failed, so losses take longer: %s", error)
+                return found
+
+        return run
+
+    return decorate
 
 
 def can_fuse(device: torch.device) -> bool:
-    """Say whether chains are compiled on a device: on CUDA, with Triton."""
-    return device.type == "cuda" and importlib.util.find_spec("triton") is not None
+    """Say whether functions are compiled on a device: on CUDA, with Triton."""
+    wanted = device.type == "cuda" and os.environ.get("TORCHDYNAMO_DISABLE") != "1"
+    return wanted and not _failed and importlib.util.find_spec("triton") is not None

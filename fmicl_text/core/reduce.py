@@ -147,17 +147,17 @@ def _tile_sum(cosines: Tensor, out: Tensor | None, kernel: Kernel, score: Score)
     return scores.sum(), out.logical_not().count_nonzero()
 
 
-_swept_sum = fused(_tile_sum)
+_swept_sum = fused()(_tile_sum)
 
 
-@fused
+@fused()
 def _tile_log_sums(cosines: Tensor, out: Tensor | None, kernel: Kernel, score: Score, symmetric: bool) -> list[Tensor]:
     """Log-sum-exp of each row ``(b,)`` of a tile, and of each column ``(m,)`` where it stands for its twin too."""
     scores = tile_scores(cosines, out, kernel, score)
     return [scores.logsumexp(dim) for dim in (1, 0)[: 1 + symmetric]]
 
 
-@fused
+@fused()
 def _tile_slope(
     cosines: Tensor,
     out: Tensor | None,

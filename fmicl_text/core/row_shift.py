@@ -132,7 +132,7 @@ def _sums(divergence: Divergence, critics: Tensor, shift: Tensor, dim: int = 1) 
     return _Sums(along(weight), along(slope), along(conjugate), along(inside), count, critics.amax(dim))
 
 
-@fused
+@fused()
 def _tile_sums(
     cosines: Tensor,
     out: Tensor | None,
@@ -148,7 +148,7 @@ def _tile_sums(
     return sums if shift_of_columns is None else [*sums, _sums(divergence, critics, shift_of_columns, dim=0)]
 
 
-@fused
+@fused()
 def _tile_slope(
     cosines: Tensor,
     out: Tensor | None,
@@ -265,6 +265,7 @@ def best_shifts(
     return _Found(bound, search.shift, sums.weight)
 
 
+@fused(after=200 * _UNSEEN)  # some 200 steps of training
 def _dense_step(critics: Tensor, search: _Search, target: _Target) -> tuple[_Sums, _Search, Tensor]:
     sums = _sums(target.divergence, critics, search.shift)
     return sums, *_improved(search, sums, target)

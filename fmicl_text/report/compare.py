@@ -206,16 +206,21 @@ def paired_tests(
         a: Key -> what each item scored, one entry per seed; see :func:`items_of_seeds`.
         b: The same of the other run.
     """
-    averages = [key for key, score in scores.items() if _is_average(score) and key not in a]
-    tasks = [key for key in scores if key not in averages]
-    paired = [key for key in tasks if key in a and key in b]
-    tests = {key: paired_test({key: a[key]}, {key: b[key]}) for key in paired}
-    for average in averages:
-        parts = [key for key in tasks if scores[key].metric == scores[average].metric] or tasks
-        if all(key in paired for key in parts):
-            ours, theirs = ({key: of_run[key] for key in parts} for of_run in (a, b))
-            tests[average] = paired_test(ours, theirs)
-    return tests
+    tests = {key: paired_test_of(key, scores, a, b) for key in scores}
+    return {key: test for key, test in tests.items() if test is not None}
+
+
+def paired_test_of(
+    key: str, scores: dict[str, Score], a: dict[str, list[Parts]], b: dict[str, list[Parts]]
+) -> PairedTest | None:
+    """Test one score as :func:`paired_tests` does; None if its items, or those of a task of it, are not known."""
+    parts = [key]
+    if _is_average(scores[key]) and key not in a:
+        tasks = [other for other, score in scores.items() if other in a or not _is_average(score)]
+        parts = [other for other in tasks if scores[other].metric == scores[key].metric] or tasks
+    if any(part not in a or part not in b for part in parts):
+        return None
+    return paired_test(*({part: of_run[part] for part in parts} for of_run in (a, b)))
 
 
 def items_of_seeds(seeds: list[dict[str, Parts]]) -> dict[str, list[Parts]]:

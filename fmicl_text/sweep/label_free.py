@@ -6,7 +6,7 @@ from fmicl_text.evaluation.metrics import Metric
 from fmicl_text.files import read_json, resource_folder
 
 FILE = "geometry.json"
-"""Of the shipped ``published`` tables: job -> what judged, how many objectives there were, rank correlations.
+"""Of the shipped ``published`` tables: job -> what judged, how many final runs there were, rank correlations.
 
 ``python -m eval.benchmarks.sweeps`` writes it.
 """
@@ -26,7 +26,7 @@ def agreement(metric: Metric) -> str:
     found = []
     for name, job in jobs.items():
         if (rho := job["rank_correlation"].get(metric.name)) is not None:
-            found.append(f"{sign * rho:+.2f} with {job['judges']} ({name}, {job['objectives']} objectives)")
+            found.append(f"{sign * rho:+.2f} with {job['judges']} ({name}, {job['runs']} runs)")
     if not found:
         return "how far it ranks runs as labels do has not been measured"
     return f"it ranked the final runs of a study with a rank correlation of {', '.join(found)}"

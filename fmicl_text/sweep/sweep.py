@@ -29,6 +29,7 @@ from fmicl_text.sweep.verdict import Verdict, verdict
 from fmicl_text.sweep.worker import Worker
 from fmicl_text.training.criterion import Criterion
 from fmicl_text.training.inputs import load_inputs
+from fmicl_text.training.interruption import Interruption
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ def _judged(plan: Plan) -> tuple[Plan, Criterion, list[str]]:
 def _leading(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / ".lock", timeout=0):
+        with FileLock(folder / ".lock", timeout=0), Interruption(folder):
             yield
     except Timeout:
         raise InputError(f"another process leads the sweep in {folder}; --worker joins it") from None

@@ -10,7 +10,7 @@ from fmicl_text.evaluation.paired import PairedTest
 from fmicl_text.evaluation.results import Score
 from fmicl_text.evaluation.statistics import holm
 from fmicl_text.report.cells import difference, mean_sd, number, p_value, signed_interval
-from fmicl_text.report.compare import LEVEL, items_of_seeds, paired_tests
+from fmicl_text.report.compare import LEVEL, items_of_seeds, paired_test_of
 from fmicl_text.report.runs import Run, read_runs, spread
 from fmicl_text.sweep.board import Board, Trial
 from fmicl_text.sweep.finalists import finalists
@@ -141,7 +141,7 @@ def test_against(run: Run, baseline: Run, title: str, score: Score) -> PairedTes
         for of in (run, baseline)
     ]
     scores = baseline.first.results.scores(title)
-    return paired_tests(scores, *items).get(score.key)
+    return paired_test_of(score.key, scores, *items)
 
 
 def _words(test: PairedTest | None, p: float | None, score: Score) -> str:

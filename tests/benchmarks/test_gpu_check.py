@@ -51,6 +51,15 @@ def test_a_wrong_objective_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert wrong[0] == "off, dense: a relative error of 1.0e-03, above 5e-05"
 
 
+def test_other_parts_stay_if_of_the_same_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    found(tmp_path, "small batches")
+    monkeypatch.setattr(objectives, "cases", lambda _: [("zero", lambda x, *_: {"a": (x - x).sum()})])
+    assert found(tmp_path, "objectives").keys() == {"small batches", "objectives"}
+    assert "- B=8 InfoNCE:" in (tmp_path / "gpu.md").read_text()
+    monkeypatch.setattr(gpu_check.machine, "described", lambda _: {"name": "another", "python": "3"})
+    assert found(tmp_path, "objectives").keys() == {"objectives"}
+
+
 def test_training(tmp_path: Path):
     training = found(tmp_path, "training")["training"]
     assert "error" not in training and training["wrong"] == []

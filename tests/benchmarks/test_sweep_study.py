@@ -68,17 +68,36 @@ def test_the_report_says_what_the_figures_say(tmp_path: Path, monkeypatch: pytes
         for place, score in enumerate(scores)
     ]
     verdict = {"chooses": "dev", "judges": "test", "rows": rows, "summary": "a is chosen", "warnings": []}
-    facts = {"steps": 5, "device": "cpu", "precision": "float32"}
-    geometry = {"uniformity": -0.5, "alignment": None}  # low uniformity is good
-    job = facts | {"verdict": verdict, "trials": trials, "kernels": {"js": test}, "geometry": geometry}
+    job = {"steps": 5, "seeds": 3, "device": "CPU x86_64", "precision": "float32", "verdict": verdict, "trials": trials}
+    job |= {
+        "kernels": {"js": test},
+        "divergences": {"best": "js", "minus": {"kl": test, "sh": test | {"p_value": 0.2}}},
+    }
+    job |= {"geometry": {"uniformity": -0.5, "alignment": None}}  # low uniformity is good
     (tmp_path / "sweeps").mkdir()
-    (tmp_path / "sweeps" / "dropout.json").write_text(json.dumps(job))
+    other = job | {"divergences": {"best": "kl", "minus": {"js": test | {"p_value": 0.3}}}}
+    for name, figures in {"dropout": job, "images": other}.items():
+        (tmp_path / "sweeps" / f"{name}.json").write_text(json.dumps(figures))
     report.write_report(tmp_path / "sweeps")
     said = (tmp_path / "sweeps.md").read_text()
     assert "| fmicl-js-gaussian | 72.00 ± 1.00 | 60.00 ± 0.50 | +1.50 | +0.50 to +2.50 | 0.020 | better |" in said
-    assert "f-MICL (fmicl-js-gaussian) minus tuned InfoNCE: +1.50 (+0.50 to +2.50), p 0.020: better." in said
-    assert "Gaussian minus cosine, js: +1.50" in said and "infonce +2.00, fmicl-js-gaussian +0.00; mean +1.00" in said
-    assert "4 trials of 5 steps on cpu, float32, 2 of each objective; 2 finalists" in said
+    assert "- dropout: fmicl-js-gaussian +1.50 (+0.50 to +2.50), p 0.020: better." in said
+    assert "- dropout: js +1.50 (+0.50 to +2.50), p 0.010: above." in said
+    assert "- dropout: beyond noise: kl; kl is chosen on images." in said
+    assert "- images: none beyond noise; js is chosen on dropout." in said
+    assert "infonce +2.00, fmicl-js-gaussian +0.00; mean +1.00" in said and "uniformity -0.50" in said
+    assert "4 trials of 5 steps on CPU x86_64, float32, 2 of each objective; 2 finalists with 3 seeds" in said
+    assert (tmp_path / "sweeps.png").stat().st_size > 5_000
     (tmp_path / label_free.FILE).write_text(json.dumps(report.rankings(tmp_path / "sweeps")))
-    assert "a rank correlation of +0.50 with test (dropout, 2 objectives)" in label_free.agreement(uniformity)
+    assert "a rank correlation of +0.50 with test (dropout, 6 runs)" in label_free.agreement(uniformity)
     assert label_free.agreement(GEOMETRY["alignment"]).endswith("has not been measured")
+
+
+def test_an_interval_on_both_sides_of_zero_is_on_a_par_and_says_how_far_below():
+    row = {"arm": "fmicl-js-gaussian", "chosen_by": [1.0], "p_value": 0.5}
+    found = {}
+    for low, high in ((-0.3, 0.5), (-2.0, -0.5), (0.1, 0.2)):
+        test = {"difference": (low + high) / 2, "ci95": [low, high], "p_value": 0.5}
+        jobs = {"job": {"verdict": {"rows": [row | {"test": test}]}}}
+        found[low] = next(report._on_a_par(jobs)).rpartition(": ")[2]
+    assert found == {-0.3: "on a par, at most 0.30 below", -2.0: "worse", 0.1: "better"}

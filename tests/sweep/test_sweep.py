@@ -17,8 +17,11 @@ from fmicl_text.evaluation.items import read_items
 from fmicl_text.evaluation.paired import paired_test
 from fmicl_text.evaluation.results import read_result
 from fmicl_text.recipe.file import load_recipe
+from fmicl_text.sweep.arms import arms_of
 from fmicl_text.sweep.label_free import agreement
-from fmicl_text.sweep.plan import judged
+from fmicl_text.sweep.plan import Plan, judged
+from fmicl_text.sweep.space import Part
+from fmicl_text.sweep.sweep import sweep
 from fmicl_text.training.inputs import load_inputs
 from fmicl_text.training.train import train_on
 
@@ -166,3 +169,26 @@ def test_a_sweep_without_a_score_is_refused(sweep_recipe: Path, tmp_path: Path, 
     command = ["sweep", str(sweep_recipe), "--set", "evaluate.during=none", "--output", str(tmp_path)]
     assert main(command) == 2
     assert "evaluate.during: a sweep needs a score that chooses" in capsys.readouterr().err
+
+
+def test_a_signal_to_the_process_that_leads_ends_its_workers(sweep_recipe: Path, tmp_path: Path):
+    recipe = load_recipe(sweep_recipe)
+    storage = f"sqlite:///{tmp_path / 'sweep.db'}"
+    plan = Plan(recipe, arms_of(recipe, [Part({}, {})]), tmp_path / "out", storage, trials=1, workers=2)
+    worker = (
+        "import os, pathlib, signal, sys, time\n"
+        f"folder = pathlib.Path({str(tmp_path)!r})\n"
+        "(folder / f'begun-{os.getpid()}').touch()\n"
+        "while len(list(folder.glob('begun-*'))) < 2: time.sleep(0.05)\n"
+        "if os.getpid() == max(int(file.name[6:]) for file in folder.glob('begun-*')):\n"
+        "    os.kill(os.getppid(), signal.SIGTERM)\n"
+        "time.sleep(60)"
+    )
+    before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("nothing handles the signal"))
+    try:
+        with pytest.raises(RunInterrupted, match="to continue, give the same command again"):
+            sweep(plan, ["-c", worker])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    pids = [int(file.name.removeprefix("begun-")) for file in tmp_path.glob("begun-*")]
+    assert len(pids) == 2 and not any(Path(f"/proc/{pid}").exists() for pid in pids)

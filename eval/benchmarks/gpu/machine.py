@@ -74,6 +74,11 @@ def stance(compiled: bool) -> AbstractContextManager[object]:
     return nullcontext() if compiled else torch.compiler.set_stance("force_eager")  # torch 2.6
 
 
+def forget_compiled() -> None:
+    """Begin anew with ``torch.compile``, which compiles a function for eight kinds of arguments and no more."""
+    torch.compiler.reset()
+
+
 def seconds_of(run: Callable[[], object], device: torch.device, repeats: int) -> float:
     """Return the median seconds of a function, which has run before."""
     times = []

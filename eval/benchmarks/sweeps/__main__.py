@@ -4,7 +4,8 @@
 
 ``DATA`` is a folder with ``unsup/``, ``sts/``, ``pairs/`` and ``images/``, ``MODEL`` a masked language model. A study
 that was stopped goes on where it stopped, run by run. Figures of finished jobs are kept in ``eval/results/sweeps``, and
-what a sweep without labels states of the geometry in ``eval/published``.
+what a sweep without labels states of the geometry in ``eval/published``. ``--workers 12`` trains twelve runs at a time,
+which fills a GPU with encoders as small as these.
 """
 
 from __future__ import annotations
@@ -12,19 +13,22 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from eval.benchmarks.sweeps.figures import figures
 from eval.benchmarks.sweeps.report import rankings, write_report
+from fmicl_text.bars import silence_model_files
+from fmicl_text.errors import RunInterrupted
 from fmicl_text.files import resource_folder, write_json, write_text
 from fmicl_text.recipe.file import load_recipe
 from fmicl_text.sweep.arms import arms_of
 from fmicl_text.sweep.label_free import FILE
 from fmicl_text.sweep.plan import Plan
 from fmicl_text.sweep.space import read_space
-from fmicl_text.sweep.sweep import sweep
+from fmicl_text.sweep.sweep import join, sweep
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parents[1] / "results" / "sweeps"
@@ -44,20 +48,42 @@ def main() -> None:
     parser.add_argument("--jobs", nargs="*", choices=JOBS, default=list(JOBS), help="sweep these; default all")
     parser.add_argument("--trials", type=int, default=6, help="trials of each objective; default 6")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of each objective's best; default 3")
+    parser.add_argument("--workers", type=int, default=1, help="processes that train; default 1")
+    parser.add_argument("--worker", action="store_true", help="train runs of the one job that another process sweeps")
     args = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("fmicl_text.sweep").setLevel(logging.INFO)
-    for job in args.jobs:
-        if not (RESULTS / f"{job}.json").is_file():
-            plan = plan_of(job, args.data, args.model, args.runs, args.trials, args.seeds)
-            sweep(plan)
-            write_json(RESULTS / f"{job}.json", figures(plan))
-        write_report(RESULTS)
-        write_json(resource_folder("published") / FILE, rankings(RESULTS))
+    silence_model_files()
+    try:
+        for job in args.jobs:
+            study(job, args)
+    except RunInterrupted as error:
+        sys.exit(str(error))
 
 
-def plan_of(job: str, data: Path, model: Path, runs: Path, trials: int, seeds: int) -> Plan:
-    """Return the sweep of a job, after writing what it reads that is not in ``data``."""
+def study(job: str, args: argparse.Namespace) -> None:
+    """Sweep a job unless its figures are there, and write the report; or work on its sweep."""
+    if args.worker:
+        join(plan_of(job, args))
+        return
+    if not (RESULTS / f"{job}.json").is_file():
+        plan = plan_of(job, args)
+        sweep(plan, worker_of(job, args))
+        write_json(RESULTS / f"{job}.json", figures(plan))
+    write_report(RESULTS)
+    write_json(resource_folder("published") / FILE, rankings(RESULTS))
+
+
+def worker_of(job: str, args: argparse.Namespace) -> list[str]:
+    """Return the arguments of ``python`` that start a worker of a job's sweep."""
+    given = {name: getattr(args, name) for name in ("data", "model", "runs", "trials", "seeds")}
+    options = [f"--{name}={value}" for name, value in given.items()]
+    return ["-m", __package__, *options, "--jobs", job, "--worker"]
+
+
+def plan_of(job: str, args: argparse.Namespace) -> Plan:
+    """Return the sweep of a job, after writing what it reads that is not in ``args.data``."""
+    data, model, runs = args.data, args.model, args.runs
     work = (runs / "data").absolute()
     write_inputs(job, data, work)
     text = (HERE / f"{job}.yaml").read_text(encoding="utf-8")
@@ -69,7 +95,8 @@ def plan_of(job: str, data: Path, model: Path, runs: Path, trials: int, seeds: i
     arms = arms_of(recipe, read_space(str(HERE / "space.yaml")))
     folder = runs / job
     storage = f"sqlite:///{(folder / 'sweep.db').absolute()}"
-    return Plan(recipe, arms, folder, storage, trials=trials, finalists=len(arms), seeds=seeds)
+    numbers = {"trials": args.trials, "seeds": args.seeds, "workers": args.workers}
+    return Plan(recipe, arms, folder, storage, finalists=len(arms), **numbers)
 
 
 def write_inputs(job: str, data: Path, work: Path) -> None:
