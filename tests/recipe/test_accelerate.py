@@ -70,7 +70,7 @@ def test_what_is_refused(write, changes: dict, message: str):
 def test_deep_nesting(write):
     file = write()
     file.write_text("a: " + "[" * 16_000)
-    with pytest.raises(InputError, match="accelerate.yaml:1: is nested in more than 20 levels"):
+    with pytest.raises(InputError, match=r"accelerate.yaml:1: is nested in more than 20 levels"):
         processes_of(file)
 
 
