@@ -57,10 +57,10 @@ class Part:
 
 PARTS = {
     "objectives": Part("objectives", 70),
-    "large batches": Part("large_batches", 120),
+    "large batches": Part("large_batches", 80),
     "small batches": Part("small_batches", 30),
     "training": Part("training", 60, TRAINING),
-    "throughput": Part("throughput", 140, TRAINING),
+    "throughput": Part("throughput", 110, TRAINING),
 }
 """Name -> part, in their order; what needs least is first."""
 

@@ -34,8 +34,10 @@ _MOST_BYTES = 100_000
 _DEEPEST = 20
 _LARGEST = 2**63 - 1
 _BEGIN = (
-    *(yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken),
-    *(yaml.BlockSequenceStartToken, yaml.BlockMappingStartToken),
+    yaml.FlowSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.BlockMappingStartToken,
 )
 _END = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")

@@ -220,7 +220,7 @@ def paired_test_of(
         parts = [other for other in tasks if scores[other].metric == scores[key].metric] or tasks
     if any(part not in a or part not in b for part in parts):
         return None
-    return paired_test(*({part: of_run[part] for part in parts} for of_run in (a, b)))
+    return paired_test({part: a[part] for part in parts}, {part: b[part] for part in parts})
 
 
 def items_of_seeds(seeds: list[dict[str, Parts]]) -> dict[str, list[Parts]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -38,9 +39,15 @@ def described(settings: dict[str, Any], folder: Path) -> ModelSection:
     return ModelSection.model_validate(settings | base)
 
 
-def written(model: Any, folder: Path) -> dict[str, bytes]:
+def written(model: Any, folder: Path) -> dict[str, Any]:
     model.save_pretrained(str(folder))
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    files: dict[str, Any] = {
+        str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+    if (name := "adapter_config.json") in files:
+        adapter = json.loads(files[name])
+        files[name] = adapter | {"target_modules": sorted(adapter["target_modules"])}  # a set, written in any order
+    return files
 
 
 @pytest.mark.filterwarnings("ignore:Could not find a config file")  # peft, of the folder that is gone

@@ -116,7 +116,7 @@ def run(device: torch.device, budget: Budget, found: dict[str, Any]) -> None:
             if seconds > AT_MOST or 2 * seconds + 1 > budget.left():
                 found["sizes"][batch][name] = {"error": f"not run: it would take {seconds:.0f} s"}
                 continue
-            repeats = 3 if 0 < seconds < 1 else 1
+            repeats = 3 if seconds < 1 else 1
             figures = measured(case, batch, dimensions, device, found["peaks, TFLOP/s"], repeats)
             found["sizes"][batch][name] = figures
             last[name] = (batch, figures.get("seconds", float("inf")))

@@ -44,10 +44,10 @@ CASES = {
     "cpu": [Case(1, 8, 4)],
 }
 SIZES: dict[str, Size] = {"cuda": BASE, "cpu": TINY}
-STEPS = {"cuda": (5, 20), "cpu": (1, 2)}
+STEPS = {"cuda": (5, 15), "cpu": (1, 2)}
 """Steps before the clock starts, and those it counts."""
 ROUNDS = {"cuda": 2, "cpu": 1}
-PROFILED = {"cuda": 5, "cpu": 2}
+PROFILED = {"cuda": 3, "cpu": 2}
 """Steps under the profiler, and as many with every synchronisation noted."""
 WAITS = ("cudaStreamSynchronize", "cudaEventSynchronize", "cudaDeviceSynchronize")
 """Calls in which the host waits for the device."""
