@@ -1,10 +1,9 @@
 """What is done to each pair of a tile, and summed, as one kernel of a GPU.
 
-A kernel, a critic, a mask, a weight and a sum are some ten to thirty passes over a tile, one after the other. On a GPU
-a pass takes the time of its memory traffic, so together they cost several times the product of matrices that made the
-tile; of a small matrix, each takes the time of its launch. ``torch.compile`` makes one pass of them.
-
-Compiling takes some seconds, once for an objective. ``TORCHDYNAMO_DISABLE=1`` prevents it, as everywhere in PyTorch.
+The search for the shifts of rows makes some thirty passes over a tile in a sweep, in float64. On a GPU each takes the
+time of its memory traffic, or for a small matrix that of its launch; ``torch.compile`` makes one or two of them.
+``eval/benchmarks/gpu_check.py`` measures it. (A mean and a log-sum-exp make ten passes in float32, which take about as
+long as running what is compiled: nothing is gained there.)
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from __future__ import annotations
 import functools
 import importlib.util
 import logging
-import os
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -23,52 +21,47 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
+WORTH = 20_000
+"""Calls of a function before it is compiled: that takes 10 to 30 s, and a call saves about 1.5 ms on an H100."""
+
 _failed = False
 
 
-def fused(after: int = 0) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Let a function of tensors be compiled on CUDA; elsewhere it is what it is.
+def fused(chain: Callable[P, T]) -> Callable[P, T]:
+    """Let a function of tensors be compiled on CUDA when it has been called often enough; elsewhere it is what it is.
+
+    Where it can't be compiled, for want of a C compiler for instance, that is said once, and it runs as it is written.
+    ``TORCHDYNAMO_DISABLE=1`` prevents it, as everywhere in PyTorch.
 
     Args:
-        after: Calls before it is worth the seconds.
-
-    Returns:
-        A decorator. The first argument of the function is a tensor. Where it can't be compiled, for want of a C
-        compiler for instance, that is said once, and it runs as it is written.
+        chain: The function; its first argument is a tensor.
     """
+    calls = 0
 
-    def decorate(chain: Callable[P, T]) -> Callable[P, T]:
-        calls = 0
+    @functools.cache  # made when needed: PyTorch's compiler takes seconds to import
+    def compiled() -> Callable[P, T]:
+        return torch.compile(chain, dynamic=True)
 
-        @functools.cache  # made when needed: PyTorch's compiler takes seconds to import
-        def compiled() -> Callable[P, T]:
-            return torch.compile(chain, dynamic=True)
+    @functools.wraps(chain)
+    def run(*args: P.args, **settings: P.kwargs) -> T:
+        nonlocal calls
+        global _failed
+        calls += 1
+        if calls <= WORTH or not can_fuse(args[0].device):  # type: ignore[attr-defined]
+            return chain(*args, **settings)
+        try:
+            return compiled()(*args, **settings)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            found = chain(*args, **settings)  # an error of its own is raised here
+            _failed = True
+            logger.warning("torch.compile failed, so losses take longer: %s", error)
+            return found
 
-        @functools.wraps(chain)
-        def run(*args: P.args, **settings: P.kwargs) -> T:
-            nonlocal calls
-            global _failed
-            if not can_fuse(args[0].device):  # type: ignore[attr-defined]
-                return chain(*args, **settings)
-            calls += 1
-            if calls <= after:
-                return chain(*args, **settings)
-            try:
-                return compiled()(*args, **settings)
-            except torch.OutOfMemoryError:
-                raise
-            except Exception as error:
-                found = chain(*args, **settings)  # an error of its own is raised here
-                _failed = True
-                logger.warning("torch.compile failed, so losses take longer: %s", error)
-                return found
-
-        return run
-
-    return decorate
+    return run
 
 
 def can_fuse(device: torch.device) -> bool:
     """Say whether functions are compiled on a device: on CUDA, with Triton."""
-    wanted = device.type == "cuda" and os.environ.get("TORCHDYNAMO_DISABLE") != "1"
-    return wanted and not _failed and importlib.util.find_spec("triton") is not None
+    return device.type == "cuda" and not _failed and importlib.util.find_spec("triton") is not None

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from fmicl_text.core.cosines import all_cosines
 from fmicl_text.core.devices import total, visit
-from fmicl_text.core.fused import fused
 from fmicl_text.core.kernels import Kernel
 from fmicl_text.core.pairs import Block, Rows
 from fmicl_text.core.tiles import (
@@ -147,45 +146,6 @@ def _tile_sum(cosines: Tensor, out: Tensor | None, kernel: Kernel, score: Score)
     return scores.sum(), out.logical_not().count_nonzero()
 
 
-_swept_sum = fused()(_tile_sum)
-
-
-@fused()
-def _tile_log_sums(cosines: Tensor, out: Tensor | None, kernel: Kernel, score: Score, symmetric: bool) -> list[Tensor]:
-    """Log-sum-exp of each row ``(b,)`` of a tile, and of each column ``(m,)`` where it stands for its twin too."""
-    scores = tile_scores(cosines, out, kernel, score)
-    return [scores.logsumexp(dim) for dim in (1, 0)[: 1 + symmetric]]
-
-
-@fused()
-def _tile_slope(
-    cosines: Tensor,
-    out: Tensor | None,
-    kernel: Kernel,
-    score: Score,
-    rows: tuple[Tensor, Tensor],
-    columns: tuple[Tensor, Tensor] | None,
-) -> Tensor:
-    """Return a scalar whose gradient is that of the log sums of a tile's rows, and of its columns as above.
-
-    Args:
-        cosines: ``(b, m)``.
-        out: Which pairs do not count.
-        kernel: As of :func:`row_log_sum_exp`.
-        score: As of :func:`row_log_sum_exp`.
-        rows: Each row's log sum over all columns, and the gradient by it, ``(b,)`` each.
-        columns: Each column's, ``(m,)`` each.
-    """
-    scores = tile_scores(cosines, out, kernel, score)
-    with torch.no_grad():
-        log, weight = rows
-        share = (scores - log.unsqueeze(1)).exp() * weight.unsqueeze(1)
-        if columns is not None:
-            log, weight = columns
-            share += (scores - log).exp() * weight
-    return (scores.where(share != 0, 0) * share).sum()
-
-
 class _PairSum(torch.autograd.Function):
     """Sum and number of a block's pairs, value and gradient in one sweep."""
 
@@ -210,7 +170,7 @@ class _PairSum(torch.autograd.Function):
         def look(visiting: Rows, visitors: Tensor | None) -> None:
             for tile in tiles(block, visiting):
                 with torch.set_grad_enabled(wanted):
-                    value, count = _swept_sum(tile.cosines, tile.out, kernel, score)
+                    value, count = _tile_sum(tile.cosines, tile.out, kernel, score)
                 sums.add_(value.detach())
                 counts.add_(count)
                 if gradients is not None and visitors is not None:
@@ -253,9 +213,9 @@ class _RowLogSumExp(torch.autograd.Function):
 
         def look(visiting: Rows, _: Tensor | None) -> None:
             for tile in tiles(block, visiting):
-                found = _tile_log_sums(tile.cosines, tile.out, kernel, score, symmetric)
-                for part, dim, more in zip((tile.i, tile.j), (1, 0), found, strict=False):
-                    log[part] = torch.logaddexp(log[part], more)
+                scores = tile_scores(tile.cosines, tile.out, kernel, score)
+                for part, dim in ((tile.i, 1), (tile.j, 0))[: 1 + symmetric]:
+                    log[part] = torch.logaddexp(log[part], scores.logsumexp(dim=dim))
                     count[part] += pairs_along(tile.cosines, tile.out, dim=dim)
 
         visit(block.columns, look)
@@ -276,13 +236,13 @@ class _RowLogSumExp(torch.autograd.Function):
 
             def look(visiting: Rows, visitors: Tensor | None) -> None:
                 for tile in tiles(ctx.block, visiting):
-                    twin = (log[tile.j], weight[tile.j]) if symmetric else None
                     with torch.enable_grad():
-                        found = _tile_slope(
-                            tile.cosines, tile.out, ctx.kernel, ctx.score, (log[tile.i], weight[tile.i]), twin
-                        )
+                        scores = tile_scores(tile.cosines, tile.out, ctx.kernel, ctx.score)
+                    share = (scores.detach() - log[tile.i, None]).exp() * weight[tile.i, None]  # (b, m)
+                    if symmetric:
+                        share += (scores.detach() - log[tile.j]).exp() * weight[tile.j]
                     assert visitors is not None  # the buffer went along
-                    gradients.add(tile, visitors, found)
+                    gradients.add(tile, visitors, scores, share)
 
             gradients.columns = visit(ctx.block.columns, look, gradients.columns)
             if ctx.paired and gradients.columns is not None:

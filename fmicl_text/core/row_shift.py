@@ -29,6 +29,7 @@ from fmicl_text.core.tiles import (
     is_symmetric,
     learned_by,
     left_out,
+    pairs_along,
     refuse_second_derivative,
     surroundings,
     tile_scores,
@@ -50,20 +51,17 @@ _NEAR = 1e-2
 
 
 class _Sums(NamedTuple):
-    """What a sweep at a shift finds of each row's candidates, ``(B,)`` each, in float64."""
+    """Sums over each row's candidates at a shift, ``(B,)`` each, in float64."""
 
     weight: Tensor
     slope: Tensor  # of w, by t
     conjugate: Tensor
     inside: Tensor  # how many are inside the domain
-    candidates: Tensor
-    top: Tensor  # the largest critic, before the shift
 
     def add(self, other: _Sums, rows: slice, times: float = 1.0) -> None:
-        """Add what was found of some rows, as often as what was seen stands for what was not."""
-        for mine, more in zip(self[:-1], other[:-1], strict=True):
+        """Add the sums of some rows, as often as what was seen stands for what was not."""
+        for mine, more in zip(self, other, strict=True):
             mine[rows].add_(more, alpha=times)
-        torch.maximum(self.top[rows], other.top, out=self.top[rows])
 
 
 def row_bound(
@@ -119,20 +117,22 @@ def _weights(divergence: Divergence, critic: Tensor) -> tuple[Tensor, Tensor, Te
     return log.exp() * inside, log, inside
 
 
-def _sums(divergence: Divergence, critics: Tensor, shift: Tensor, dim: int = 1) -> _Sums:
-    """Sum over one dimension of critics; ``shift`` has the other one."""
-    weight, log, inside = _weights(divergence, critics - shift.unsqueeze(dim))
+def _sums(divergence: Divergence, critic: Tensor, dim: int = 1) -> _Sums:
+    """Sum over one dimension of shifted critics."""
+    weight, log, inside = _weights(divergence, critic)
     slope = (weight / _slope(divergence.critic, log)).where(inside & (weight > 0), 0)
     conjugate = divergence.penalty(log) * inside
-
-    def along(values: Tensor) -> Tensor:
-        return values.sum(dim, dtype=weight.dtype)
-
-    count = along(critics > -torch.inf)
-    return _Sums(along(weight), along(slope), along(conjugate), along(inside), count, critics.amax(dim))
+    return _Sums(weight.sum(dim), slope.sum(dim), conjugate.sum(dim), inside.sum(dim).to(weight.dtype))
 
 
-@fused()
+@fused
+def _tile_tops(cosines: Tensor, out: Tensor | None, kernel: Kernel, critic: Score, symmetric: bool) -> list[Tensor]:
+    """Largest critic of each row ``(b,)`` of a tile, and of each column ``(m,)`` where it stands for its twin too."""
+    critics = tile_scores(cosines, out, kernel, critic)  # (b, m)
+    return [critics.amax(dim) for dim in (1, 0)[: 1 + symmetric]]
+
+
+@fused
 def _tile_sums(
     cosines: Tensor,
     out: Tensor | None,
@@ -144,11 +144,11 @@ def _tile_sums(
 ) -> list[_Sums]:
     """Sums over the rows ``(b,)`` of a tile, and over its columns ``(m,)`` where it stands for its twin too."""
     critics = tile_scores(cosines, out, kernel, critic)  # (b, m)
-    sums = [_sums(divergence, critics, shift)]
-    return sums if shift_of_columns is None else [*sums, _sums(divergence, critics, shift_of_columns, dim=0)]
+    sums = [_sums(divergence, critics - shift.unsqueeze(1))]
+    return sums if shift_of_columns is None else [*sums, _sums(divergence, critics - shift_of_columns, dim=0)]
 
 
-@fused()
+@fused
 def _tile_slope(
     cosines: Tensor,
     out: Tensor | None,
@@ -183,12 +183,16 @@ def _say_unfinished() -> None:
     logger.warning("the shift of some rows is not found exactly: the loss is a bound, but not the tightest one")
 
 
-class _Found(NamedTuple):
-    """The result of the search for each row, ``(B,)``: the bound, the shift, and the sum of weights at it."""
+class _Target(NamedTuple):
+    """What the weights of each row are to sum to, ``n/alpha``, and how near; ``(B,)`` each."""
 
-    bound: Tensor
-    shift: Tensor
-    weight: Tensor
+    divergence: Divergence
+    tolerance: float  # largest absolute log of the sum over its target
+    candidates: Tensor  # n
+    alpha: Tensor
+    level: Tensor  # log n/alpha
+    aim: Tensor  # the critic there
+    resolution: Tensor  # of critics less shift
 
 
 class _Search(NamedTuple):
@@ -199,75 +203,83 @@ class _Search(NamedTuple):
     low: Tensor
     high: Tensor
 
-    @classmethod
-    def from_shift(cls, start: Tensor) -> _Search:
-        infinite = torch.full_like(start, torch.inf)
-        return cls(start, torch.zeros_like(start), -infinite, infinite)
 
+def _begun(
+    divergence: Divergence, alpha: float | None, tolerance: float, top: Tensor, count: Tensor
+) -> tuple[_Search, _Target]:
+    """Return the search at its lower end, and its target.
 
-class _Target(NamedTuple):
-    """What each row's weights are to sum to: ``n/alpha``, by default 1, with ``alpha`` the number of candidates."""
-
-    divergence: Divergence
-    alpha: float | None
-    tolerance: float
-
-    def alphas(self, sums: _Sums) -> Tensor:
-        """Return the alpha of each row."""
-        return sums.candidates if self.alpha is None else torch.full_like(sums.candidates, self.alpha)
+    Args:
+        divergence: The divergence.
+        alpha: Weight of the conjugate; ``None`` for the number of candidates.
+        tolerance: Of the target.
+        top: Each row's largest critic ``(B,)``.
+        count: Each row's number of candidates ``(B,)``.
+    """
+    count = count.to(top.dtype)
+    each = count if alpha is None else torch.full_like(count, alpha)  # alpha of each row
+    level = (count / each).log()
+    aim = divergence.critic(level)
+    low, high = top - aim, top - divergence.critic(-each.log())
+    resolution = 4 * torch.finfo(top.dtype).eps * (top.abs() + aim.abs())
+    target = _Target(divergence, tolerance, count, each, level, aim, resolution)
+    return _Search(low, torch.zeros_like(low), low, high), target
 
 
 def _improved(search: _Search, sums: _Sums, target: _Target) -> tuple[_Search, Tensor]:
-    """Return where the search is after a step, and which rows it is not at the end for."""
+    """Return where the search is after a step, and which rows it has not ended for."""
     shift, last, low, high = search
-    divergence, each = target.divergence, target.alphas(sums)
-    level = (sums.candidates / each).log()
-    aim = divergence.critic(level)
-    low, high = torch.maximum(low, sums.top - aim), torch.minimum(high, sums.top - divergence.critic(-each.log()))
-    outside = (shift < low) | (shift > high)  # where the search began: sums may be beyond all bounds there
     log = sums.weight.log()
-    excess = log - level
-    step = (divergence.critic(log) - aim) / (_slope(divergence.critic, log) * sums.slope / sums.weight)
-    low, high = torch.where((excess > 0) & ~outside, shift, low), torch.where((excess > 0) | outside, high, shift)
+    excess = log - target.level
+    low, high = torch.where(excess > 0, shift, low), torch.where(excess > 0, high, shift)
+    critic = target.divergence.critic
+    step = (critic(log) - target.aim) / (_slope(critic, log) * sums.slope / sums.weight)
     newton = shift + step
     between = (low < newton) & (newton < high) & ((step * last >= 0) | (step.abs() < last.abs() / 2))
-    better = torch.where(outside, low, torch.where(between, newton, (low + high) / 2))
-    resolution = 4 * torch.finfo(shift.dtype).eps * (sums.top.abs() + aim.abs())  # of critics less shift
-    moving = outside | ((excess.abs() > target.tolerance) & (step.abs() > resolution))
-    last = torch.where(moving & ~outside, better - shift, 0)
+    better = torch.where(between, newton, (low + high) / 2)
+    moving = (excess.abs() > target.tolerance) & (step.abs() > target.resolution)
+    last = torch.where(moving, better - shift, 0)
     return _Search(torch.where(moving, better, shift), last, low, high), moving
 
 
+class _Found(NamedTuple):
+    """The result of the search for each row, ``(B,)``: the bound, the shift, and the sum of weights at it."""
+
+    bound: Tensor
+    shift: Tensor
+    weight: Tensor
+
+
 def best_shifts(
-    step: Callable[[_Search], tuple[_Sums, _Search, Tensor]], start: Tensor, target: _Target, looks: bool = True
+    improve: Callable[[_Search], tuple[_Sums, _Search, Tensor]], search: _Search, target: _Target, looks: bool = True
 ) -> _Found:
     """Solve ``sum_j w(T_ij - v_i) = n/alpha`` for each row.
 
     Args:
-        step: From where the search is, the sums there and what :func:`_improved` makes of them.
-        start: The first shifts ``(B,)``; any will do.
-        target: What is solved, and how near; the tolerance is the largest absolute log of the sum over its target.
+        improve: From where the search is, the sums there and what :func:`_improved` makes of them.
+        search: Where it begins, within its bracket.
+        target: What is solved.
         looks: Whether the host asks after each sweep if all rows are found, which then do not move. Otherwise there are
             as many sweeps as are enough, and it is told afterwards if they were not.
     """
-    search = _Search.from_shift(start)
     for _ in range(_SWEEPS if looks else _UNSEEN):
-        sums, search, moving = step(search)
+        sums, search, moving = improve(search)
         if looks and total(moving.sum()) == 0:
             break
     else:
         note(moving.any(), _say_unfinished)
-    divergence, each = target.divergence, target.alphas(sums)
-    conjugate = sums.conjugate
+    divergence, conjugate = target.divergence, sums.conjugate
     if divergence.domain[0] > -torch.inf:  # below it, f* is -f(0)
-        conjugate = conjugate - (sums.candidates - sums.inside) * divergence.generator(torch.zeros_like(each))
-    bound = search.shift + each / sums.candidates * conjugate + constant(divergence, each)
+        conjugate = conjugate - (target.candidates - sums.inside) * divergence.generator(
+            torch.zeros_like(target.candidates)
+        )
+    bound = search.shift + target.alpha / target.candidates * conjugate + constant(divergence, target.alpha)
     return _Found(bound, search.shift, sums.weight)
 
 
-@fused(after=200 * _UNSEEN)  # some 200 steps of training
+@fused
 def _dense_step(critics: Tensor, search: _Search, target: _Target) -> tuple[_Sums, _Search, Tensor]:
-    sums = _sums(target.divergence, critics, search.shift)
+    sums = _sums(target.divergence, critics - search.shift.unsqueeze(1))
     return sums, *_improved(search, sums, target)
 
 
@@ -276,10 +288,10 @@ class _DenseRowBound(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, critics: Tensor, divergence: Divergence, alpha: float | None, tolerance: float) -> Tensor:
-        target = _Target(divergence, alpha, tolerance)
-        start = critics.amax(dim=1) - divergence.critic(torch.zeros_like(critics[0, 0]))
+        count = (critics > -torch.inf).sum(dim=1)
+        search, target = _begun(divergence, alpha, tolerance, critics.amax(dim=1), count)
         looks = critics.device.type == "cpu"  # a small matrix is swept sooner than a GPU has answered
-        bound, shift, weight = best_shifts(partial(_dense_step, critics, target=target), start, target, looks)
+        bound, shift, weight = best_shifts(partial(_dense_step, critics, target=target), search, target, looks)
         ctx.divergence = divergence
         ctx.save_for_backward(critics, shift, weight)
         return bound
@@ -306,39 +318,51 @@ class _RowBound(torch.autograd.Function):
         own: Tensor,
         *sides_and_learned: Tensor,
     ) -> Tensor:
-        def look(found: _Sums, shift: Tensor, times: float, block: Block, visiting: Rows, _: Tensor | None) -> None:
+        few = [(every(block, _EVERY), block) for block in blocks]
+
+        def survey(
+            top: Tensor, count: Tensor, times: float, block: Block, visiting: Rows, _: Tensor | None = None
+        ) -> None:
+            for tile in tiles(block, visiting):
+                tops = _tile_tops(tile.cosines, tile.out, kernel, critic, is_symmetric(block))
+                for part, dim, more in zip((tile.i, tile.j), (1, 0), tops, strict=False):
+                    top[part] = torch.maximum(top[part], more)
+                    count[part] += times * pairs_along(tile.cosines, tile.out, dim=dim)
+
+        def look(
+            found: _Sums, shift: Tensor, times: float, block: Block, visiting: Rows, _: Tensor | None = None
+        ) -> None:
             for tile in tiles(block, visiting):
                 twin = shift[tile.j] if is_symmetric(block) else None
                 sums = _tile_sums(tile.cosines, tile.out, kernel, critic, divergence, shift[tile.i], twin)
                 for part, more in zip((tile.i, tile.j), sums, strict=False):
                     found.add(more, part, times)
 
-        def sampled(shift: Tensor) -> _Sums:
-            found = _sums(divergence, own.unsqueeze(1), shift)
+        def over_all(seen: Callable[..., None], *into: Any) -> None:
             for block in blocks:
-                few = every(block, _EVERY)
-                times = len(block.columns.vectors) / len(few.columns.vectors) * world_size()
-                look(found, shift, times, few, few.columns, None)
-            return found
+                visit(block.columns, partial(seen, *into, 1.0, block))
 
-        def sweep(shift: Tensor) -> _Sums:
-            found = _sums(divergence, own.unsqueeze(1), shift)
-            for block in blocks:
-                visit(block.columns, partial(look, found, shift, 1.0, block))
-            return found
+        def over_few(seen: Callable[..., None], *into: Any) -> None:
+            for some, block in few:
+                times = world_size() * len(block.columns.vectors) / len(some.columns.vectors)
+                seen(*into, times, some, some.columns)
 
-        def solved(sweep: Callable[[Tensor], _Sums], start: Tensor, tolerance: float) -> _Found:
-            target = _Target(divergence, alpha, tolerance)
+        def solved(over: Callable[..., None], tolerance: float, start: Tensor | None = None) -> _Found:
+            top, count = own.clone(), torch.ones_like(own)  # (B,)
+            over(survey, top, count)
+            search, target = _begun(divergence, alpha, tolerance, top, count)
+            if start is not None:
+                search = search._replace(shift=start.clamp(search.low, search.high))
 
-            def step(search: _Search) -> tuple[_Sums, _Search, Tensor]:
-                sums = sweep(search.shift)
+            def improve(search: _Search) -> tuple[_Sums, _Search, Tensor]:
+                sums = _sums(divergence, (own - search.shift).unsqueeze(1))
+                over(look, sums, search.shift)
                 return sums, *_improved(search, sums, target)
 
-            return best_shifts(step, start, target)
+            return best_shifts(improve, search, target)
 
-        start = own - divergence.critic(torch.zeros_like(own[0]))
-        start = solved(sampled, start, _NEAR).shift
-        bound, shift, weight = solved(sweep, start, _TOLERANCE[blocks[0].rows.vectors.dtype])
+        start = solved(over_few, _NEAR).shift
+        bound, shift, weight = solved(over_all, _TOLERANCE[blocks[0].rows.vectors.dtype], start)
         ctx.blocks, ctx.kernel, ctx.critic, ctx.divergence = blocks, kernel, critic, divergence
         ctx.surroundings = surroundings()
         ctx.save_for_backward(own, shift, weight)

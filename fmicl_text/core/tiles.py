@@ -21,7 +21,6 @@ from torch import Tensor
 
 from fmicl_text.core.checks import require_positive
 from fmicl_text.core.devices import across_devices, world_size
-from fmicl_text.core.fused import can_fuse, fused
 from fmicl_text.core.kernels import Kernel
 from fmicl_text.core.pairs import Block, Rows, share_text
 from fmicl_text.core.products import add_product, product, takes_tf32, tensor_cores
@@ -29,11 +28,8 @@ from fmicl_text.core.products import add_product, product, takes_tf32, tensor_co
 Score = Callable[[Tensor], Tensor]
 """The score of a pair as a function of its log density ratio ``r``, elementwise."""
 
-_COPIES, _FUSED_COPIES = 8, 3
-"""Tensors of a tile's size that are alive at once: cosines, the kernel's and score's steps, their gradients.
-
-Compiled, the steps are none: there remain cosines, their gradient, and which of them do not count.
-"""
+_COPIES = 8
+"""Tensors of a tile's size that are alive at once: cosines, the kernel's and score's steps, their gradients."""
 _MEMORY = {"cpu": 8 * 2**20, "cuda": 512 * 2**20}
 """Bytes for one tile by device: on a CPU about what the caches hold, on a GPU enough to keep it busy."""
 _TILE_MEMORY: ContextVar[int | None] = ContextVar("tile_memory", default=None)
@@ -89,7 +85,7 @@ def tiles(block: Block, columns: Rows) -> Iterator[Tile]:
     Of a symmetric block only the pairs above the diagonal are in them: each unordered pair once.
     """
     vectors, symmetric = block.rows.vectors, is_symmetric(block)
-    area = tile_area(vectors, _FUSED_COPIES if can_fuse(vectors.device) else _COPIES)
+    area = tile_area(vectors)
     high = math.isqrt(area) if symmetric else min(len(vectors), math.isqrt(area))
     wide = high if symmetric else area // high
     for start in range(0, len(vectors), high):
@@ -98,7 +94,7 @@ def tiles(block: Block, columns: Rows) -> Iterator[Tile]:
             j = slice(begin, begin + wide)
             pairs = _part(block, columns, i, j)
             cosines = product(pairs.rows.vectors, pairs.columns.vectors)  # (b, m)
-            out = _tile_out(cosines, pairs)  # (b, m)
+            out = left_out(pairs, cosines)
             if symmetric and i == j:
                 twin = torch.ones_like(cosines, dtype=torch.bool).tril()
                 out = twin if out is None else out | twin
@@ -132,11 +128,6 @@ def left_out(block: Block, cosines: Tensor) -> Tensor | None:
     return out
 
 
-@fused()
-def _tile_out(cosines: Tensor, pairs: Block) -> Tensor | None:
-    return left_out(pairs, cosines)
-
-
 def tile_scores(cosines: Tensor, out: Tensor | None, kernel: Kernel, score: Score, fill: float = -math.inf) -> Tensor:
     """Return the score of each pair, ``(B, M)``, and ``fill`` for those that do not count."""
     scores = score(kernel(cosines))
@@ -161,10 +152,10 @@ def is_symmetric(block: Block) -> bool:
     return block.rows is block.columns and plain and world_size() == 1
 
 
-def tile_area(vectors: Tensor, copies: int = _COPIES) -> int:
-    """Number of pairs of ``vectors`` that one tile may have, at least 1, if there are so many tensors of its size."""
+def tile_area(vectors: Tensor) -> int:
+    """Number of pairs of ``vectors`` that one tile may have, at least 1."""
     size = _TILE_MEMORY.get() or _MEMORY.get(vectors.device.type, _MEMORY["cuda"])
-    return max(1, size // (copies * vectors.element_size()))
+    return max(1, size // (_COPIES * vectors.element_size()))
 
 
 def fits_one_tile(block: Block) -> bool:
@@ -183,9 +174,9 @@ class Gradients:
         self.parameters = learned_by(kernel)
         self.learned = [torch.zeros_like(parameter) for parameter in self.parameters]
 
-    def add(self, tile: Tile, visitors: Tensor, result: Tensor) -> None:
-        """Add the gradient of a scalar, a function of the tile's cosines; ``visitors`` is its columns' buffer."""
-        slope, *slopes = torch.autograd.grad(result, [tile.cosines, *self.parameters])  # (b, m), ...
+    def add(self, tile: Tile, visitors: Tensor, result: Tensor, weight: Tensor | None = None) -> None:
+        """Add the gradient of ``result``, a function of the tile's cosines; ``visitors`` is its columns' buffer."""
+        slope, *slopes = torch.autograd.grad(result, [tile.cosines, *self.parameters], weight)  # (b, m), ...
         add_product(self.rows[tile.i], slope, tile.pairs.columns.vectors)
         add_product(visitors[tile.j], slope.T, tile.pairs.rows.vectors)
         for gradient, more in zip(self.learned, slopes, strict=True):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import platform
+import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from statistics import median
 
 import torch
 from torch import Tensor
+
+from fmicl_text.core import fused
 
 
 class OverBudgetError(Exception):
@@ -69,9 +72,15 @@ def use_tf32(enabled: bool) -> None:
         torch.backends.cuda.matmul.allow_tf32 = enabled
 
 
-def stance(compiled: bool) -> AbstractContextManager[object]:
-    """Return a context in which what ``torch.compile`` made runs compiled, or as it was written."""
-    return nullcontext() if compiled else torch.compiler.set_stance("force_eager")  # torch 2.6
+@contextmanager
+def compiling(wanted: bool = True) -> Iterator[None]:
+    """Let what the package would compile after some time be compiled at once, or never."""
+    worth = fused.WORTH
+    fused.WORTH = 0 if wanted else sys.maxsize
+    try:
+        yield
+    finally:
+        fused.WORTH = worth
 
 
 def forget_compiled() -> None:

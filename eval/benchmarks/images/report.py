@@ -156,8 +156,8 @@ def _page(document: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield (
         "Differences are from InfoNCE under the same method, by a paired bootstrap over test images and seeds, p "
-        "values adjusted by Holm over the arms; few seeds understate how much seeds differ. f-MICL by KL with a shift a "
-        "row is InfoNCE; under MoCo it differs from that arm by its negatives, which include other anchors here "
+        "values adjusted by Holm over the arms; few seeds understate how much seeds differ. f-MICL by KL with a shift "
+        "a row is InfoNCE; under MoCo it differs from that arm by its negatives, which include other anchors here "
         "(`negatives: both`), and so the two MoCo arms of f-MICL tell of negatives more than of divergences."
     )
     yield ""
