@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--storage",
         metavar="URL",
-        help="where trials are kept: postgresql://..., mysql+pymysql://..., or a file that ends in .journal; "
+        help="where trials are kept: postgresql+psycopg://..., mysql+pymysql://..., or a file that ends in .journal; "
         "default an SQLite file in the folder",
     )
     parser.add_argument(

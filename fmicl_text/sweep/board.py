@@ -299,8 +299,8 @@ def _storage(place: str) -> BaseStorage:
     except (ArgumentError, NoSuchModuleError, DBAPIError) as error:
         why = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
         raise InputError(
-            f"--storage: {why}; write a database as postgresql://USER@HOST/NAME, mysql+pymysql:// or sqlite:///FILE, "
-            "or name a file that ends in .journal"
+            f"--storage: {why}; write a database as postgresql+psycopg://USER@HOST/NAME, mysql+pymysql:// or "
+            "sqlite:///FILE, or name a file that ends in .journal"
         ) from None
 
 

@@ -33,7 +33,8 @@ from fmicl_text.training.interruption import Interruption
 
 logger = logging.getLogger(__name__)
 
-_PAUSE = 0.5
+_PAUSE = 2.0
+"""Seconds between two looks at the trials, which take a query or more an arm."""
 
 
 @dataclass(frozen=True)

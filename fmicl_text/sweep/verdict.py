@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fmicl_text.errors import InputError
+from fmicl_text.evaluation.kind import Evaluation
 from fmicl_text.evaluation.paired import PairedTest
 from fmicl_text.evaluation.results import Score
 from fmicl_text.evaluation.statistics import holm
@@ -118,15 +119,24 @@ def verdict(plan: Plan, board: Board, criterion: Criterion, warnings: Sequence[s
 
 
 def judge_of(plan: Plan, run: Run) -> tuple[str, Score, str]:
-    """Return the title of the first result that can judge, its first score that can, and a name for both."""
+    """Return the title of the first result that can judge, its first score that can, and a name for both.
+
+    Where what judges is what chose, it is the same score of it.
+    """
+    chose = plan.recipe.evaluate.during
     results = run.first.results
     names = {file.stem: title for title, file in results.files.items()}
     for asked in plan.recipe.evaluate.after:
         title = names[asked.result_name]
-        for score in results.by_title[title].scores:
+        wanted = (chose.metric or "") if isinstance(chose, Evaluation) and chose.name == asked.name else ""
+        for score in sorted(results.by_title[title].scores, key=lambda score: not _is_called(score, wanted)):
             if score.higher_is_better is not None:
                 return title, score, f"{asked.result_name} {score.metric}"
     raise InputError("evaluate.after: of no score that is measured is high or low better, so nothing judges")
+
+
+def _is_called(score: Score, name: str) -> bool:
+    return name.casefold() in {each.casefold() for each in (score.key, score.metric, score.metric_type)}
 
 
 def _during(run: Run) -> list[float]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from fmicl_text.evaluation.metrics import GEOMETRY, SPEARMAN
+from fmicl_text.evaluation.registry import evaluation
 from fmicl_text.sweep import verdict
 from fmicl_text.sweep.verdict import Row, Verdict
 
@@ -37,3 +39,18 @@ def test_a_score_without_labels_is_ranked_against_labels_over_the_final_runs(jud
     [found] = verdict._agreement(runs, "STS", score, criterion, "geometry uniformity", "sts Spearman")
     assert found == f"geometry uniformity ranks the 6 final runs as sts Spearman does with a rank correlation of {said}"
     assert verdict._agreement(runs[:5], "STS", score, criterion, "", "") == []
+
+
+@pytest.mark.parametrize(
+    ("chose", "judges"), [("uniformity", "uniformity"), ("alignment", "alignment"), (None, "alignment")]
+)
+def test_what_chose_is_what_judges_where_nothing_else_does(chose: str | None, judges: str):
+    asked = evaluation("geometry")
+    during = asked.model_copy(update={"metric": chose}) if chose else "heldout"
+    plan = SimpleNamespace(recipe=SimpleNamespace(evaluate=SimpleNamespace(during=during, after=[asked])))
+    scores = [GEOMETRY[name].score("pairs", -1.0) for name in ("alignment", "uniformity")]
+    results = SimpleNamespace(
+        files={"Geometry": Path("geometry.json")}, by_title={"Geometry": SimpleNamespace(scores=scores)}
+    )
+    title, score, _ = verdict.judge_of(plan, SimpleNamespace(first=SimpleNamespace(results=results)))
+    assert (title, score.metric) == ("Geometry", judges)
