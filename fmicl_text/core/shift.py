@@ -47,13 +47,14 @@ which candidate is the positive is drawn uniformly, and minus the loss, in expec
 ``f_alpha``-information between that place and the row (x_i, candidates); at most ``f_n(n)/n + (1 - 1/n) f_n(0)``, for
 KL ``log n``; for KL also at most the mutual information of anchor and positive. It is 0 where all critics are equal.
 
-**The search.** ``w`` is increasing, so the left side of (*) falls in ``v``. Where the largest critic alone has
-``w = n/alpha`` the sum is enough or too much, and where all have at most ``1/alpha`` it is enough or too little: that
-bracket lies inside the domain of ``f*``. Within it Newton's method is applied to ``f'(n mean w) - f'(n/alpha)``, a line
-in ``v`` if one candidate outweighs the others (also for KL always, and piecewise for Pearson), else its slope changes
-slowly; a step that leaves the bracket, or goes back by more than half of the last one, is a bisection. Critics less
-shift are in float64: where a ratio is large, ``f'`` is so near to the end of its domain that float32 does not tell it
-from the end.
+**The search** (:mod:`fmicl_text.core.shift_search`). ``w`` is increasing, so the left side of (*) falls in ``v``. Where
+the largest critic alone has ``w = n/alpha`` the sum is enough or too much, and where all have at most ``1/alpha`` it is
+enough or too little: that bracket lies inside the domain of ``f*``. Within it Newton's method is applied to
+``f'(n mean w) - f'(n/alpha)``, a line in ``v`` if one candidate outweighs the others (also for KL always, and piecewise
+for Pearson), else its slope changes slowly; a step that leaves the bracket, or goes back by more than half of the last
+one, is a bisection. Critics less shift are in float64: where a ratio is large, ``f'`` is so near to the end of its
+domain that float32 does not tell it from the end. In tiles, where a sweep is dear, the search begins where one over a
+sixteenth of the candidates ends.
 """
 
 from __future__ import annotations

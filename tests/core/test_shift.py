@@ -33,6 +33,7 @@ from fmicl_text.core import (
     infonce,
     ntxent,
     row_shift,
+    shift_search,
     tile_memory,
     tsallis,
 )
@@ -380,14 +381,14 @@ def test_the_search_takes_few_sweeps():
 def test_a_gpu_is_given_enough_sweeps(name: str, monkeypatch: pytest.MonkeyPatch):
     """There nobody looks whether the search has ended, so it must have, for vectors that are alike and that are not."""
     sweeps = 0
-    sums = row_shift._sums
+    sums = row_shift.sums_of
 
     def counted(*arguments: Any, **settings: Any) -> Any:
         nonlocal sweeps
         sweeps += 1
         return sums(*arguments, **settings)
 
-    monkeypatch.setattr(row_shift, "_sums", counted)
+    monkeypatch.setattr(row_shift, "sums_of", counted)
     for alike, noise, sigma in itertools.product((0.0, 0.9), (0.3, 30.0), (0.15, 0.2646, 0.6)):
         torch.manual_seed(0)
         x = normalize((1 - alike) * torch.randn(64, 32) + alike * torch.randn(1, 32), dim=1)
@@ -395,11 +396,11 @@ def test_a_gpu_is_given_enough_sweeps(name: str, monkeypatch: pytest.MonkeyPatch
         sweeps = 0
         kernel = GaussianKernel(sigma)
         fmicl(x, y, divergence=DIVERGENCES[name], kernel=kernel, negatives="cross", shift="row")
-        assert sweeps <= row_shift._UNSEEN
+        assert sweeps <= shift_search.UNSEEN
 
 
 def test_a_search_that_does_not_end_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
-    monkeypatch.setattr(row_shift, "_SWEEPS", 2)
+    monkeypatch.setattr(shift_search, "SWEEPS", 2)
     fmicl(unit(8)[0], unit(8)[0].flip(0), divergence=DIVERGENCES["js"], negatives="cross", shift="row")
     assert "not found exactly" in caplog.text
 
