@@ -164,14 +164,15 @@ class DataSection(Section):
         """Itself, without a name; a mixture has several."""
         return {"": self}
 
-    def ends_in_a_lone_row(self, rows: int, batch: int) -> bool:
-        """Whether the last batch of an epoch would be one pair without a negative, which training leaves out.
+    def ends_in_a_lone_row(self, rows: int, batch: int, normalises: bool = False) -> bool:
+        """Whether the last batch of an epoch would be one row that cannot train, which training leaves out.
 
         Args:
             rows: How many there are to train on.
             batch: How many a batch has.
+            normalises: Whether a BatchNorm is trained, which needs two rows; without one, a row needs a negative.
         """
-        return not self.columns.negatives and rows > 1 and rows % batch == 1
+        return (normalises or not self.columns.negatives) and rows > 1 and rows % batch == 1
 
     def conflicts(self) -> Iterator[Conflict]:
         """Refuse views that do not fit the columns, held-out data without a positive, and streams of other sources."""

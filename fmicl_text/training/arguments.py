@@ -12,13 +12,13 @@ from fmicl_text.errors import InputError
 _NEEDS_EVALUATION = "needs an evaluation during training: set evaluate.during"
 
 
-def check_train_section(train: dict[str, Any], evaluates: bool, smallest_batch: int) -> None:
+def check_train_section(train: dict[str, Any], evaluates: bool, no_lone_row: str | None) -> None:
     """Refuse values that cannot train.
 
     Args:
         train: The section, types checked.
         evaluates: Whether the recipe evaluates during training.
-        smallest_batch: The fewest rows of a batch that have a negative pair.
+        no_lone_row: Why a batch of one row cannot train, if it cannot.
 
     Raises:
         InputError: With every problem.
@@ -34,9 +34,10 @@ def check_train_section(train: dict[str, Any], evaluates: bool, smallest_batch: 
             refuse(key, f"must be at least {least}{why}, got {value}")
 
     at_least("gradient_accumulation_steps", 1)
-    at_least(
-        "per_device_train_batch_size", smallest_batch, ": a row alone has no negatives" if smallest_batch > 1 else ""
-    )
+    if no_lone_row is None:
+        at_least("per_device_train_batch_size", 1)
+    else:
+        at_least("per_device_train_batch_size", 2, f": {no_lone_row}")
     at_least("save_total_limit", 0)
     at_least("weight_decay", 0)
     for key in ("save_steps", "eval_steps", "logging_steps"):
@@ -65,6 +66,9 @@ def check_train_section(train: dict[str, Any], evaluates: bool, smallest_batch: 
         refuse("neftune_noise_alpha", "is for causal language models; sentence encoders do not support it")
     if train.get("use_liger_kernel"):
         refuse("use_liger_kernel", "is for causal language models; sentence encoders do not support it")
+    schedule = train.get("lr_scheduler_type")
+    if train.get("lr_scheduler_kwargs") and schedule in ("constant", "constant_with_warmup"):
+        refuse("lr_scheduler_kwargs", f"has no effect: lr_scheduler_type: {schedule} takes none")
     if not evaluates:
         if train.get("save_strategy") == "best":
             refuse("save_strategy", f"best {_NEEDS_EVALUATION}")

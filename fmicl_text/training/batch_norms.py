@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sentence_transformers import SentenceTransformerTrainingArguments
 from torch import nn
 
+from fmicl_text.losses.length_groups import BATCH_NORMS
 from fmicl_text.losses.sentences import SentenceLoss
 
 logger = logging.getLogger(__name__)
 
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+def has_batch_norms(losses: Iterable[SentenceLoss]) -> bool:
+    """Whether an encoder, projector or predictor has a BatchNorm, which has no statistics of a row alone."""
+    return any(isinstance(part, BATCH_NORMS) for loss in losses for part in loss.modules())
 
 
 def share_batch_norms(losses: Sequence[SentenceLoss], arguments: SentenceTransformerTrainingArguments) -> None:
@@ -20,9 +24,7 @@ def share_batch_norms(losses: Sequence[SentenceLoss], arguments: SentenceTransfo
 
     torch does so on GPUs alone; on CPUs each process keeps its own, and a warning says so.
     """
-    if arguments.world_size == 1 or not any(
-        isinstance(part, _BATCH_NORMS) for loss in losses for part in loss.modules()
-    ):
+    if arguments.world_size == 1 or not has_batch_norms(losses):
         return
     if arguments.device.type == "cpu":
         if arguments.process_index == 0:

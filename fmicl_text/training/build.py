@@ -35,10 +35,11 @@ from fmicl_text.recipe.trackers import place_tensorboard, require_trackers
 from fmicl_text.runs.folder import RunFolder
 from fmicl_text.training import on_cuda
 from fmicl_text.training.arguments import check_train_section, refusals
-from fmicl_text.training.batch_norms import share_batch_norms
+from fmicl_text.training.batch_norms import has_batch_norms, share_batch_norms
 from fmicl_text.training.callbacks import LastStep, MetricsFile, Progress, ProgressLines
 from fmicl_text.training.criterion import EvaluationInTraining
 from fmicl_text.training.inputs import Inputs
+from fmicl_text.training.optimizer_arguments import check_optimizer_arguments
 from fmicl_text.training.precision import settings_of, tell
 from fmicl_text.training.trainer import ContrastiveTrainer
 
@@ -59,6 +60,7 @@ def check_build(recipe: Recipe, inputs: Inputs) -> ContrastiveTrainer:
     with tempfile.TemporaryDirectory() as scratch:  # the trainer makes its output folder when it is built
         trainer = build_trainer(recipe, inputs, recipe.seeds[0], RunFolder(Path(scratch)))
         with refusals(recipe.train):
+            check_optimizer_arguments(trainer, recipe.train.get("optim", trainer.args.optim))
             trainer.create_optimizer_and_scheduler(num_training_steps=1)
             trainer.get_train_dataloader()
     for precision in recipe.publish.converted:
@@ -106,7 +108,8 @@ def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) 
         model.to(memory_format=torch.channels_last)
     elif reads_images(model):
         raise InputError("model: the encoder reads images; to train it, set data.views: augment")
-    arguments, losses = training_arguments(recipe, inputs, model, seed, folder), build_losses(recipe, model)
+    losses = build_losses(recipe, model)
+    arguments = training_arguments(recipe, inputs, model, seed, folder, has_batch_norms(losses.values()))
     _require_full_batches(recipe, inputs, arguments)
     share_batch_norms([*losses.values()], arguments)
     check_dims("evaluate.dims", recipe.evaluate.dims, model)
@@ -153,12 +156,20 @@ def _check_columns(recipe: Recipe, model: SentenceTransformer) -> None:
 
 
 def training_arguments(
-    recipe: Recipe, inputs: Inputs, model: SentenceTransformer, seed: int, folder: RunFolder
+    recipe: Recipe, inputs: Inputs, model: SentenceTransformer, seed: int, folder: RunFolder, normalises: bool
 ) -> SentenceTransformerTrainingArguments:
     """Return the trainer's arguments: the recipe's ``train`` section over defaults that fit its evaluation.
 
     Texts are trained on after the encoder's own prompts, so that training, evaluation and use have the same. On CUDA
-    the defaults of :mod:`fmicl_text.training.on_cuda` hold.
+    the defaults of :mod:`fmicl_text.training.on_cuda` hold. A last batch of one row that cannot train is left out.
+
+    Args:
+        recipe: The recipe.
+        inputs: Its inputs.
+        model: The encoder.
+        seed: The seed.
+        folder: Where the run is written.
+        normalises: Whether a BatchNorm is trained, which needs two rows.
 
     Raises:
         InputError: If the arguments refuse a value.
@@ -184,9 +195,15 @@ def training_arguments(
         }
     evaluates = "metric_for_best_model" in settings
     have_negatives = all(source.columns.negatives for source in recipe.data.sources.values())
-    check_train_section(recipe.train, evaluates, smallest_batch=1 if have_negatives else 2)
-    if _ends_in_a_lone_row(recipe, inputs):
+    why = "BatchNorm cannot normalise a row alone" if normalises else "a row alone has no negatives"
+    check_train_section(recipe.train, evaluates, no_lone_row=None if have_negatives and not normalises else why)
+    if _ends_in_a_lone_row(recipe, inputs, normalises):
         settings["dataloader_drop_last"] = True
+        if normalises and recipe.train.get("dataloader_drop_last") is False:
+            raise InputError(
+                f"train.dataloader_drop_last: false leaves a last batch of one row in an epoch, and {why}; leave it "
+                "out, or set it to true"
+            )
     settings |= recipe.training_arguments()
     settings["prompts"] = _prompts(recipe, inputs, model, settings.get("prompts"))
     settings |= {"output_dir": str(folder.checkpoints), "seed": seed}
@@ -231,30 +248,36 @@ def _dataset(recipe: Recipe, inputs: Inputs, seed: int) -> Any:
 
 
 def _require_full_batches(recipe: Recipe, inputs: Inputs, arguments: SentenceTransformerTrainingArguments) -> None:
-    """Refuse a source of a mixture of which no batch would be drawn, as it has fewer rows than a full one.
+    """Refuse a source of which no batch would be drawn: it has fewer rows than a full one, and others are left out.
 
     Raises:
         InputError: With every such source.
     """
-    if isinstance(recipe.data, DataSection) or not (arguments.dataloader_drop_last or arguments.world_size > 1):
+    by_processes = not isinstance(recipe.data, DataSection) and arguments.world_size > 1
+    if not (arguments.dataloader_drop_last or by_processes):
         return
     batch = arguments.train_batch_size * arguments.world_size
     small = {
         name: len(rows) for name, rows in inputs.train.items() if not isinstance(rows, Stream) and len(rows) < batch
     }
+    why = "with several processes" if by_processes else "by train.dataloader_drop_last"
     if small:
         raise InputError(
             [
-                f"data.train: {name} has {rows:,} rows, and a batch takes {batch:,}: it would never be trained on; "
+                f"data.train: {f'{name} has ' if name else ''}{rows:,} rows, fewer than a batch of {batch:,}, and "
+                f"{why} an incomplete batch is left out: none would be trained on; "
                 "lower train.per_device_train_batch_size"
                 for name, rows in small.items()
             ]
         )
 
 
-def _ends_in_a_lone_row(recipe: Recipe, inputs: Inputs) -> bool:
-    """Whether the last batch that an epoch has of any source would be one pair."""
+def _ends_in_a_lone_row(recipe: Recipe, inputs: Inputs, normalises: bool) -> bool:
+    """Whether the last batch that an epoch has of any source would be one row that cannot train."""
     default = SentenceTransformerTrainingArguments.per_device_train_batch_size
     batch = recipe.train.get("per_device_train_batch_size", default)
-    in_memory = {name: len(rows) for name, rows in inputs.train.items() if not isinstance(rows, Stream)}
-    return any(recipe.data.sources[name].ends_in_a_lone_row(rows, batch) for name, rows in in_memory.items())
+    return any(
+        recipe.data.sources[name].ends_in_a_lone_row(len(rows), batch, normalises)
+        for name, rows in inputs.train.items()
+        if not isinstance(rows, Stream)
+    )

@@ -16,6 +16,10 @@ REFUSED = {
     "no accumulation": ({"gradient_accumulation_steps": 0}, "train.gradient_accumulation_steps: must be at least 1"),
     "batch 0": ({"per_device_train_batch_size": 0}, "train.per_device_train_batch_size: must be at least 2"),
     "batch 1": ({"per_device_train_batch_size": 1}, "a row alone has no negatives, got 1"),
+    "no full batch": (
+        {"per_device_train_batch_size": 8, "dataloader_drop_last": True},
+        "data.train: 4 rows, fewer than a batch of 8, and by train.dataloader_drop_last",
+    ),
     "no steps": ({"max_steps": 0}, "train.max_steps: 0 steps train nothing"),
     "no epochs": ({"num_train_epochs": 0}, "train.num_train_epochs: must be above 0"),
     "persistent": ({"dataloader_persistent_workers": True}, "train.dataloader_persistent_workers: needs workers"),
@@ -29,9 +33,23 @@ REFUSED = {
     "neftune": ({"neftune_noise_alpha": 5.0}, "train.neftune_noise_alpha: is for causal language models"),
     "optimizer": ({"optim": "adamw_bnb_8bit"}, "train.optim: "),
     "kernels": ({"use_liger_kernel": True}, "train.use_liger_kernel: "),
+    "argument of sgd": (
+        {"optim": "sgd", "optim_args": "momentun=0.9"},
+        'optim_args: sgd is not given momentun (did you mean "momentum"?); there are momentum, dampening, nesterov',
+    ),
+    "argument of AdamW": (
+        {"optim": "adamw_torch", "optim_args": "eps=1e-6"},
+        "train.optim_args: adamw_torch is not given eps; it takes none here",
+    ),
+    "decay of sgd": ({"optim": "sgd", "optim_args": "weight_decay=0.1"}, "no effect here; set train.weight_decay"),
+    "no value": ({"optim": "sgd", "optim_args": "momentum"}, "train.optim_args: must be like momentum=0.9"),
     "betas": ({"adam_beta1": 1.5}, "train.adam_beta1: "),
     "decay": ({"weight_decay": -1.0}, "train.weight_decay: "),
     "schedule": ({"lr_scheduler_kwargs": {"x": 1}}, "train.lr_scheduler_kwargs: "),
+    "no schedule": (
+        {"lr_scheduler_type": "constant", "lr_scheduler_kwargs": {"num_cycles": 2}},
+        "train.lr_scheduler_kwargs: has no effect: lr_scheduler_type: constant takes none",
+    ),
     "workers": ({"dataloader_num_workers": -1}, "train.dataloader_num_workers: "),
     "start of workers": (
         {"dataloader_num_workers": 1, "dataloader_multiprocessing_context": "x"},

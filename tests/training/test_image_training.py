@@ -170,6 +170,12 @@ def test_batch_norm_of_an_encoder_does_not_decay(write, tmp_path: Path):
     assert names and not [name for name in names if "normalization" in name or "bias" in name]
 
 
+def test_a_lone_last_image_is_left_out_as_batch_norm_cannot_normalise_it(write, tmp_path: Path):
+    settings = {"max_steps": -1, "num_train_epochs": 1}
+    trainer = trainer_of(write, tmp_path, data={"rows": 21}, train=settings)
+    assert trainer.args.dataloader_drop_last and len(trainer.get_train_dataloader()) == 2
+
+
 @pytest.mark.parametrize("optim", ["sgd", "lars"])
 def test_optimisers(optim: str, write, tmp_path: Path):
     trainer = trainer_of(write, tmp_path, train={"optim": optim, "optim_args": "momentum=0.9", "learning_rate": 0.1})
@@ -205,6 +211,15 @@ def test_the_plan_and_the_command(write, tmp_path: Path, capsys: pytest.CaptureF
     ("sections", "why"),
     [
         ({"loss": {"mini_batch_size": 2}}, "mini_batch_size must be None with BatchNorm"),
+        (
+            {"data": {"rows": 8}, "train": {"dataloader_drop_last": True}},
+            "data.train: 8 rows, fewer than a batch of 10, and by train.dataloader_drop_last",
+        ),
+        (
+            {"data": {"rows": 21}, "train": {"dataloader_drop_last": False}},
+            "train.dataloader_drop_last: false leaves a last batch of one row in an epoch, and BatchNorm cannot",
+        ),
+        ({"train": {"optim": "lars", "optim_args": "trust=1"}}, "train.optim_args: lars is not given trust; there are"),
         ({"data": {"views": "dropout"}}, "model.scratch: is an encoder of images"),
         ({"model": {"image_size": None}}, "model.image_size: is needed with scratch"),
         ({"model": {"scratch": None}}, "model.base: is missing"),
