@@ -55,11 +55,16 @@ def new_encoder(section: ModelSection) -> SentenceTransformer:
     if kind == "vit":
         options = options | {"image_size": section.image_size}
     try:
-        encoder = AutoModel.from_config(AutoConfig.for_model(kind, **options))
+        config = AutoConfig.for_model(kind, **options)
+        if problems := _problems(config, section.image_size):
+            raise InputError(problems)
+        encoder = AutoModel.from_config(config)
         with torch.no_grad():  # transformers checks few of the fields
             encoder.eval()(torch.zeros(1, 3, section.image_size, section.image_size))
-    except (ValueError, TypeError, AttributeError, KeyError, RuntimeError, ZeroDivisionError) as error:
-        raise InputError(f"model.scratch: makes no model: {' '.join(str(error).split())}") from None
+    except InputError:
+        raise
+    except Exception as error:  # of the checks of a configuration and of the layers, each raises its own
+        raise InputError(_why_none(error, options)) from None
     with tempfile.TemporaryDirectory() as folder:
         encoder.save_pretrained(folder)
         (Path(folder) / "preprocessor_config.json").write_text(json.dumps(_processor(section.image_size)))
@@ -69,6 +74,40 @@ def new_encoder(section: ModelSection) -> SentenceTransformer:
     show_images_on_card(model)
     model.model_card_data.local_files_only = True  # otherwise each save asks the Hub for a model of this name
     return model
+
+
+def _problems(config: Any, size: int) -> list[str]:
+    """Return what transformers would build without a word: other dimensions than asked for, pixels left unread."""
+    problems = []
+    if config.model_type == "resnet" and len(config.depths) != len(config.hidden_sizes):
+        problems.append(
+            f"model.scratch.depths: must have a number for each of the {len(config.hidden_sizes)} hidden_sizes, got "
+            f"{config.depths}"
+        )
+    if config.model_type == "vit":
+        if config.hidden_size % config.num_attention_heads:
+            problems.append(
+                f"model.scratch.num_attention_heads: must divide hidden_size ({config.hidden_size}), got "
+                f"{config.num_attention_heads}"
+            )
+        if isinstance(patch := config.patch_size, int) and patch > 0 and size % patch:
+            below = size // patch * patch
+            nearest = " and ".join(str(fits) for fits in (below, below + patch) if fits)
+            problems.append(
+                f"model.image_size: must be a multiple of scratch.patch_size ({patch}), or the pixels at the edge are "
+                f"never read; got {size}, and nearest is {nearest}"
+            )
+    return problems
+
+
+def _why_none(error: Exception, options: dict[str, Any]) -> str:
+    """Say why a configuration makes no model, in the library's words, and of which field if they have its name."""
+    why = " ".join(str(error.__cause__ or error).split())
+    if isinstance(error, KeyError):  # which has nothing but the value
+        why = f"no value {why} is known"
+    about = (name for name, value in options.items() if name in why or (isinstance(value, str) and f"'{value}'" in why))
+    key = next(about, None)
+    return f"model.scratch{f'.{key}' if key else ''}: makes no model: {why}"
 
 
 def show_images_on_card(model: SentenceTransformer) -> None:

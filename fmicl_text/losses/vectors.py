@@ -42,8 +42,9 @@ def unit_vectors(embeddings: Tensor, head: nn.Sequential | None) -> Tensor:
             width: int = layer.in_features
             if vectors.shape[1] != width:
                 raise ValueError(
-                    f"the head takes embeddings of {width} dimensions, got {vectors.shape[1]}: "
-                    "a train-only head does not go with MatryoshkaLoss or Matryoshka2dLoss"
+                    f"the head takes embeddings of {width} dimensions, got {vectors.shape[1]}; "
+                    "a train-only head does not go with MatryoshkaLoss or Matryoshka2dLoss, which give parts of them, "
+                    "nor with an encoder whose get_embedding_dimension() is another number"
                 )
             vectors = head(vectors.to(layer.weight.dtype))
         unit: Tensor = _UnitRows.apply(vectors)

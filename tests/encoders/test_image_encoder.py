@@ -96,6 +96,13 @@ def test_a_frozen_part_does_not_train():
     [
         ({**RESNET, "hidden_size": 3}, r'scratch.hidden_size: is no field .* \(did you mean "hidden_sizes"\?\)'),
         ({**VIT, "patch_size": 0}, "model.scratch: makes no model"),
+        ({**VIT, "patch_size": 7}, r"image_size: must be a multiple of scratch.patch_size .* nearest is 28 and 35"),
+        ({**VIT, "patch_size": 40}, r"image_size: must be a multiple .* got 32, and nearest is 40"),
+        ({**VIT, "num_attention_heads": 3}, r"num_attention_heads: must divide hidden_size \(16\), got 3"),
+        ({**RESNET, "depths": [1]}, r"scratch.depths: must have a number for each of the 2 hidden_sizes, got \[1\]"),
+        ({**RESNET, "layer_type": "baisc"}, "model.scratch.layer_type: makes no model: layer_type=baisc is not one of"),
+        ({**RESNET, "hidden_act": "rleu"}, "model.scratch.hidden_act: makes no model: no value 'rleu' is known"),
+        ({**VIT, "num_hidden_layers": "two"}, "model.scratch.num_hidden_layers: makes no model: Field"),
         ({**VIT, "image_size": 16}, "scratch.image_size: differs"),
     ],
 )
