@@ -199,7 +199,7 @@ class DataSection(Section):
         if self.views != "augment":
             for name in ("augment", "broken"):
                 if getattr(self, name) is not None:
-                    yield (name,), "is for images; set views: augment"
+                    yield (name,), f"is for images, whose views it makes: set views: augment, got {self.views}"
         if self.streaming:
             yield from self._not_of_a_stream()
 

@@ -324,7 +324,8 @@ class ContrastiveLoss(nn.Module):
             note(
                 copies,
                 lambda: self._warn_of_no_negatives(
-                    "all rows of a batch share a text or a group, so none is another's negative: nothing is pushed away"
+                    "all rows of a batch share a text, an image or a group, so none is another's negative: nothing is "
+                    "pushed away"
                 ),
             )
 

@@ -15,7 +15,9 @@ _IMAGES = 10
 
 
 def draw_views(trainer: ContrastiveTrainer, path: Path) -> None:
-    """Draw the first images of the training data, and below each two views of it.
+    """Draw images from all over the training data, and below each two views of it.
+
+    The first ones of a folder sorted by class would all be of one.
 
     Args:
         trainer: With views.
@@ -24,7 +26,9 @@ def draw_views(trainer: ContrastiveTrainer, path: Path) -> None:
     from matplotlib.figure import Figure
 
     assert trainer.views is not None and trainer.train_dataset is not None
-    rows = [trainer.train_dataset[number] for number in range(min(_IMAGES, len(trainer.train_dataset)))]
+    count = len(trainer.train_dataset)
+    shown = min(_IMAGES, count)
+    rows = [trainer.train_dataset[number * count // shown] for number in range(shown)]
     images = PixelCollator(trainer.views.size)(rows)[PIXELS]  # (B, S, S, 3)
     views = [view.permute(0, 2, 3, 1) for view in trainer.views.draw(images, trainer.args.seed)]
     lines = torch.stack([images.float() / 255, *views]).cpu()  # (3, B, S, S, 3)

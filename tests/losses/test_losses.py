@@ -375,7 +375,7 @@ def test_a_batch_of_copies_is_told_once(tiny_encoder, caplog):
     for _ in range(2):
         loss(tokenised(tiny_encoder, DISTINCT, DISTINCT[:1] * len(DISTINCT)))
     (record,) = caplog.records
-    assert "all rows of a batch share a text or a group" in record.message
+    assert "all rows of a batch share a text, an image or a group" in record.message
 
 
 @pytest.mark.parametrize("make", LOSSES.values(), ids=LOSSES)

@@ -17,7 +17,9 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace existing results")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else; a list for several models")
-    parser.add_argument("--batch-size", type=positive, default=128, metavar="N", help="sentences at a time (128)")
+    parser.add_argument(
+        "--batch-size", type=positive, default=128, metavar="N", help="sentences or images at a time (128)"
+    )
 
 
 def result_files(output: Path | None, models: list[str], name: str, overwrite: bool) -> Sequence[Path | None]:
