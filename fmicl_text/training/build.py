@@ -60,7 +60,7 @@ def check_build(recipe: Recipe, inputs: Inputs) -> ContrastiveTrainer:
     with tempfile.TemporaryDirectory() as scratch:  # the trainer makes its output folder when it is built
         trainer = build_trainer(recipe, inputs, recipe.seeds[0], RunFolder(Path(scratch)))
         with refusals(recipe.train):
-            check_optimizer_arguments(trainer, recipe.train.get("optim", trainer.args.optim))
+            check_optimizer_arguments(trainer, str(recipe.train.get("optim", "the optimizer")))
             trainer.create_optimizer_and_scheduler(num_training_steps=1)
             trainer.get_train_dataloader()
     for precision in recipe.publish.converted:
