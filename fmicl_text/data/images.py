@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 DIGITS = "sample:digits"
 _SHOWN = 5
 _AT_ONCE = 512  # images decoded between two parts of the cache
-_VERSION = 1  # of what is made of an image
+_VERSION = 2  # of what is made of an image
 
 
 class Images(NamedTuple):

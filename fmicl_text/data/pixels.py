@@ -49,15 +49,30 @@ def pixels(content: Any, size: int) -> bytes:
             )
         image.load()
         image = _rgb(ImageOps.exif_transpose(image))
-        side = min(image.size)
-        left, top = (image.width - side) // 2, (image.height - side) // 2
-        square = image.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+        square = image.resize((size, size), Image.Resampling.BICUBIC, box=_middle(image.width, image.height, size))
     except BrokenImage:
         raise
     except Exception as error:  # of Pillow's readers of some fifty formats, each raises its own
         why = str(error).partition("\n")[0] or type(error).__name__
         raise BrokenImage(f"cannot be decoded: {why}") from None
     return square.tobytes()
+
+
+def _middle(width: int, height: int, size: int) -> tuple[float, float, float, float]:
+    """Return what transformers' processors keep of an image: left, top, right, bottom.
+
+    They scale the shorter side to ``size``, the longer one to a whole number of pixels, and then cut off a whole number
+    on both sides; so the square is within a pixel of the middle one. In use an encoder is to see what it was trained
+    on.
+    """
+    short = min(width, height)
+    box = []
+    for side in (width, height):
+        scaled = int(size * side / short)
+        cut = (scaled - size) // 2
+        box.append((cut * side / scaled, (cut + size) * side / scaled))
+    (left, right), (top, bottom) = box
+    return left, top, right, bottom
 
 
 def content_of(value: Any, folder: Path | None = None) -> Any:

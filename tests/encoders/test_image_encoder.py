@@ -116,3 +116,15 @@ def test_the_random_twin_of_an_encoder_with_an_adapter_is_that_of_its_base():
     twin, expected = random_twin(adapted, 3).state_dict(), random_twin(base, 3).state_dict()
     assert twin.keys() == expected.keys() and all(torch.equal(twin[name], expected[name]) for name in twin)
     assert any("lora" in name for name in adapted.state_dict()), "the adapter stays where it was"
+
+
+@pytest.mark.parametrize(("width", "height"), [(48, 67), (67, 48), (31, 200), (9, 5), (1, 50)])
+def test_a_saved_encoder_sees_what_it_was_trained_on(width: int, height: int):
+    """Of images that are not square; on noise, where a pixel beside the right one differs by 85 on average."""
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8))
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    mine = np.frombuffer(pixels(file.getvalue(), 32), np.uint8).reshape(32, 32, 3)
+    processor = encoder(RESNET).processor
+    seen = processor([image], do_rescale=False, do_normalize=False, return_tensors="np")["pixel_values"][0]
+    assert np.abs(mine.astype(int) - seen.transpose(1, 2, 0)).mean() < 0.5
