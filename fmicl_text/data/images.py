@@ -84,6 +84,7 @@ def load_train_images(section: DataSection, size: int) -> Images:
         revision=section.revision,
         limit=section.rows,
         broken=section.broken or "error",
+        remedy="data.broken: skip leaves such images out",
     )
     return Images(rows.rename_column("image", "anchor"), skipped)
 
@@ -99,6 +100,7 @@ def load_images(
     revision: str | None = None,
     limit: int | None = None,
     broken: Literal["error", "skip"] = "error",
+    remedy: str = "replace such images, or leave their rows out of the source",
 ) -> Images:
     """Load and decode images, all of them, or take them from the cache.
 
@@ -114,6 +116,7 @@ def load_images(
         revision: Branch, tag or commit on the Hub.
         limit: How many rows to take from the start; default all.
         broken: What to do with an image that cannot be decoded.
+        remedy: What helps against one, said with the error.
 
     Raises:
         InputError: If the source or a column is missing, an image is broken or a label none (with file and row, the
@@ -133,7 +136,7 @@ def load_images(
         said = [f'{found.called(index)}: column "{column}" {problems[index]}' for index in bad[:_SHOWN]]
         if len(bad) > _SHOWN:
             said.append(f"{source}: {len(bad):,} of {len(problems):,} images are broken, the first {_SHOWN} are shown")
-        raise InputError([*said, "data.broken: skip leaves such images out"])
+        raise InputError([*said, remedy])
     rows = rows.remove_columns("problem")
     if labels is not None:
         rows = rows.add_column(label_as, list(map(identity, labels)) if label_as == GROUP else labels)

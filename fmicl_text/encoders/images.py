@@ -138,6 +138,15 @@ def reads_images(model: SentenceTransformer) -> bool:
     return hasattr(getattr(model[0], "processor", None), "image_mean")
 
 
+def require_texts(model: SentenceTransformer) -> None:
+    """Raise an InputError if an encoder reads images, and so no texts."""
+    if reads_images(model):
+        raise InputError(
+            "the encoder reads images, and this evaluation is of texts: of images there are images, knn, linear and "
+            "geometry with its option images"
+        )
+
+
 def image_size(model: SentenceTransformer) -> int:
     """Return width and height of the images that an encoder reads, in pixels.
 

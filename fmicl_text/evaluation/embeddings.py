@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fmicl_text.encoders.images import require_texts
 from fmicl_text.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ def embed(
         bf16: Run matrix products in bfloat16 (autocast) instead of the model's own precision.
 
     Raises:
-        InputError: ``bf16`` on a CPU that has no instructions for it, where it would be slower and less exact.
+        InputError: ``bf16`` on a CPU that has no instructions for it, where it would be slower and less exact; an
+            encoder of images.
     """
     import torch
     from rich.console import Console
@@ -56,6 +58,7 @@ def embed(
 
     from fmicl_text.evaluation.linear import OneDnnLinear
 
+    require_texts(model)
     if bf16 and model.device.type == "cpu" and not cpu_has_bfloat16():
         raise InputError("this CPU has no bfloat16 instructions: leave bf16 out, float32 is faster here")
     ordered = _longest_first(model, list(dict.fromkeys(texts)))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict, field_validator
 
+from fmicl_text.encoders.images import normalised, require_texts
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.density_ratio import EDGES, DensityRatio, divergence_bounds, fit_density_ratio
 from fmicl_text.evaluation.image_batches import eval_mode, image_batches
@@ -171,13 +172,14 @@ def measure_geometry(
         name: Name of the model in the result; by default ``model`` itself, if it is a string.
 
     Raises:
-        InputError: No such model, or as :func:`geometry`.
+        InputError: No such model, one of images, or as :func:`geometry`.
     """
     return measure_pair_set(scored_model(model, name), Effort(batch_size, show_progress), pairs)
 
 
 def measure_pair_set(scored: ScoredModel, effort: Effort, pairs: PairSet) -> Measured:
     """Measure an encoder; see :func:`measure_geometry`. Intervals cost little here, and are always computed."""
+    require_texts(scored.encoder)
     embeddings = scored.encoder.encode(
         pairs.sentences, batch_size=effort.batch_size, show_progress_bar=effort.show_progress
     )
@@ -205,7 +207,6 @@ def measure_views(
     """
     import torch
 
-    from fmicl_text.encoders.images import normalised
     from fmicl_text.encoders.views import AugmentedViews
 
     views = AugmentedViews(section, scored.encoder)

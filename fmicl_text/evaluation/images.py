@@ -10,14 +10,17 @@ Shapes: ``N`` images with known classes, ``Q`` images to classify, ``D`` dimensi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fmicl_text.encoders.images import as_features, image_size, random_twin
+from fmicl_text.errors import InputError
 from fmicl_text.evaluation.image_batches import eval_mode, image_batches
 from fmicl_text.evaluation.image_pictures import pictures
 from fmicl_text.evaluation.items import Items, Measured, Parts, digest, scores_of_items
@@ -68,6 +71,34 @@ class LabelledImages:
         """Return the number of the class of each row: ``(n,)``."""
         number = {name: place for place, name in enumerate(self.classes)}
         return np.array([number[name] for name in rows["label"]])
+
+
+def check_classes(labels: Sequence[str], options: OfImages, source: str) -> None:
+    """Refuse labels by which nothing can be classified as it is asked for, before an image is encoded.
+
+    Args:
+        labels: Of the images to classify by.
+        options: What is asked for.
+        source: Where those images come from.
+
+    Raises:
+        InputError: There is one class only, or a class has fewer images than are to be drawn of it, or than the linear
+            classifier needs.
+    """
+    counts = Counter(labels)
+    smallest, fewest = min(counts.items(), key=itemgetter(1))
+    if len(counts) == 1:
+        raise InputError(f'{source}: all {fewest:,} images are of the class "{smallest}"; two are needed')
+    has = f'{source}: the class "{smallest}" has {fewest:,} image{"" if fewest == 1 else "s"}'
+    wanted = options.labels_per_class
+    if wanted is not None and fewest < wanted:
+        raise InputError(f"{has}, and labels_per_class asks for {wanted:,} of each")
+    if "linear" in options.methods and (known := wanted or fewest) < _FOLDS:
+        drawn = "" if wanted is None else f", of which labels_per_class takes {known}"
+        raise InputError(
+            f"{has}{drawn}; a linear classifier needs {_FOLDS} of each. Nearest neighbours alone do not: --method knn, "
+            "or the name knn in a recipe"
+        )
 
 
 def measure_images(
@@ -146,7 +177,7 @@ def measure_images(
     described = scored.described()
     described["facts"] |= {
         "image_size": size,
-        "k": options.k if "kNN" in options.methods else None,
+        "k": min(options.k, len(chosen[0])) if "kNN" in options.methods else None,
         "temperature": options.temperature if "kNN" in options.methods else None,
         "labelled_images": len(data.bank),
         "labels_per_class": options.labels_per_class,
@@ -228,7 +259,7 @@ def linear(bank: np.ndarray, classes: np.ndarray, test: np.ndarray) -> tuple[np.
 
     Args:
         bank: ``(N, D)``.
-        classes: Of the bank, ``(N,)``.
+        classes: Of the bank, ``(N,)``, two or more, of three images each or more.
         test: ``(Q, D)``.
 
     Returns:
@@ -246,8 +277,6 @@ def linear(bank: np.ndarray, classes: np.ndarray, test: np.ndarray) -> tuple[np.
     few = len(x) < _MANY
     folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=0)
     held_out = StratifiedShuffleSplit(1, test_size=_HELD_OUT, random_state=0)
-    if np.bincount(classes)[np.unique(classes)].min() < _FOLDS:
-        raise NoScoreError(f"a linear classifier is tuned on {_FOLDS} parts of the labels: a class has fewer images")
     search = GridSearchCV(
         LogisticRegression(tol=1e-4, max_iter=500), {"C": _GRID}, cv=folds if few else held_out, scoring="accuracy"
     )

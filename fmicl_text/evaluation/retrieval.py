@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fmicl_text.encoders.images import require_texts
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.items import Items, Measured, Parts, digest, scores_of_items
 from fmicl_text.evaluation.kind import Effort
@@ -125,6 +126,7 @@ def _reciprocal_ranks(scored: ScoredModel, effort: Effort, search: Search) -> tu
     """Return 1/rank of each query's first right document, 0 past the cutoff, and the number of candidates."""
     from sentence_transformers.util import semantic_search
 
+    require_texts(scored.encoder)
     queries, documents, groups = search.queries, search.documents, search.groups
     if not queries or len(queries) != len(documents):
         raise InputError(f"retrieval needs a document for each query, found {len(queries)} and {len(documents)}")

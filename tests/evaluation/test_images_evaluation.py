@@ -16,7 +16,7 @@ from test_image_encoder import RESNET, encoder
 from fmicl_text.cli import main
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.dimensions import measure_at
-from fmicl_text.evaluation.images import LabelledImages, embed_images, linear, measure_images, nearest
+from fmicl_text.evaluation.images import LabelledImages, check_classes, embed_images, linear, measure_images, nearest
 from fmicl_text.evaluation.kind import Effort, Given, Loaded
 from fmicl_text.evaluation.kinds.images import OfImages
 from fmicl_text.evaluation.registry import evaluation
@@ -167,7 +167,8 @@ def test_the_names_of_the_kind():
     ("asked", "why"),
     [
         ({"name": "knn"}, "needs images with labels"),
-        ({"name": "knn", "train": "a.parquet"}, "a.parquet has no split test"),
+        ({"name": "knn", "train": "a.parquet"}, "a.parquet: no such file"),
+        ({"name": "knn", "train": __file__}, "has no split test"),
     ],
 )
 def test_evaluations_that_lack_something(asked: dict, why: str):
@@ -198,3 +199,54 @@ def test_an_encoder_of_texts_is_told_so(tiny_encoder, tmp_path: Path):
     asked = OfImages(name="knn", train="x")
     with pytest.raises(InputError, match="does not read images"):
         measure_images(ScoredModel(tiny_encoder, "m", None), Effort(), lambda _: data, data, asked, "x")
+
+
+@pytest.mark.parametrize(
+    ("labels", "asked", "why"),
+    [
+        ("aaa", {"name": "knn"}, 'all 3 images are of the class "a"'),
+        ("aaab", {}, 'the class "b" has 1 image; a linear classifier needs 3 .*--method knn'),
+        ("aaabbb", {"labels_per_class": 2}, "has 3 images, of which labels_per_class takes 2; a linear"),
+        ("aaabbb", {"name": "knn", "labels_per_class": 4}, "has 3 images, and labels_per_class asks for 4"),
+    ],
+)
+def test_classes_that_cannot_be_told_apart_as_asked(labels: str, asked: dict, why: str):
+    with pytest.raises(InputError, match=f"^b.parquet: .*{why}"):
+        check_classes(list(labels), OfImages.model_validate({"name": "images"} | asked), "b.parquet")
+    check_classes(list("aaabbb"), OfImages(name="images", labels_per_class=3), "b.parquet")
+    check_classes(list("aab"), OfImages(name="knn"), "b.parquet")
+
+
+def test_the_record_has_the_neighbours_that_voted():
+    few = measured(images(80, 0), images(8, 1), name="knn", k=1000, labels_per_class=2)
+    assert few.result.facts["k"] == 2 * CLASSES
+    with pytest.raises(ValueError, match="needs labels_per_class"):
+        OfImages(name="knn", draws=3)
+
+
+def test_a_broken_image_to_classify_is_no_matter_of_a_recipe(tmp_path: Path):
+    file = tmp_path / "broken.parquet"
+    Dataset.from_dict({"image": [b"no image", b"none"], "label": ["a", "b"]}).to_parquet(file)
+    with pytest.raises(InputError, match=r"is no image[\s\S]*replace such images") as error:
+        evaluation({"name": "knn", "train": str(file), "test": "sample:digits"}).load(Given(image_size=8))
+    assert "data.broken" not in str(error.value)
+
+
+def test_an_encoder_of_images_is_told_so_by_evaluations_of_texts():
+    from fmicl_text.evaluation.embeddings import embed
+    from fmicl_text.evaluation.geometry import measure_pair_set
+    from fmicl_text.evaluation.mteb.model import wrapped
+    from fmicl_text.evaluation.pair_sets import stsb_pair_set
+    from fmicl_text.evaluation.retrieval import Search, measure_retrieval
+
+    scored = ScoredModel(encoder(RESNET, image_size=8), "m", None)
+    pairs = stsb_pair_set("sample:stsb")
+    search = {"": Search(queries=["a"], documents=["b"])}
+    for ask in (
+        lambda: embed(scored.encoder, ["a text"]),
+        lambda: measure_pair_set(scored, Effort(), pairs),
+        lambda: measure_retrieval(scored, Effort(), search),
+        lambda: wrapped(scored),
+    ):
+        with pytest.raises(InputError, match="the encoder reads images, and this evaluation is of texts"):
+            ask()

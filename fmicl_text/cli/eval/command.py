@@ -31,7 +31,9 @@ def asked(kind: type[Evaluation], **options: object) -> Evaluation:
     try:
         return kind.model_validate({key: value for key, value in options.items() if value is not None})
     except ValidationError as error:
-        raise InputError([details["msg"] for details in error.errors()]) from None
+        raise InputError(
+            [": ".join([*map(str, details["loc"]), details["msg"]]) for details in error.errors()]
+        ) from None
 
 
 def evaluate_models(

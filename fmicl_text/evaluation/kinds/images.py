@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from functools import partial
 from typing import Annotated, ClassVar, Literal
 
@@ -11,6 +12,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.kind import Evaluation, Given, Loaded
 from fmicl_text.files import user_path
+from fmicl_text.section import Conflict
 
 
 class OfImages(Evaluation):
@@ -42,6 +44,11 @@ class OfImages(Evaluation):
     baselines: bool = False
     """Also classify by raw pixels, and by the encoder with random weights."""
 
+    def conflicts(self) -> Iterator[Conflict]:
+        """Refuse to draw nothing again and again."""
+        if self.draws > 1 and self.labels_per_class is None:
+            yield ("draws",), "needs labels_per_class, how many labels of each class to draw"
+
     @classmethod
     def claims(cls, name: str) -> bool:
         """Whether it is ``images``, or one of its methods."""
@@ -56,7 +63,7 @@ class OfImages(Evaluation):
         """Load the images, if it is known already at which size the encoder reads them; otherwise when it is."""
         from fmicl_text.data.images import DIGITS, load_images
         from fmicl_text.data.sources import is_hub_id
-        from fmicl_text.evaluation.images import LabelledImages, measure_images
+        from fmicl_text.evaluation.images import LabelledImages, check_classes, measure_images
         from fmicl_text.evaluation.metrics import ACCURACY
 
         train = self.train or given.data
@@ -65,11 +72,14 @@ class OfImages(Evaluation):
         test = self.test or train
         has_splits = test == DIGITS or is_hub_id(test) or os.path.isdir(user_path(test))
         if test == train and not has_splits:
+            if not (test.startswith(("sample:", "hf:")) or user_path(test).exists()):
+                raise InputError(f"{self.name}: {test}: no such file")
             raise InputError(f"{self.name}: {train} has no split test; name the images to classify by its option test")
 
         def load(size: int) -> LabelledImages:
             columns = {"column": self.image, "size": size, "label": self.label}
             bank = load_images(train, limit=self.rows, **columns).rows  # type: ignore[arg-type]
+            check_classes(bank["label"], self, train)
             asked = load_images(test, split=self.test_split if has_splits else "train", **columns).rows  # type: ignore[arg-type]
             return LabelledImages(bank, asked, size)
 

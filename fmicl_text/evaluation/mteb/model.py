@@ -8,6 +8,7 @@ from pathlib import Path
 from mteb.models import SentenceTransformerEncoderWrapper
 from sentence_transformers import SentenceTransformer
 
+from fmicl_text.encoders.images import require_texts
 from fmicl_text.encoders.text import locate
 from fmicl_text.evaluation.scored_model import ScoredModel, scored_model
 from fmicl_text.quiet import without_warnings_of
@@ -31,7 +32,12 @@ def load_for_mteb(name: str) -> SentenceTransformerEncoderWrapper:
 
 
 def wrapped(scored: ScoredModel) -> SentenceTransformerEncoderWrapper:
-    """Wrap a model that is loaded; one without a revision is in training, and its results are not kept."""
+    """Wrap a model that is loaded; one without a revision is in training, and its results are not kept.
+
+    Raises:
+        InputError: It is an encoder of images.
+    """
+    require_texts(scored.encoder)
     name, model = scored.name, scored.encoder
     if scored.revision is None:
         place = f"{LOCAL}/{IN_TRAINING}"
