@@ -209,12 +209,20 @@ def _folder(path: Path, split: str) -> Dataset:
 
 
 def _of_dataset(rows: Dataset, source: str, column: str, label: str | None, limit: int | None) -> _Source:
+    import pyarrow as pa
     from datasets import ClassLabel, Image
 
     require_columns([column] + ([] if label is None else [label]), rows.column_names, source)
     if limit is not None:
         rows = rows.select(range(min(limit, len(rows))))
-    contents = rows.select_columns([column]).cast_column(column, Image(decode=False))
+    try:
+        contents = rows.select_columns([column]).cast_column(column, Image(decode=False))
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid, TypeError):
+        there = ", ".join(name for name, feature in rows.features.items() if isinstance(feature, Image))
+        raise InputError(
+            f'{source}: the column "{column}" has no images, but {rows.features[column]}; '
+            + (f"images are in {there}" if there else "no column has images")
+        ) from None
     labels = None
     if label is not None:
         labels = rows[label][:]

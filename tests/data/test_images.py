@@ -208,3 +208,8 @@ def test_labels_that_are_none_are_named():
     pq.write_table(pa.table({"image": FILES, "label": [*LABELS[:5], None]}), "a.parquet")
     with pytest.raises(InputError, match=r"a\.parquet, row 6: the label has no value"):
         load_images("a.parquet", "image", 4, label="label")
+
+
+def test_a_column_of_a_folder_that_has_no_images_is_named():
+    with pytest.raises(InputError, match=r'the column "label" has no images, but ClassLabel.*; images are in image'):
+        load_images(folder(), "label", 4)
