@@ -143,7 +143,10 @@ def test_broken_images_are_named_with_file_and_row():
     assert said[0].startswith('a.parquet, row 2: column "image" is no image')
     assert said[1] == 'a.parquet, row 4: column "image" has no value'
     assert said[2].startswith('a.parquet, row 5: column "image" cannot be decoded')
-    assert "data.broken: skip" in said[3]
+    assert "leave their rows out" in said[3]
+    with pytest.raises(InputError) as error:
+        load_train_images(section(train="a.parquet"), 4)
+    assert "data.broken: skip" in error.value.problems[3]
 
 
 def test_a_broken_file_of_a_folder_is_named():
