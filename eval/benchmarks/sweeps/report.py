@@ -126,9 +126,9 @@ def _ranked(jobs: Jobs) -> Iterator[str]:
 _QUESTIONS: dict[str, Callable[[Jobs], Iterator[str]]] = {
     "**Is f-MICL at least on a par with tuned InfoNCE?** The f-MICL of the best score that chooses, minus InfoNCE by "
     "what judges:": _on_a_par,
-    "**Is the Gaussian kernel above the cosine?** Gaussian minus cosine, each tuned. With a shift for each row they are "
-    "one function of the cosine but for a constant, which the shift takes away, and so there they are equal; so are "
-    "Pearson and Tsallis of order 2:": _kernels,
+    "**Is the Gaussian kernel above the cosine?** Gaussian minus cosine, each tuned. With a shift for each row they "
+    "are one function of the cosine but for a constant, which the shift takes away, and so there they are equal; so "
+    "are Pearson and Tsallis of order 2:": _kernels,
     "**Is the best divergence another on another job?** The one that is chosen, of those with the Gaussian kernel, "
     "minus each other:": _divergences,
     "**How far is each default from its tuned best?** Best trial minus the default, by the score that chooses. The "
