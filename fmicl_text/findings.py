@@ -25,7 +25,7 @@ _PLAINER = {
     **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
     **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
     **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
-    "list_type": "must be a list",
+    **dict.fromkeys(("list_type", "tuple_type"), "must be a list"),
 }
 _FEW = 40
 """Up to this many known keys are listed in full."""
@@ -50,12 +50,14 @@ class Finding:
         path: The key it is about, as it was written.
         message: What is wrong and what would be right.
         unknown: Whether the key is unknown, rather than its value wrong.
+        missing: Whether the key is not there.
         meant: The valid key or value nearest to the one given.
     """
 
     path: KeyPath
     message: str
     unknown: bool = False
+    missing: bool = False
     meant: str | None = None
 
 
@@ -66,7 +68,10 @@ def explain(error: ValidationError, value: Any, model: type[BaseModel]) -> list[
     """
     by_path: dict[KeyPath, list[ErrorDetails]] = {}
     for details in error.errors(include_url=False):
-        by_path.setdefault(_path(details, value, model), []).append(details)
+        path = _path(details, value, model)
+        if details["type"] == "missing" and isinstance(details["loc"][-1], int):  # an item of a list that is too short
+            path = path[:-1]
+        by_path.setdefault(path, []).append(details)
     return [_finding(path, failures, value, model) for path, failures in by_path.items()]
 
 
@@ -96,10 +101,14 @@ def _finding(path: KeyPath, failures: Sequence[ErrorDetails], value: Any, model:
     kind, location, given = failures[0]["type"], failures[0]["loc"], failures[0]["input"]
     if kind == "refused":
         return Finding(path, " and ".join(dict.fromkeys(details["msg"] for details in failures)))
+    if kind == "missing" and isinstance(location[-1], int):
+        return Finding(path, f"must have {int(failures[-1]['loc'][-1]) + 1} items, got {_shown(given)}")
     if kind == "missing":
-        return Finding(path, "is missing")
+        return Finding(path, "is missing", missing=True)
     if kind == "extra_forbidden":
-        known = list(_section_at(location[:-1], value, model))
+        section = _section_at(location[:-1], value, model)
+        older = section.keys_of_older(str(path[-2])) if section and issubclass(section, Section) and path[1:] else []
+        known = older or list(section.model_fields if section else ())
         meant = nearest(str(location[-1]), known)
         few = "; known here are " + ", ".join(known) if len(known) < _FEW else ""
         hint = f' (did you mean "{meant}"?)' if meant else few
@@ -118,6 +127,8 @@ def _needed(details: ErrorDetails) -> str:
     """Return pydantic's "Input should be ..." as "must be ..."."""
     if details["type"] == "too_short" and (least := details["ctx"]["min_length"]) > 1:
         return f"must have {least} items or more"
+    if details["type"] == "too_long":
+        return f"must have {details['ctx']['max_length']} items at most"
     return _PLAINER.get(details["type"]) or re.sub(r"^\w+ should ", "must ", details["msg"])
 
 
@@ -126,13 +137,13 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _section_at(location: KeyPath, value: Any, model: type[BaseModel]) -> Iterator[str]:
-    """Yield the keys of the section at a location."""
+def _section_at(location: KeyPath, value: Any, model: type[BaseModel]) -> type[BaseModel] | None:
+    """Return the model of the section at a location."""
     section: type[BaseModel] | None = model
     for step in location:
         section = _inner(section, step, value)
-        value = value[step] if _has(value, step) else None
-    yield from section.model_fields if section else ()
+        value = value[step] if _has(value, step) else value  # a step may be the name of a union's member
+    return section
 
 
 def _inner(section: type[BaseModel] | None, step: str | int, value: Any) -> type[BaseModel] | None:

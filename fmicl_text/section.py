@@ -105,6 +105,11 @@ class Section(BaseModel):
         """Return where in ``value`` keys were written that an older spelling has in another place."""
         return {}
 
+    @classmethod
+    def keys_of_older(cls, name: str) -> list[str]:
+        """Return the keys of a section in it that an older spelling has; none if it has no such, or any keys."""
+        return []
+
     @model_validator(mode="after")
     def _refuse_conflicts(self) -> Self:
         problems = [InitErrorDetails(type=refused(text), loc=loc, input=None) for loc, text in self.conflicts()]

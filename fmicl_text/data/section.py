@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, JsonValue, PositiveFloat, PositiveInt, ValidationError
 
+from fmicl_text.findings import explain
 from fmicl_text.losses.columns import GROUP
 from fmicl_text.section import Conflict, Section, check_revision
 
@@ -127,8 +128,8 @@ class AugmentSection(Section):
             try:
                 _ = self.of_second
             except ValidationError as error:
-                for details in error.errors():
-                    yield ("second", *details["loc"]), details["msg"]
+                for found in explain(error, self.second, AugmentSection):
+                    yield ("second", *found.path), found.message
 
 
 class DataSection(Section):

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from fmicl_text.data.yaml_tree import dotted
 from fmicl_text.evaluation.kind import Evaluation
 from fmicl_text.evaluation.kinds.geometry import GeometryOfPairs
 from fmicl_text.evaluation.kinds.heldout import Heldout
@@ -15,6 +16,7 @@ from fmicl_text.evaluation.kinds.pairs import OwnPairs
 from fmicl_text.evaluation.kinds.sts import Sts
 from fmicl_text.evaluation.kinds.transfer import Transfer
 from fmicl_text.evaluation.suite_files import shipped_suites
+from fmicl_text.findings import Finding, explain
 from fmicl_text.section import refused
 from fmicl_text.text import did_you_mean
 
@@ -44,12 +46,11 @@ def evaluation(asked: Any) -> Evaluation:
     try:
         return kind.model_validate(options)
     except ValidationError as error:
-        raise refused("; ".join(_problem(name, kind, details) for details in error.errors())) from None
+        raise refused("; ".join(_problem(name, kind, found) for found in explain(error, options, kind))) from None
 
 
-def _problem(name: str, kind: type[Evaluation], details: Any) -> str:
-    option = ".".join(map(str, details["loc"]))
-    if details["type"] == "extra_forbidden":
-        known = [key for key in kind.model_fields if key != "name"]
+def _problem(name: str, kind: type[Evaluation], found: Finding) -> str:
+    if found.unknown and len(found.path) == 1:
+        option, known = str(found.path[0]), [key for key in kind.model_fields if key != "name"]
         return f"{name} has no option {option}{did_you_mean(option, known)}; its options are {', '.join(known)}"
-    return ": ".join(filter(None, (name, option, details["msg"])))
+    return ": ".join([name, *([dotted(found.path)] if found.path else []), found.message])

@@ -23,6 +23,8 @@ _SECTIONS = {
     "anneal": {"schedule": "region_schedule", "steps": "region_steps"},
 }
 """Section -> its keys that have another name now; a key that is not named here keeps its name."""
+_KEPT = {"queue": ("momentum",), "momentum": (), "negatives": ("region", "anneal"), "anneal": ()}
+"""Section -> its keys that keep their name; a kernel may have any."""
 _REGIONS = ("ball", "ring")
 
 
@@ -56,6 +58,11 @@ def flattened(settings: Any) -> Flat:
     if not isinstance(found.get("region"), str | dict | list | int | float | None):
         found |= _of_object(found["region"])
     return flat
+
+
+def keys_of(section: str) -> list[str]:
+    """Return the keys of a section in the older spelling; none for what is no such section, and for a kernel."""
+    return [*_SECTIONS[section], *_KEPT[section]] if section in _KEPT else []
 
 
 def _is_section(key: Any, value: Any) -> bool:

@@ -20,7 +20,7 @@ from fmicl_text.errors import InputError
 from fmicl_text.findings import explain
 from fmicl_text.losses.matryoshka import Matryoshka
 from fmicl_text.losses.mlp import Mlp
-from fmicl_text.losses.nested import flattened
+from fmicl_text.losses.nested import flattened, keys_of
 from fmicl_text.section import Conflict, KeyPath, Section, refused
 
 if TYPE_CHECKING:
@@ -303,6 +303,11 @@ class Objective(Section, ABC):
     def written_at(cls, value: Any) -> dict[str, KeyPath]:
         """Return where settings were written in a section that has an older, nested spelling."""
         return flattened(value).written
+
+    @classmethod
+    def keys_of_older(cls, name: str) -> list[str]:
+        """Return the keys of a section of the older, nested spelling."""
+        return keys_of(name)
 
     @classmethod
     def of(cls, label: str, settings: Mapping[str, Any]) -> Self:

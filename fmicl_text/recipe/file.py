@@ -146,9 +146,10 @@ def _findings(tree: Tree, seen: set[KeyPath], context: dict[str, bool]) -> list[
         Recipe.model_validate(tree.value, context=context)
     except ValidationError as error:
         findings = explain(error, tree.value, Recipe)
-        # so that `positive` is not reported as missing where `positiv` was written
-        meant = {(*finding.path[:-1], finding.meant) for finding in findings if finding.unknown}
-        return [finding for finding in findings if finding.path not in seen | meant]
+        # What is missing or impossible where a key is misspelt is looked at again when the key is right.
+        misspelt = {finding.path[:-1] for finding in findings if finding.meant is not None and finding.unknown}
+        later = [one for one in findings if one.missing and one.path[:-1] in misspelt]
+        return [one for one in findings if one.path not in seen and one not in later]
     return []
 
 

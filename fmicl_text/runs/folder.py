@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import platform
 import shutil
@@ -14,11 +15,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from fmicl_text.data.yaml_tree import dotted
 from fmicl_text.errors import InputError
 from fmicl_text.files import read_json, sync, write_json, write_text
 from fmicl_text.recipe.file import dump_recipe, load_recipe
 from fmicl_text.recipe.schema import Recipe
 from fmicl_text.runs.manifest import Manifest, read_manifest
+from fmicl_text.section import KeyPath
 from fmicl_text.versions import versions
 
 logger = logging.getLogger(__name__)
@@ -145,7 +148,7 @@ def open_run(path: Path, recipe: Recipe, resume: bool, overwrite: bool) -> Itera
         InputError: If a run is there and neither is set; if there is none to resume, or it had another
             recipe; if the folder holds something other than a run; if another process uses it.
     """
-    _check(path, recipe, resume, overwrite)
+    check_run(path, recipe, resume, overwrite)
     path.mkdir(parents=True, exist_ok=True)
     try:
         lock = FileLock(path / LOCK, timeout=0).acquire()  # released by the system if the process is killed
@@ -154,7 +157,7 @@ def open_run(path: Path, recipe: Recipe, resume: bool, overwrite: bool) -> Itera
             f"another process is using {path}: wait for it, or give another folder with --output"
         ) from None
     with lock:
-        _check(path, recipe, resume, overwrite)  # it may have been made in between
+        check_run(path, recipe, resume, overwrite)  # it may have been made in between
         _delete_temporary(path)
         write_text(path / MARKER, _MARKER_TEXT)
         if not resume:
@@ -178,7 +181,12 @@ def is_run(path: Path) -> bool:
     return any(isinstance(document, dict) and {"state", "versions"} <= document.keys() for document in documents)
 
 
-def _check(path: Path, recipe: Recipe, resume: bool, overwrite: bool) -> None:
+def check_run(path: Path, recipe: Recipe, resume: bool, overwrite: bool) -> None:
+    """Check that a folder may be used for a run, or that there is none yet; nothing is written.
+
+    Raises:
+        InputError: As :func:`open_run`, but that another process uses it.
+    """
     file = RunFolder(path).recipe
     begun = file.is_file()
     # A run of version 0.1.0 that was killed in its first moments has a lock and a recipe; resuming deletes nothing.
@@ -187,13 +195,33 @@ def _check(path: Path, recipe: Recipe, resume: bool, overwrite: bool) -> None:
         raise InputError(f"{path} holds something that is not a run; choose another folder with --output")
     if resume and not begun:
         raise InputError(f"no run to resume in {path}; leave --resume out to start one")
-    if resume and load_recipe(file).pinned_as(recipe) != recipe:
-        raise InputError(f"{path} was started from another recipe, see {file}; repeat its settings to resume it")
+    if resume and (begun_from := load_recipe(file).pinned_as(recipe)) != recipe:
+        was, now = (dict(_leaves(one.model_dump(mode="json"), ())) for one in (begun_from, recipe))
+        changed = [key for key in {**was, **now} if was.get(key) != now.get(key)]
+        raise InputError(
+            [
+                *(
+                    f"{key}: is {now.get(key, 'not set')} here, and {file} has {was.get(key, 'none')}"
+                    for key in changed
+                ),
+                f"{path} was started from another recipe: repeat its settings to resume it, or give a run with the new "
+                "ones a folder of its own with --output",
+            ]
+        )
     if begun and not (resume or overwrite):
         raise InputError(
             f"{path} holds a run already: --resume continues it, --overwrite deletes it, "
             "--output FOLDER puts the new one elsewhere"
         )
+
+
+def _leaves(value: Any, path: KeyPath) -> Iterator[tuple[str, str]]:
+    """Yield the key and the value of each setting of a recipe, as YAML on one line."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(inner, (*path, key))
+    else:
+        yield dotted(path), json.dumps(value, ensure_ascii=False)
 
 
 def _contents(path: Path) -> list[Path]:

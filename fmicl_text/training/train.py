@@ -28,7 +28,7 @@ from fmicl_text.files import cannot_write, sync, write_json
 from fmicl_text.recipe.accelerate import refuse_sharding
 from fmicl_text.recipe.file import load_recipe
 from fmicl_text.recipe.schema import PublishSection, Recipe
-from fmicl_text.runs.folder import RunFolder, open_run
+from fmicl_text.runs.folder import RunFolder, check_run, open_run
 from fmicl_text.runs.plots import plot_training
 from fmicl_text.training.build import build_trainer, check_build, check_rows
 from fmicl_text.training.callbacks import SaveAfterEpoch
@@ -89,6 +89,7 @@ def train(
         recipe = recipe.pinned_as(begun)
         if recipe.evaluate.during == AUTO:  # which was not a default when older runs began
             recipe = recipe.choosing_by(begun.evaluate.during)
+    in_first_process(lambda: check_run(folder, recipe, resume, overwrite))  # before much is loaded
     return train_on(prepare(recipe), recipe, folder, resume=resume, overwrite=overwrite, repeats=repeats)
 
 

@@ -200,8 +200,16 @@ def test_nothing_is_overwritten_without_being_told(write_recipe, tmp_path: Path)
     train(recipe, run)
     with pytest.raises(InputError, match="--resume continues it, --overwrite deletes it"):
         train(recipe, run)
-    with pytest.raises(InputError, match="another recipe"):
-        train(load_recipe(write_recipe(seeds=[7])), run, resume=True)
+    other = load_recipe(write_recipe(seeds=[7], train={"warmup_steps": 1, "learning_rate": 0.5}))
+    with pytest.raises(InputError, match="another recipe") as caught:
+        train(other, run, resume=True)
+    began, now = recipe.train["learning_rate"], run / "recipe.yaml"
+    assert set(caught.value.problems[:-1]) == {
+        f"train.learning_rate: is 0.5 here, and {now} has {began}",
+        f"train.warmup_steps: is 1.0 here, and {now} has none",
+        f"seeds: is [7] here, and {now} has {recipe.seeds}",
+    }
+    assert "repeat its settings" in caught.value.problems[-1] and "--output" in caught.value.problems[-1]
     (run / "results").mkdir(exist_ok=True)
     (run / "results" / "old.json").write_text("{}")
     train(recipe, run, overwrite=True)
