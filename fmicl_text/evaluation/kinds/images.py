@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from fmicl_text.errors import InputError
-from fmicl_text.evaluation.kind import Evaluation, Given, Loaded
+from fmicl_text.evaluation.kind import Data, Evaluation, Given, Loaded
 from fmicl_text.files import user_path
 from fmicl_text.section import Conflict
 
@@ -59,6 +59,19 @@ class OfImages(Evaluation):
         """How images are classified."""
         return {"knn": ("kNN",), "linear": ("linear",)}.get(self.name, ("kNN", "linear"))  # type: ignore[return-value]
 
+    @property
+    def reads(self) -> Data:
+        """Images."""
+        return "images"
+
+    @property
+    def _no_images(self) -> str:
+        return f"{self.name} needs images with labels: set its option train, or evaluate.data"
+
+    def unfit(self, trained_on: Data, data: str | None) -> str | None:
+        """Return also that there are no images with labels."""
+        return super().unfit(trained_on, data) or (self._no_images if (self.train or data) is None else None)
+
     def load(self, given: Given) -> Loaded:
         """Load the images, if it is known already at which size the encoder reads them; otherwise when it is."""
         from fmicl_text.data.images import DIGITS, load_images
@@ -68,7 +81,7 @@ class OfImages(Evaluation):
 
         train = self.train or given.data
         if train is None:
-            raise InputError(f"{self.name}: needs images with labels: set its option train, or evaluate.data")
+            raise InputError(self._no_images)
         test = self.test or train
         has_splits = test == DIGITS or is_hub_id(test) or os.path.isdir(user_path(test))
         if test == train and not has_splits:
