@@ -97,6 +97,8 @@ def test_every_way_trains_and_leaves_a_plain_encoder(way: str, write, tmp_path: 
     assert set(kept) == set(AutoModel.from_pretrained(folder / "model").state_dict())
     assert SentenceTransformer(str(folder / "model")).get_embedding_dimension() == 16
     assert result.of_images and (folder / "views.png").is_file()
+    assert not (folder / "model" / "assets").exists(), "images of the training data"
+    assert not (folder / "model" / "README.md").exists(), "the library's card, which is of texts"
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["broken_images_left_out"] == 0 and 0 <= manifest["waited_for_data"] < 1
     assert 0 < manifest["evaluated"] < 1

@@ -76,7 +76,7 @@ class OfImages(Evaluation):
         """Load the images, if it is known already at which size the encoder reads them; otherwise when it is."""
         from fmicl_text.data.images import DIGITS, load_images
         from fmicl_text.data.sources import is_hub_id
-        from fmicl_text.evaluation.images import LabelledImages, check_classes, measure_images
+        from fmicl_text.evaluation.images import LabelledImages, check_classes, check_known, measure_images
         from fmicl_text.evaluation.metrics import ACCURACY
 
         train = self.train or given.data
@@ -87,15 +87,15 @@ class OfImages(Evaluation):
         if test == train and not has_splits:
             if not (test.startswith(("sample:", "hf:")) or user_path(test).exists()):
                 raise InputError(f"{self.name}: {test}: no such file")
-            if self.test is not None:
-                raise InputError(f"{self.name}: test and train are both {train}, which has no splits")
-            raise InputError(f"{self.name}: {train} has no split test; name the images to classify by its option test")
+            why = "has no splits" if self.test is None else "cannot be train and test, or each image is known already"
+            raise InputError(f"{self.name}: {train} {why}; name other images to classify by its option test")
 
         def load(size: int) -> LabelledImages:
             columns = {"column": self.image, "size": size, "label": self.label}
             bank = load_images(train, limit=self.rows, **columns).rows  # type: ignore[arg-type]
             check_classes(bank["label"], self, train)
             asked = load_images(test, split=self.test_split if has_splits else "train", **columns).rows  # type: ignore[arg-type]
+            check_known(asked["label"], bank["label"], test, train)
             return LabelledImages(bank, asked, size)
 
         at_hand = None if given.image_size is None else load(given.image_size)
