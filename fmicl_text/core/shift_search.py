@@ -122,8 +122,10 @@ def improved(search: Search, sums: Sums, target: Target) -> tuple[Search, Tensor
     critic = target.divergence.critic
     step = (critic(log) - target.aim) / (_slope(critic, log) * sums.slope / sums.weight)
     newton = shift + step
-    between = (low < newton) & (newton < high) & ((step * last >= 0) | (step.abs() < last.abs() / 2))
-    better = torch.where(between, newton, (low + high) / 2)
+    # The solution may be an end, where one candidate has all the weight, and rounding takes the step beyond it.
+    between = (low - target.resolution <= newton) & (newton <= high + target.resolution)
+    shrinking = (step * last >= 0) | (step.abs() < last.abs() / 2)
+    better = torch.where(between & shrinking, newton.clamp(low, high), (low + high) / 2)
     moving = (excess.abs() > target.tolerance) & (step.abs() > target.resolution)
     last = torch.where(moving, better - shift, 0)
     return Search(torch.where(moving, better, shift), last, low, high), moving

@@ -22,15 +22,22 @@ logger = logging.getLogger(__name__)
 
 
 @functools.lru_cache(maxsize=2**16)
-def identity(value: str | int) -> int:
-    """Return a signed 64-bit hash of a text or a whole number; the number 7 is the same as the text ``"7"``."""
-    digest = hashlib.blake2b(str(value).encode(), digest_size=8).digest()
+def identity(value: str | float) -> int:
+    """Return a signed 64-bit hash of a group, by its :func:`group_name`."""
+    digest = hashlib.blake2b(group_name(value).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
 
 
 def is_group(value: object) -> bool:
-    """Return whether a value can be a group: text or a whole number."""
-    return not isinstance(value, bool) and (isinstance(value, int) or (isinstance(value, str) and bool(value.strip())))
+    """Return whether a value can be a group: text or a whole number, which may be stored as a float."""
+    if isinstance(value, str):
+        return bool(value.strip())
+    return isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer()
+
+
+def group_name(value: str | float) -> str:
+    """Return a group as text: 7, 7.0 (what tables make of whole numbers beside empty cells) and ``"7"`` are one."""
+    return value if isinstance(value, str) else str(int(value))
 
 
 def group_complaint(value: object) -> str:

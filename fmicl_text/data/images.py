@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from fmicl_text.bars import bars_are_shown
 from fmicl_text.data.formats import FORMATS, ending, read_file
-from fmicl_text.data.groups import group_complaint, identity, is_group
+from fmicl_text.data.groups import group_complaint, group_name, identity, is_group
 from fmicl_text.data.pixels import BrokenImage, content_of, pixels
 from fmicl_text.data.readers import require_columns
 from fmicl_text.data.row_cache import kept_parts
@@ -132,6 +132,8 @@ def load_images(
     rows = kept_parts(made_from, schema, partial(_decoded, found, size, schema, source), source)
     problems = rows["problem"][:]
     bad = [index for index, problem in enumerate(problems) if problem is not None]
+    if len(bad) == len(problems) > 1:
+        raise InputError(f'{source}: column "{column}" has no image: {found.called(0)} {problems[0]}')
     if bad and broken == "error":
         said = [f'{found.called(index)}: column "{column}" {problems[index]}' for index in bad[:_SHOWN]]
         if len(bad) > _SHOWN:
@@ -243,7 +245,7 @@ def _checked(found: _Source, source: str) -> list[str]:
         said = [f"{found.called(index)}: the label {group_complaint(found.labels[index])}" for index in bad[:_SHOWN]]
         more = [f"{source}: {len(bad):,} labels are like this"] if len(bad) > _SHOWN else []
         raise InputError(said + more)
-    return list(map(str, found.labels))
+    return list(map(group_name, found.labels))
 
 
 def _digest(found: _Source) -> str:

@@ -176,11 +176,12 @@ class DataSection(Section):
 
     def conflicts(self) -> Iterator[Conflict]:
         """Refuse views that do not fit the columns, held-out data without a positive, and streams of other sources."""
-        if self.views == "columns" and self.columns.positive is None:
+        of_images = [name for name in ("augment", "broken") if getattr(self, name) is not None]
+        if self.views == "columns" and self.columns.positive is None and not of_images:
             yield (
                 ("columns",),
-                "views from columns need a positive column; give one, or set views: dropout, or views: group for "
-                "texts with a label",
+                "views from columns need a positive column; give one, or set views: augment for images, dropout for "
+                "texts, or group for texts with a label",
             )
         if self.views != "columns" and self.columns.positive is not None:
             made = "the texts of a group" if self.views == "group" else "the anchor"
@@ -189,7 +190,9 @@ class DataSection(Section):
         if self.views == "group" and self.columns.group is None:
             yield ("columns", "group"), "is the column of the label from whose texts pairs are drawn (views: group)"
         alone = self.views in ("dropout", "augment")
-        if self.heldout is not None and alone:
+        if self.heldout is not None and self.views == "augment":
+            yield ("heldout",), "is for pairs of texts; of images there are evaluations: images, knn and linear"
+        elif self.heldout is not None and alone:
             yield ("heldout",), "needs columns.positive, which is what is searched for"
         if self.heldout == self.train and not self.train.startswith("sample:"):
             yield ("heldout",), "is the training data; name a source with other rows, or a share of it such as 0.1"
@@ -197,9 +200,8 @@ class DataSection(Section):
             why = "needs pairs" if alone else "adds negatives; drop columns.negatives"
             yield ("mine",), why
         if self.views != "augment":
-            for name in ("augment", "broken"):
-                if getattr(self, name) is not None:
-                    yield (name,), f"is for images, whose views it makes: set views: augment, got {self.views}"
+            for name in of_images:
+                yield (name,), f"is for images: set views: augment, got {self.views}"
         if self.streaming:
             yield from self._not_of_a_stream()
 

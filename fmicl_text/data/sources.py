@@ -20,7 +20,7 @@ from fmicl_text.data.readers import Rows, require_columns
 from fmicl_text.data.row_cache import kept_of_file
 from fmicl_text.data.samples import wikipedia_rows
 from fmicl_text.data.section import Columns, DataSection
-from fmicl_text.data.texts import check_values
+from fmicl_text.data.texts import check_values, refuse_names_of_images
 from fmicl_text.errors import InputError
 from fmicl_text.files import user_path
 from fmicl_text.losses.columns import GROUP
@@ -197,6 +197,7 @@ def _from_rows(source: str, columns: Columns, read: Rows, rows: int | None) -> D
 
     values = {role: read.columns[column][:rows] for role, column in columns.used.items()}
     check_values([values], columns.used, read, source)
+    refuse_names_of_images(values["anchor"], columns.anchor, source, user_path(source).parent)
     return Dataset.from_dict(_with_identities(values))
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from fmicl_text.data.groups import group_complaint, is_group
@@ -13,6 +15,12 @@ from fmicl_text.losses.columns import GROUP
 
 _SHOWN = 5
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
+_NAME_OF_IMAGE = re.compile(r".*\.(png|jpe?g|webp|gif|bmp|tiff?)", re.IGNORECASE)
+TO_TRAIN_ON_IMAGES = "to train on images, set data.views: augment, with columns.anchor alone"
+
+
+class ImagesError(InputError):
+    """What is to be read as texts is images, so that nothing else of a run fits either."""
 
 
 def check_values(batches: Iterable[dict[str, list[Any]]], columns: dict[str, str], read: Rows, source: str) -> int:
@@ -29,6 +37,7 @@ def check_values(batches: Iterable[dict[str, list[Any]]], columns: dict[str, str
 
     Raises:
         InputError: With the first values that are wrong, and the number of rows that have one.
+        ImagesError: If the first of them is an image.
     """
     bad: dict[int, str] = {}
     start = 0
@@ -36,6 +45,8 @@ def check_values(batches: Iterable[dict[str, list[Any]]], columns: dict[str, str
         for role, values in batch.items():
             for index, value in enumerate(values, start):
                 if not is_valid(role, value):
+                    if not bad and _is_image(value):
+                        raise ImagesError(f'{source}: column "{columns[role]}" has images; {TO_TRAIN_ON_IMAGES}')
                     bad.setdefault(index, f'column "{columns[role]}" {complaint(role, value)}')
         start += len(batch["anchor"])
     if bad:
@@ -44,6 +55,31 @@ def check_values(batches: Iterable[dict[str, list[Any]]], columns: dict[str, str
             problems.append(f"{source}: {len(bad):,} of {start:,} rows are like this, the first {_SHOWN} are shown")
         raise InputError(problems)
     return start
+
+
+def refuse_names_of_images(names: list[str], column: str, source: str, folder: Path) -> None:
+    """Refuse anchors that are the names of image files, which would be trained on as texts.
+
+    Args:
+        names: The anchors.
+        column: Their column.
+        source: Name of the data in messages.
+        folder: Where relative names begin.
+
+    Raises:
+        ImagesError: If all are names of images, and the first of these is there.
+    """
+    if names and all(map(_NAME_OF_IMAGE.fullmatch, names)) and os.path.isfile(folder / names[0]):
+        raise ImagesError(f'{source}: column "{column}" has names of images, such as {names[0]}; {TO_TRAIN_ON_IMAGES}')
+
+
+def _is_image(value: object) -> bool:
+    """Whether a value of a column is an image: its bytes, as ``datasets`` has it in Parquet, or one of Pillow."""
+    return (
+        isinstance(value, bytes)
+        or (isinstance(value, dict) and value.keys() == {"bytes", "path"})
+        or type(value).__module__.startswith("PIL.")
+    )
 
 
 def is_valid(role: str, value: object) -> bool:

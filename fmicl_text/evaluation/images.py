@@ -40,12 +40,14 @@ PROTOCOL = (
     "Accuracy x 100 on test images, by frozen embeddings of the encoder without projector. kNN: the k nearest of the "
     "labelled images by cosine vote with exp(cosine / temperature) (Wu et al. 2018); copies of the image itself do not "
     "vote. linear: L2-regularised logistic regression on standardised embeddings, its C from 10^-3 to 10 by 3-fold "
-    "cross-validation on the labelled images, from 5,000 images on by a fifth of them held out"
+    "cross-validation on the labelled images, from 5,000 images on by a fifth of them held out (if that can have each "
+    "class)"
 )
 _GRID = tuple(10.0**power for power in range(-3, 2))
 _FOLDS, _MANY, _HELD_OUT = 3, 5000, 0.2
 _AT_ONCE = 1024  # images classified at a time
 _RANDOM_SEED = 0
+_SHOWN = 5  # classes that are named
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +101,25 @@ def check_classes(labels: Sequence[str], options: OfImages, source: str) -> None
             f"{has}{drawn}; a linear classifier needs {_FOLDS} of each. Nearest neighbours alone do not: --method knn, "
             "or the name knn in a recipe"
         )
+
+
+def check_known(asked: Sequence[str], known: Sequence[str], test: str, train: str) -> None:
+    """Refuse images to classify that have a class which no labelled image has: none could be right.
+
+    Args:
+        asked: Classes of the images to classify.
+        known: Classes of the labelled images.
+        test: Where the images to classify come from.
+        train: Where the labelled ones come from.
+
+    Raises:
+        InputError: There are such images; it names their classes, the most frequent first.
+    """
+    there = set(known)
+    if unknown := Counter(label for label in asked if label not in there):
+        named = ", ".join(f'"{label}" ({count:,})' for label, count in unknown.most_common(_SHOWN))
+        more = f", and {len(unknown) - _SHOWN:,} more" if len(unknown) > _SHOWN else ""
+        raise InputError(f"{test}: has classes of which {train} has no image to classify by: {named}{more}")
 
 
 def measure_images(
@@ -274,7 +295,7 @@ def linear(bank: np.ndarray, classes: np.ndarray, test: np.ndarray) -> tuple[np.
     if len(x) < x.shape[1]:  # a solution lies in the span of the rows: the same classifier, in fewer dimensions
         basis, _ = np.linalg.qr(x.T)  # (D, N)
         x, asked = x @ basis, asked @ basis
-    few = len(x) < _MANY
+    few = len(x) < _MANY or len(np.unique(classes)) > _HELD_OUT * len(x)  # each class must be held out once
     folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=0)
     held_out = StratifiedShuffleSplit(1, test_size=_HELD_OUT, random_state=0)
     search = GridSearchCV(

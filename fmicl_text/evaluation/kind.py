@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
@@ -25,6 +25,18 @@ if TYPE_CHECKING:
     from fmicl_text.evaluation.metrics import Metric
     from fmicl_text.evaluation.scored_model import ScoredModel
     from fmicl_text.evaluation.suites import Pairs
+
+
+Data = Literal["texts", "images"]
+"""What an encoder reads: a recipe trains on one of the two, and evaluates on the same."""
+_OTHERS: dict[Data, str] = {
+    "texts": "of texts there are heldout, geometry, transfer, mteb, suites such as stsb, and files of pairs",
+    "images": "of images there are images, knn, linear and geometry",
+}
+_TRAINED: dict[Data, str] = {
+    "texts": "texts (to train on images, set data.views: augment)",
+    "images": "images (data.views: augment)",
+}
 
 
 class NoScoreError(InputError):
@@ -114,6 +126,27 @@ class Evaluation(Section):
         Raises:
             InputError: What it needs is not there, or is wrong; every problem at once.
         """
+
+    @property
+    def reads(self) -> Data | None:
+        """What it gives the encoder to read; None for whatever the encoder was trained on."""
+        return "texts"
+
+    @property
+    def described(self) -> str:
+        """What it is called where :attr:`reads` is the reason to refuse it."""
+        return self.name
+
+    def unfit(self, trained_on: Data, data: str | None) -> str | None:
+        """Return why a recipe cannot ask for it, as far as the recipe alone says, or None.
+
+        Args:
+            trained_on: What the recipe trains on.
+            data: ``evaluate.data``.
+        """
+        if self.reads in (None, trained_on):
+            return None
+        return f"{self.described} reads {self.reads}, and this trains on {_TRAINED[trained_on]}; {_OTHERS[trained_on]}"
 
     @property
     def result_name(self) -> str:

@@ -146,7 +146,7 @@ class Objective(Section, ABC):
     predictor: Mlp | None = None
     """Layers after these in training only, not of the moving average (MoCo v3, 2104.02057); needs momentum."""
     queue: PositiveInt | None = None
-    """Rows of a queue of earlier embeddings on each process, which are further negatives (MoCo, 1911.05722)."""
+    """Earlier keys kept on each process as further negatives, two of each row (MoCo, 1911.05722)."""
     momentum: Share | None = None
     """Share that a training step keeps of a moving average of the encoder, which makes the positives; queue: 0.999."""
     momentum_schedule: Annotated[Literal["constant", "cosine"] | None, Of("momentum", {ANY: "constant"})] = None

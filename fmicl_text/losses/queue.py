@@ -140,6 +140,32 @@ class MomentumQueue(nn.Module):
         return f"{len(self.vectors)} rows, momentum {self.momentum}"
 
 
+def queue_warning(size: int, batch: int, rows: int | None) -> str | None:
+    """Return why a queue of this size is of little use, if it is: each step adds two keys of each row of its batch.
+
+    Keys of the anchor's own datum are never its negatives; those of all others count as often as they are there.
+
+    Args:
+        size: ``Q``, keys that the queue holds.
+        batch: ``B``, rows of a batch on each process.
+        rows: Rows of an epoch on each process; None if that is not known.
+    """
+    within = "" if rows is None else f", and at most {2 * rows:,}, the keys of an epoch"
+    if rows is not None and 2 * rows <= 2 * batch:
+        return f"an epoch has {2 * rows:,} keys, no more than a batch, so a queue repeats them; leave it out"
+    if size <= 2 * batch:
+        return (
+            f"holds {size:,} keys, no more than the last batch has ({batch:,} rows, two keys each); set some multiple "
+            f"of {2 * batch:,}{within}"
+        )
+    if rows is not None and size > 2 * rows:
+        return (
+            f"holds {size:,} keys, and an epoch has {2 * rows:,} ({rows:,} rows, two keys each): more of them are "
+            f"outdated copies, which count again; set at most {2 * rows:,}"
+        )
+    return None
+
+
 def widened(texts: Tensor, width: int) -> Tensor:
     """Repeat the last identity of each row ``(B, K)`` until there are ``width``."""
     return torch.cat([texts, texts[:, -1:].expand(-1, width - texts.shape[1])], dim=1)

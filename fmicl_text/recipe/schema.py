@@ -210,18 +210,16 @@ class Recipe(Section):
         """Refuse equal seeds, and evaluations of what the recipe does not have."""
         if len(set(self.seeds)) < len(self.seeds):
             yield ("seeds",), f"must differ, got {self.seeds}"
-        if all(source.heldout is None for source in self.data.sources.values()):
-            for key, asked in (("after", self.evaluate.after), ("during", [self.evaluate.during])):
-                if any(isinstance(one, Heldout) for one in asked):
-                    yield ("evaluate", key), "heldout needs data.heldout, the pairs to hold out"
+        if self.model.scratch is not None and not self.trains_on_images:
+            yield ("model", "scratch"), "is an encoder of images: set data.views: augment"
+        else:
+            yield from self._evaluations_that_cannot_be()
         if self.evaluate.during is None and self.train.get("load_best_model_at_end"):
             yield ("train", "load_best_model_at_end"), "needs evaluate.during, the score that says which is best"
         first, *_ = self.data.sources.values()
         if first.streaming:
             is_one = isinstance(self.data, DataSection)
             yield from _not_of_a_stream(self.train, ("data", *(() if is_one else ("train", 0)), "streaming"))
-        if self.model.scratch is not None and not self.trains_on_images:
-            yield ("model", "scratch"), "is an encoder of images: set data.views: augment"
         for number, source in enumerate(self.data.sources.values()):
             if self.model.tokenizer is not None and source.mine is not None and source.mine.model is None:
                 place = ("data",) if isinstance(self.data, DataSection) else ("data", "train", number)
@@ -240,6 +238,19 @@ class Recipe(Section):
         for key in _BY_COLUMN:
             yield from _wrong_columns(key, self.train.get(key), self._columns())
         yield from self._not_of_these_sources(first)
+
+    def _evaluations_that_cannot_be(self) -> Iterator[Conflict]:
+        """Yield why an evaluation does not fit what is trained on."""
+        holds_out = any(source.heldout is not None for source in self.data.sources.values())
+        asked: dict[KeyPath, Evaluation | str | None] = {("evaluate", "during"): self.evaluate.during}
+        asked |= {("evaluate", "after", number): one for number, one in enumerate(self.evaluate.after)}
+        for path, one in asked.items():
+            if not isinstance(one, Evaluation):
+                continue
+            if why := one.unfit("images" if self.trains_on_images else "texts", self.evaluate.data):
+                yield path, why
+            elif isinstance(one, Heldout) and not holds_out:
+                yield path, "heldout needs data.heldout, the pairs to hold out"
 
     def _layers_that_matryoshka_would_cut(self) -> Iterator[Conflict]:
         """Yield where a loss is of the encoder's first numbers while layers of training lie in between."""

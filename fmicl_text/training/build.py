@@ -29,6 +29,7 @@ from fmicl_text.encoders.views import AugmentedViews, PixelCollator
 from fmicl_text.errors import InputError
 from fmicl_text.losses.columns import is_group_column
 from fmicl_text.losses.objective import Objective
+from fmicl_text.losses.queue import queue_warning
 from fmicl_text.recipe.build import at_dimensions, build_losses, check_dims
 from fmicl_text.recipe.schema import Recipe
 from fmicl_text.recipe.trackers import place_tensorboard, require_trackers
@@ -72,7 +73,7 @@ def check_build(recipe: Recipe, inputs: Inputs) -> ContrastiveTrainer:
 def check_rows(
     recipe: Recipe, inputs: Inputs, model: SentenceTransformer, arguments: SentenceTransformerTrainingArguments
 ) -> list[str]:
-    """Return why rows that are in memory will not train well, each sentence with their source.
+    """Return why rows that are in memory, or a queue of them, will not train well, each with its source or key.
 
     Raises:
         InputError: If the encoder makes no token of a text.
@@ -81,6 +82,8 @@ def check_rows(
     found = []
     for name, source in recipe.data.sources.items():
         rows = inputs.train[name]
+        if warning := _queue_warning(recipe, name, rows, arguments):
+            found.append(f"{recipe.loss_key(name)}.queue: {warning}")
         if isinstance(rows, Stream):
             continue
         if source.views == "augment":
@@ -90,6 +93,14 @@ def check_rows(
             warnings = data_warnings(rows, batch)
         found += [f"{source.train}: {warning}" for warning in warnings]
     return found
+
+
+def _queue_warning(
+    recipe: Recipe, source: str, rows: Dataset | Stream, arguments: SentenceTransformerTrainingArguments
+) -> str | None:
+    size = getattr(recipe.loss_of(source), "queue", None)
+    own = None if isinstance(rows, Stream) else len(rows) // arguments.world_size
+    return None if size is None else queue_warning(size, arguments.train_batch_size, own)
 
 
 def build_trainer(recipe: Recipe, inputs: Inputs, seed: int, folder: RunFolder) -> ContrastiveTrainer:

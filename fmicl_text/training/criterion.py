@@ -81,6 +81,8 @@ def choose(section: EvaluateSection, given: Given) -> Choice:
         return Choice(_criterion(section.during, given), "evaluate.during")
     if given.heldout:
         return Choice(_criterion(evaluation("heldout"), given), "there are held-out pairs")
+    if given.image_size is not None:
+        return Choice(None, "of images nothing chooses it unless evaluate.during does, by knn or linear")
     if section.data is not None:
         try:
             return Choice(_criterion(evaluation("stsb-dev"), given), f"{section.data} has it")

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from fmicl_text.data.images import Images, load_train_images
+from fmicl_text.data.formats import ending
+from fmicl_text.data.images import DIGITS, Images, load_train_images
 from fmicl_text.data.mining import mined
 from fmicl_text.data.mixture import SourceSection
 from fmicl_text.data.section import DataSection
 from fmicl_text.data.sources import load_heldout, load_train
 from fmicl_text.data.streams import Stream, load_stream
+from fmicl_text.data.texts import TO_TRAIN_ON_IMAGES, ImagesError
 from fmicl_text.encoders import images, lora
 from fmicl_text.encoders.openvino import require_openvino
 from fmicl_text.encoders.section import ModelSection
 from fmicl_text.encoders.text import images_of, load_encoder
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.kind import Evaluation, Given, Loaded
+from fmicl_text.files import user_path
 from fmicl_text.recipe.schema import Recipe
 from fmicl_text.recipe.training_arguments import LARS
 from fmicl_text.training.criterion import Choice, Criterion, choose
@@ -69,6 +73,7 @@ def load_inputs(recipe: Recipe, mine: bool = True, load_encoder: LoadEncoder = l
     Raises:
         InputError: Everything that is missing or broken, at once; of evaluations, if the held-out rows can be loaded.
             First of all, if a library that the recipe needs is not installed.
+        ImagesError: If images are to be read as texts, before an evaluation of texts asks the Hub for its data.
     """
     require_extras(recipe)
     section = recipe.evaluate
@@ -77,6 +82,8 @@ def load_inputs(recipe: Recipe, mine: bool = True, load_encoder: LoadEncoder = l
     def attempt(step: Callable[[], Any]) -> Any:
         try:
             return step()
+        except ImagesError:
+            raise
         except InputError as error:
             problems.extend(error.problems)
 
@@ -146,6 +153,8 @@ def _train_images(source: DataSection, model: ModelSection) -> Images:
 
 def _train_rows(source: DataSection, recipe: Recipe, mine: bool) -> Dataset | Stream:
     """Load the rows to train on; of several processes the first mines, and the others find the result in the cache."""
+    if source.train == DIGITS or ending(source.train) == ".zip" or os.path.isdir(user_path(source.train)):
+        raise ImagesError(f"{source.train}: only images are read from there, not texts; {TO_TRAIN_ON_IMAGES}")
     if source.streaming:
         return load_stream(source)
     rows = load_train(source, recipe.seeds[0])

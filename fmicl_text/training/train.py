@@ -21,6 +21,7 @@ from transformers import TrainerCallback
 from fmicl_text import hub
 from fmicl_text.data.stream_batches import StreamError
 from fmicl_text.data.streams import Stream
+from fmicl_text.encoders.images import reads_images
 from fmicl_text.encoders.lora import merge_adapter
 from fmicl_text.encoders.text import load_encoder
 from fmicl_text.errors import InputError, RunFailedError, RunInterrupted
@@ -342,7 +343,8 @@ def _save(model: SentenceTransformer, folder: RunFolder) -> dict[str, Any]:
     unfinished = folder.unfinished_model
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        model.save_pretrained(str(unfinished))
+        # The library's card of an encoder of images shows texts, and images of the training data beside it.
+        model.save_pretrained(str(unfinished), create_model_card=not reads_images(model))
         files = fingerprints(unfinished)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(unfinished, ignore_errors=True)  # makes room

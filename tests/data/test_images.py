@@ -15,6 +15,7 @@ from PIL import Image
 from test_pixels import WHOLE, file
 
 from fmicl_text.data import images
+from fmicl_text.data.groups import identity
 from fmicl_text.data.images import load_images, load_train_images
 from fmicl_text.data.section import Columns, DataSection
 from fmicl_text.errors import InputError
@@ -205,6 +206,20 @@ def test_sources_that_are_wrong(source: str, columns: dict, why: str):
     Path("a.txt.exe").write_text("")
     with pytest.raises(InputError, match=why):
         load_images(source, "image", 4, **columns)
+
+
+def test_a_column_without_images_is_one_problem():
+    parquet(FILES)
+    with pytest.raises(InputError, match=r'^a\.parquet: column "label" has no image: a\.parquet, row 1 ') as caught:
+        load_images("a.parquet", "label", 4)
+    assert len(caught.value.problems) == 1
+
+
+def test_whole_numbers_stored_as_floats_are_labels():
+    pq.write_table(pa.table({"image": FILES, "label": [7.0] * len(FILES)}), "a.parquet")
+    assert set(load_images("a.parquet", "image", 4, label="label").rows["label"]) == {"7"}
+    groups = load_images("a.parquet", "image", 4, label="label", label_as="group").rows["group"]
+    assert set(groups) == {identity(7)} == {identity("7")} == {identity(7.0)}
 
 
 def test_labels_that_are_none_are_named():

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from datasets import Dataset
+from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from test_image_encoder import RESNET, encoder
@@ -30,6 +34,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     import datasets.config
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.getbasetemp() / "cache")
+
+
+def a_file() -> bytes:
+    """Return an image as it lies in a file."""
+    Image.new("RGB", (SIZE, SIZE)).save(content := BytesIO(), "png")
+    return content.getvalue()
 
 
 def clouds(n: int, seed: int, spread: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -68,6 +78,16 @@ def test_linear_against_scikit_learn_in_more_dimensions_than_rows():
     plain = LogisticRegression(C=c, tol=1e-6, max_iter=5000).fit((wide - mean) / sd, classes)
     assert (plain.predict((asked - mean) / sd) == predicted).mean() > 0.97
     assert c in (0.001, 0.01, 0.1, 1.0, 10.0)
+
+
+def test_linear_with_more_classes_than_a_fifth_of_many_images():
+    rng = np.random.default_rng(0)
+    classes = np.repeat(np.arange(1700), 3)
+    bank = rng.normal(size=(len(classes), 2)).astype(np.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fmicl_text.evaluation.images._MANY", 90)
+        predicted, _ = linear(bank[:90], classes[:90], bank[:10])
+    assert predicted.shape == (10,)
 
 
 def images(n: int, seed: int, shuffled: bool = False) -> Dataset:
@@ -168,7 +188,8 @@ def test_the_names_of_the_kind():
     [
         ({"name": "knn"}, "needs images with labels"),
         ({"name": "knn", "train": "a.parquet"}, "a.parquet: no such file"),
-        ({"name": "knn", "train": __file__}, "has no split test"),
+        ({"name": "knn", "train": __file__}, "has no splits; name other images"),
+        ({"name": "knn", "train": __file__, "test": __file__}, "cannot be train and test"),
     ],
 )
 def test_evaluations_that_lack_something(asked: dict, why: str):
@@ -217,6 +238,16 @@ def test_classes_that_cannot_be_told_apart_as_asked(labels: str, asked: dict, wh
     check_classes(list("aab"), OfImages(name="knn"), "b.parquet")
 
 
+def test_classes_that_no_labelled_image_has_are_named(tmp_path: Path):
+    files = {"bank": [2.0, 2.0, 3.0, 3.0], "test": ["2", "3", "4", "4", "5"]}
+    for name, labels in files.items():
+        table = pa.table({"image": [a_file()] * len(labels), "label": labels})
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    bank, test = (str(tmp_path / f"{name}.parquet") for name in files)
+    with pytest.raises(InputError, match=r'test.parquet: has classes .*bank.parquet .*: "4" \(2\), "5" \(1\)$'):
+        evaluation({"name": "knn", "train": bank, "test": test}).load(Given(image_size=8))
+
+
 def test_the_record_has_the_neighbours_that_voted():
     few = measured(images(80, 0), images(8, 1), name="knn", k=1000, labels_per_class=2)
     assert few.result.facts["k"] == 2 * CLASSES
@@ -226,7 +257,7 @@ def test_the_record_has_the_neighbours_that_voted():
 
 def test_a_broken_image_to_classify_is_no_matter_of_a_recipe(tmp_path: Path):
     file = tmp_path / "broken.parquet"
-    Dataset.from_dict({"image": [b"no image", b"none"], "label": ["a", "b"]}).to_parquet(file)
+    Dataset.from_dict({"image": [b"no image", a_file()], "label": ["a", "b"]}).to_parquet(file)
     with pytest.raises(InputError, match=r"is no image[\s\S]*replace such images") as error:
         evaluation({"name": "knn", "train": str(file), "test": "sample:digits"}).load(Given(image_size=8))
     assert "data.broken" not in str(error.value)

@@ -239,3 +239,14 @@ def test_layers_of_a_projector():
     assert [type(layer).__name__ for layer in everywhere] == ["Linear", "BatchNorm1d", "ReLU", "Linear", "BatchNorm1d"]
     assert everywhere[-1].weight is None and everywhere[0].bias is None
     assert all(layer.bias is not None for layer in Mlp(widths=[4, 2]).build(3) if isinstance(layer, nn.Linear))
+
+
+def test_images_that_come_back_do_not_meet_their_keys_in_the_queue():
+    """Other views of the same images, as in the next epoch: their own earlier keys are no negatives."""
+    one = {name: view[:1] for name, view in views(1)[0].items()}
+    again = {name: view[:1] for name, view in views(1)[1].items()}
+    loss, fresh = (build(InfoNCELoss, queue=12, momentum=0.5) for _ in range(2))
+    loss.queue.push(loss.queue.keys([one, one]), torch.stack([one[IDENTITY]] * 2, dim=1))
+    torch.testing.assert_close(total(dict(loss([again, one]))), total(dict(fresh([again, one]))))
+    other = {name: view[1:2] for name, view in views(1)[1].items()}
+    assert total(dict(loss([other, other]))) > total(dict(fresh([other, other]))) + 1e-3

@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 from fmicl_text import ContextualInfoNCELoss, FMICLLoss, InfoNCELoss
 from fmicl_text.core import infonce
 from fmicl_text.losses.identities import identities_of_features as text_ids
-from fmicl_text.losses.queue import MomentumQueue
+from fmicl_text.losses.queue import MomentumQueue, queue_warning
 
 ROWS = 5
 
@@ -294,3 +294,28 @@ def test_a_single_pair_has_the_queue_for_negatives():
     loss(part(features, slice(1, 3)))
     total(loss(part(features, slice(0, 1)))).backward()
     assert gradients(loss)
+
+
+@pytest.mark.parametrize(
+    ("size", "rows", "said"),
+    [
+        (8, 100, "no more than the last batch has (4 rows, two keys each); set some multiple of 8, and at most 200"),
+        (9, 100, None),
+        (8, None, "set some multiple of 8"),
+        (200, 100, None),
+        (201, 100, "an epoch has 200 (100 rows, two keys each)"),
+        (10**6, None, None),
+        (50, 4, "leave it out"),
+    ],
+)
+def test_a_queue_fits_between_a_batch_and_an_epoch(size: int, rows: int | None, said: str | None):
+    warning = queue_warning(size, batch=4, rows=rows)
+    assert warning is None if said is None else said in warning
+
+
+def test_an_epoch_leaves_as_many_keys_as_the_warning_says():
+    loss = build("infonce", queue=100)
+    for step in range(3):
+        loss(batch(ROWS, 2, seed=step, distinct=True))
+    keys = int(loss.queue.pushed)
+    assert f"at most {keys}" in queue_warning(keys + 1, batch=ROWS, rows=3 * ROWS)

@@ -195,7 +195,7 @@ def test_missing_keys_are_at_their_section(write):
             "loss.queue.size: does not go with contextual-infonce",
         ),
         ("loss={objective: infonce, alpha: 1}", "loss.alpha: unknown key; known here are objective, mini_batch_s"),
-        ("evaluate.after=[heldout]", "evaluate.after: heldout needs data.heldout"),
+        ("evaluate.after=[heldout]", "evaluate.after[0]: heldout needs data.heldout"),
         ("evaluate.after=[st7]", 'evaluate.after[0]: no suite "st7" (did you mean "sts7"?); there are geometry,'),
         ("evaluate.after=[other.yaml]", 'evaluate.after[0]: no suite "other.yaml"'),
         ("evaluate.after=[sts7, sts7]", "evaluate.after: has something twice: sts7, sts7"),

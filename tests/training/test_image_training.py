@@ -97,6 +97,8 @@ def test_every_way_trains_and_leaves_a_plain_encoder(way: str, write, tmp_path: 
     assert set(kept) == set(AutoModel.from_pretrained(folder / "model").state_dict())
     assert SentenceTransformer(str(folder / "model")).get_embedding_dimension() == 16
     assert result.of_images and (folder / "views.png").is_file()
+    assert not (folder / "model" / "assets").exists(), "images of the training data"
+    assert not (folder / "model" / "README.md").exists(), "the library's card, which is of texts"
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["broken_images_left_out"] == 0 and 0 <= manifest["waited_for_data"] < 1
     assert 0 < manifest["evaluated"] < 1
@@ -203,6 +205,12 @@ def test_the_plan_and_the_command(write, tmp_path: Path, capsys: pytest.CaptureF
     planned = plan(load_recipe(file))
     assert (planned.image_size, planned.max_seq_length, planned.sources[""].rows) == (32, None, 8)
     assert any("fewer images (8) than a batch" in warning for warning in planned.warnings)
+    queues = {90: "loss.queue: holds 90 keys, and an epoch has 80", 20: "loss.queue: holds 20 keys, no more than"}
+    for size, said in queues.items():
+        [warning] = plan(load_recipe(write(data={"rows": 40}, loss={"queue": size}))).warnings
+        assert warning.startswith(said)
+    assert not plan(load_recipe(write(data={"rows": 40}, loss={"queue": 80}))).warnings
+    write(data={"rows": 8})
     assert main(["train", str(file), "--dry-run"]) == 0
     assert "images of 32 pixels" in capsys.readouterr().out
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -10,11 +10,16 @@ from pydantic import Field, PositiveInt
 
 from fmicl_text.data.section import AugmentSection
 from fmicl_text.errors import InputError
-from fmicl_text.evaluation.kind import Evaluation, Given, Loaded
+from fmicl_text.evaluation.kind import Data, Evaluation, Given, Loaded
 from fmicl_text.section import Conflict
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+
+_OF_TEXTS = ("pairs", "columns", "data")
+_OF_IMAGES = ("images", "column", "rows", "augment")
+_NO_IMAGES = "geometry needs images: set its option images, or evaluate.data"
 
 
 class GeometryOfPairs(Evaluation):
@@ -42,18 +47,40 @@ class GeometryOfPairs(Evaluation):
     """How views of images are made; default data.augment of the run, otherwise its defaults."""
 
     def conflicts(self) -> Iterator[Conflict]:
-        """Refuse a text as its own positive."""
+        """Refuse a text as its own positive, and texts and images at once."""
         if self.columns[0] == self.columns[1]:
             yield ("columns",), f"must be two columns of texts that mean the same, got {self.columns[0]} twice"
+
+        of_texts, of_images = self._given(_OF_TEXTS), self._given(_OF_IMAGES)
+        if of_texts and of_images:
+            yield (of_texts[0],), f"is for texts and {of_images[0]} is for images; give one of the two"
 
     @classmethod
     def claims(cls, name: str) -> bool:
         """Whether it is ``geometry``."""
         return name == "geometry"
 
+    @property
+    def reads(self) -> Data | None:
+        """What its options are for; without any, what the encoder was trained on."""
+        return "texts" if self._given(_OF_TEXTS) else "images" if self._given(_OF_IMAGES) else None
+
+    @property
+    def described(self) -> str:
+        """With the option that is for texts or for images."""
+        return f"geometry with {[*self._given(_OF_TEXTS), *self._given(_OF_IMAGES)][0]}"
+
+    def _given(self, options: Sequence[str]) -> list[str]:
+        return [name for name in options if getattr(self, name) != type(self).model_fields[name].default]
+
+    def unfit(self, trained_on: Data, data: str | None) -> str | None:
+        """Return also that there are no images to take views of."""
+        missing = _NO_IMAGES if trained_on == "images" and (self.images or data) is None else None
+        return super().unfit(trained_on, data) or missing
+
     def load(self, given: Given) -> Loaded:
         """Load images, or pairs that mean the same: the user's own where there are any, else those of STS-B dev."""
-        if self.images is not None or given.image_size is not None:
+        if (self.reads or ("texts" if given.image_size is None else "images")) == "images":
             return self._load_images(given)
         from fmicl_text.data.section import Columns
         from fmicl_text.evaluation.geometry import SENTENCES, measure_pair_set
@@ -79,7 +106,7 @@ class GeometryOfPairs(Evaluation):
 
         images = self.images or given.data
         if images is None:
-            raise InputError("geometry: needs images: set its option images, or evaluate.data")
+            raise InputError(_NO_IMAGES)
 
         def load(size: int) -> Dataset:
             return load_images(images, self.column, size, limit=self.rows).rows

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from fmicl_text.errors import InputError
-from fmicl_text.evaluation.kind import Evaluation, Given, Loaded
+from fmicl_text.evaluation.kind import Data, Evaluation, Given, Loaded
 from fmicl_text.files import user_path
 from fmicl_text.section import Conflict
 
@@ -59,28 +59,43 @@ class OfImages(Evaluation):
         """How images are classified."""
         return {"knn": ("kNN",), "linear": ("linear",)}.get(self.name, ("kNN", "linear"))  # type: ignore[return-value]
 
+    @property
+    def reads(self) -> Data:
+        """Images."""
+        return "images"
+
+    @property
+    def _no_images(self) -> str:
+        return f"{self.name} needs images with labels: set its option train, or evaluate.data"
+
+    def unfit(self, trained_on: Data, data: str | None) -> str | None:
+        """Return also that there are no images with labels."""
+        return super().unfit(trained_on, data) or (self._no_images if (self.train or data) is None else None)
+
     def load(self, given: Given) -> Loaded:
         """Load the images, if it is known already at which size the encoder reads them; otherwise when it is."""
         from fmicl_text.data.images import DIGITS, load_images
         from fmicl_text.data.sources import is_hub_id
-        from fmicl_text.evaluation.images import LabelledImages, check_classes, measure_images
+        from fmicl_text.evaluation.images import LabelledImages, check_classes, check_known, measure_images
         from fmicl_text.evaluation.metrics import ACCURACY
 
         train = self.train or given.data
         if train is None:
-            raise InputError(f"{self.name}: needs images with labels: set its option train, or evaluate.data")
+            raise InputError(self._no_images)
         test = self.test or train
         has_splits = test == DIGITS or is_hub_id(test) or os.path.isdir(user_path(test))
         if test == train and not has_splits:
             if not (test.startswith(("sample:", "hf:")) or user_path(test).exists()):
                 raise InputError(f"{self.name}: {test}: no such file")
-            raise InputError(f"{self.name}: {train} has no split test; name the images to classify by its option test")
+            why = "has no splits" if self.test is None else "cannot be train and test, or each image is known already"
+            raise InputError(f"{self.name}: {train} {why}; name other images to classify by its option test")
 
         def load(size: int) -> LabelledImages:
             columns = {"column": self.image, "size": size, "label": self.label}
             bank = load_images(train, limit=self.rows, **columns).rows  # type: ignore[arg-type]
             check_classes(bank["label"], self, train)
             asked = load_images(test, split=self.test_split if has_splits else "train", **columns).rows  # type: ignore[arg-type]
+            check_known(asked["label"], bank["label"], test, train)
             return LabelledImages(bank, asked, size)
 
         at_hand = None if given.image_size is None else load(given.image_size)
