@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +196,9 @@ def recipe(here: Path, tiny_encoder_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_bad_row_met_later_stops_training_and_is_named(recipe: Path, here: Path, capsys, caplog, workers: int):
     override = ["--set", f"train.dataloader_num_workers={workers}"]
+    others = set(multiprocessing.active_children())
     assert main(["train", str(recipe), "--output", "run", *override]) == 2
+    assert set(multiprocessing.active_children()) <= others, "workers are ended"
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert said == [
         f'error: texts.txt, row {CHECKED + 50}: column "text" is empty',
