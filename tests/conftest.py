@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import lighter
 import pytest
 from words import WORDS
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 hypothesis.settings.register_profile("fmicl", deadline=None)  # a slow example says that the machine is busy
 hypothesis.settings.load_profile("fmicl")
@@ -27,6 +32,13 @@ def templates_compiled_once() -> Iterator[None]:
     """Each checkpoint has a model card, whose template takes longer to compile than a tiny model to train."""
     with pytest.MonkeyPatch.context() as patch:
         lighter.compile_templates_once(patch)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        lighter.leave_syncs_out(patch)
         yield
 
 
@@ -94,12 +106,17 @@ def tiny_long_encoder_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _saved_tiny_encoder(tmp_path_factory, 384)
 
 
-@pytest.fixture
-def tiny_encoder(tiny_encoder_path: Path):
-    """A fresh copy of the tiny encoder."""
+@pytest.fixture(scope="session")
+def loaded_tiny_encoder(tiny_encoder_path: Path) -> SentenceTransformer:
     from sentence_transformers import SentenceTransformer
 
     return SentenceTransformer(str(tiny_encoder_path), device="cpu")
+
+
+@pytest.fixture
+def tiny_encoder(loaded_tiny_encoder: SentenceTransformer) -> SentenceTransformer:
+    """A fresh copy of the tiny encoder."""
+    return copy.deepcopy(loaded_tiny_encoder)
 
 
 def _folder(variable: str) -> Path:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch.multiprocessing
-from lighter import blank_pictures, compile_templates_once
+from lighter import blank_pictures, compile_templates_once, leave_syncs_out
 
 _SERVED = multiprocessing.get_context("forkserver")
 _SERVED.set_forkserver_preload(["fmicl_text.training.train", "fmicl_text.cli.train", "jinja2", "pytest"])
@@ -49,6 +49,7 @@ def _run(arguments: Sequence[str], output: Path, folder: Path, environment: dict
     multiprocessing.set_start_method(None, force=True)  # workers of a loader start as in a process that was not forked
     compile_templates_once()
     blank_pictures()
+    leave_syncs_out()
     handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(handle, stream)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from lighter import compile_templates_once
+from lighter import blank_pictures, compile_templates_once, leave_syncs_out
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,8 @@ def serve(calls: IO[str], answers: IO[str]) -> None:
     from fmicl_text.cli import main
 
     compile_templates_once()
+    leave_syncs_out()
+    blank_pictures()
     before, sleep = dict(os.environ), time.sleep
     time.sleep = lambda seconds: sleep(seconds / 100)  # the Hub's client waits, up to 8 s, before it tries again
     for line in calls:

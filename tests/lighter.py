@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from typing import IO, Any
 
 import jinja2
@@ -13,6 +14,11 @@ def compile_templates_once(patch: pytest.MonkeyPatch | None = None) -> None:
     """Compile the template of the model card once, rather than at each checkpoint."""
     compiled = functools.cache(jinja2.Environment.compile)
     (patch or pytest.MonkeyPatch()).setattr(jinja2.Environment, "compile", compiled)
+
+
+def leave_syncs_out(patch: pytest.MonkeyPatch | None = None) -> None:
+    """Do not wait until files are on the disk: tests kill processes, after which files are there, and no machine."""
+    (patch or pytest.MonkeyPatch()).setattr(os, "fsync", lambda handle: None)
 
 
 class Blank:

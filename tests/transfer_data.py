@@ -12,9 +12,18 @@ import pytest
 from words import WORDS
 
 
+def fit_roughly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For labels that no text explains, most of the time goes to the last digits of the classifiers' weights."""
+    from fmicl_text.evaluation import transfer
+
+    monkeypatch.setitem(transfer._SETTINGS, "tol", 0.1)
+
+
 def write_small_tasks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Write TREC and MRPC with 120 random texts in each part, and let the package expect so many."""
     from fmicl_text.evaluation.transfer_tasks import TASKS
+
+    fit_roughly(monkeypatch)
 
     draw = random.Random(0)
     for name in ("TREC", "MRPC"):

@@ -6,6 +6,7 @@ import logging
 import os
 import shlex
 import shutil
+import traceback
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -167,6 +168,9 @@ def train_on(
             # Whatever started the processes says which one failed, and why: one message is enough.
             raise SystemExit(1) from error
         except StreamError as error:
+            # A loader that waits in the traceback's frames for the garbage collector, after its queues, would wait
+            # 5 s for each of its workers; let go of now, it ends them at once.
+            traceback.clear_frames(error.__traceback__)
             raise InputError(
                 [*_found(inputs, error), f"to continue once that is fixed: {_resume_command(folder)}"]
             ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import pytest
 from test_data import ROWS, WRITERS, write_jsonl
 
 from fmicl_text.cli import main
+from fmicl_text.data import streams
 from fmicl_text.data.section import Columns, DataSection
 from fmicl_text.data.sources import load_rows
-from fmicl_text.data.streams import CHECKED_ROWS, Stream, load_stream
+from fmicl_text.data.streams import Stream, load_stream
 from fmicl_text.errors import InputError
 from fmicl_text.training.provenance import changes, stream_fingerprint
 
@@ -130,8 +132,6 @@ def test_the_hub_is_asked_for_one_commit(monkeypatch: pytest.MonkeyPatch):
     import datasets
     import huggingface_hub
 
-    from fmicl_text.data import streams
-
     asked = []
 
     def load_dataset(path: str, **options: Any) -> datasets.IterableDataset:
@@ -170,18 +170,23 @@ def test_a_changed_file_is_another_stream(here: Path):
     assert {key for key in before if before[key] != after[key]} == {"sha256"}
 
 
+CHECKED = 4000
+"""How many rows are checked before training, fewer than the 10,000 of a real one, which take long to train on."""
+
+
 @pytest.fixture
-def recipe(here: Path, tiny_encoder_path: Path) -> Path:
-    """512 rows a step, a checkpoint every five steps; the 20th step needs a row that is beyond those checked before."""
-    texts = [f"the dog {number % 97} runs {number // 97}" for number in range(CHECKED_ROWS + 1000)]
-    texts[CHECKED_ROWS + 49] = " "
+def recipe(here: Path, tiny_encoder_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """180 rows a step, a checkpoint every five steps; the 17th step needs a row that is beyond those checked before."""
+    monkeypatch.setattr(streams, "CHECKED_ROWS", CHECKED)
+    texts = [f"the dog {number % 97} runs {number // 97}" for number in range(CHECKED + 1000)]
+    texts[CHECKED + 49] = " "
     (here / "texts.txt").write_text("\n".join(texts) + "\n")
     settings = {
         "name": "streamed",
         "model": {"base": str(tiny_encoder_path), "max_seq_length": 8},
-        "data": {"train": "texts.txt", "columns": TEXT, "views": "dropout", "streaming": True, "shuffle_buffer": 600},
+        "data": {"train": "texts.txt", "columns": TEXT, "views": "dropout", "streaming": True, "shuffle_buffer": 60},
         "loss": {"objective": "fmicl"},
-        "train": {"per_device_train_batch_size": 512, "max_steps": 25, "save_steps": 5, "logging_steps": 5},
+        "train": {"per_device_train_batch_size": 180, "max_steps": 25, "save_steps": 5, "logging_steps": 5},
         "evaluate": {"during": None},
     }
     (here / "recipe.yaml").write_text(json.dumps(settings))  # JSON is YAML
@@ -191,10 +196,12 @@ def recipe(here: Path, tiny_encoder_path: Path) -> Path:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_bad_row_met_later_stops_training_and_is_named(recipe: Path, here: Path, capsys, caplog, workers: int):
     override = ["--set", f"train.dataloader_num_workers={workers}"]
+    others = set(multiprocessing.active_children())
     assert main(["train", str(recipe), "--output", "run", *override]) == 2
+    assert set(multiprocessing.active_children()) <= others, "workers are ended"
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert said == [
-        f'error: texts.txt, row {CHECKED_ROWS + 50}: column "text" is empty',
+        f'error: texts.txt, row {CHECKED + 50}: column "text" is empty',
         "error: to continue once that is fixed: fmicl train --resume run",
     ]
     assert 'texts.txt: a row of which column "text" is empty; looking for it' in caplog.text
@@ -212,15 +219,13 @@ def test_a_bad_row_met_later_stops_training_and_is_named(recipe: Path, here: Pat
 def test_the_plan_of_a_stream(recipe: Path, capsys):
     assert main(["train", str(recipe), "--dry-run"]) == 0
     said = capsys.readouterr().out
-    assert "a stream of anchor, shuffled in a buffer of 600 rows" in said and "25 steps of 512 rows" in said
+    assert "a stream of anchor, shuffled in a buffer of 60 rows" in said and "25 steps of 180 rows" in said
 
 
 def test_a_run_stays_with_the_commit_it_began_with(recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys):
     """The Hub's part is stood in for: it says which commit a name stands for now, and gives rows."""
     import datasets
     import huggingface_hub
-
-    from fmicl_text.data import streams
 
     now, asked = {"main": "0" * 40}, []
 

@@ -12,6 +12,7 @@ import pytest
 from datasets import Dataset
 from pydantic import TypeAdapter
 from test_image_encoder import RESNET, encoder
+from transfer_data import fit_roughly
 from words import WORDS
 
 from fmicl_text.errors import InputError
@@ -96,6 +97,7 @@ def given(tmp_path, monkeypatch):
         pq.write_table(pa.table(rows), tmp_path / "transfer" / f"{name.lower()}.parquet")
     monkeypatch.setattr("fmicl_text.evaluation.transfer_tasks.TASKS", tasks)
     monkeypatch.setattr("fmicl_text.evaluation.transfer.TASKS", tasks)  # imported by name
+    fit_roughly(monkeypatch)
     heldout = Dataset.from_dict({"anchor": sentences(12), "positive": sentences(12)})
     return Given(None, {"": heldout})
 

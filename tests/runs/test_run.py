@@ -27,6 +27,8 @@ from fmicl_text.training.inputs import Inputs
 from fmicl_text.training.provenance import changes, command_line, fingerprint, provenance
 from fmicl_text.training.train import train
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 ROWS = [f"the {size} {animal} runs" for size in ("big", "small", "old", "young") for animal in ("dog", "cat", "horse")]
 
 

@@ -17,6 +17,8 @@ from fmicl_text.training import on_cuda
 from fmicl_text.training.plan import plan
 from fmicl_text.training.train import train
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 
 @pytest.fixture
 def recipe(tiny_encoder_path: Path, tmp_path: Path) -> Path:
