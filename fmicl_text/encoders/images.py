@@ -35,6 +35,7 @@ def new_encoder(section: ModelSection) -> SentenceTransformer:
         InputError: If the configuration has no such fields, or makes no model.
     """
     import torch
+    from safetensors.torch import save_file
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.base.modules import Transformer
     from sentence_transformers.sentence_transformer.modules import Pooling
@@ -66,7 +67,8 @@ def new_encoder(section: ModelSection) -> SentenceTransformer:
     except Exception as error:  # of the checks of a configuration and of the layers, each raises its own
         raise InputError(_why_none(error, options)) from None
     with tempfile.TemporaryDirectory() as folder:
-        encoder.save_pretrained(folder)
+        config.save_pretrained(folder)  # a model's own method writes in the first of several processes alone
+        save_file(encoder.state_dict(), Path(folder) / "model.safetensors", {"format": "pt"})
         (Path(folder) / "preprocessor_config.json").write_text(json.dumps(_processor(section.image_size)))
         transformer = Transformer(folder)
     pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode=section.pooling or _POOLING[kind])

@@ -179,12 +179,12 @@ def measure_images(
                     tuned.append(c)
                 right[number] = predicted == gold
             parts = (Items("mean", right.mean(axis=0), source=digest(data.test["label"], _names(data.test))),)
-            (score,) = scores_of_items(ACCURACY, {name: parts}, effort, average=False)
-            scores.append(score)
+            found = scores_of_items(ACCURACY, {name: parts}, effort, average=False)
             items[ACCURACY.key(name)] = parts
             if len(chosen) > 1:
                 sd = 100 * float(right.mean(axis=1).std(ddof=1))
-                scores.append(SD_OVER_DRAWS.score(name, sd, len(chosen)))
+                found.append(SD_OVER_DRAWS.score(name, sd, len(chosen)))
+            scores += [score.model_copy(update={"baseline": bool(system)}) for score in found]
             if tuned:
                 details.setdefault("C", {})[name] = tuned
             if system:

@@ -50,6 +50,8 @@ class Score(_Document):
     """``None`` if neither high nor low values are better."""
     dimensions: int | None = None
     """Measured on so many of an embedding's first numbers, as ``name`` says; ``None`` for all."""
+    baseline: bool = False
+    """Not the model's own: of what it is compared with in the same result, such as raw pixels, as ``name`` says."""
 
     def at(self, dimensions: int) -> Score:
         """Return the score as one that was measured on so many of an embedding's first numbers."""

@@ -80,7 +80,10 @@ def model_card(
         base_model=base.hub_id,
         base_model_relation=("adapter" if adapter else "finetune") if base.hub_id else None,
         datasets=_datasets(recipe) if recipe else None,
-        eval_results=[_eval_result(name, score) for name, r in source.results.items() for score in r.scores] or None,
+        eval_results=[
+            _eval_result(name, score) for name, r in source.results.items() for score in r.scores if not score.baseline
+        ]
+        or None,
         language=language or None,
         library_name="sentence-transformers",
         license=target.license,
@@ -220,6 +223,7 @@ def _results(source: Source) -> dict[str, Any]:
         "rows": rows,
         "before": any(row["before"] for row in rows),
         "intervals": any(score.ci95 for _, score in scores),
+        "baselines": any(score.baseline for _, score in scores),
         "protocols": {plain(shorten(name)): plain(shorten(r.protocol)) for name, r in source.results.items()},
         "missing": [
             plain(shorten(f"{name}, {task}: {why}"))
@@ -351,4 +355,8 @@ def _limits(source: Source, model: SentenceTransformer, language: list[str]) -> 
         yield f"It reads the middle square of an image, scaled to {size} by {size} pixels."
     elif not language:
         yield "The languages it is for are not stated."
-    yield "It has learned from the texts of its base model and its own training data, their biases included."
+    if source.recipe is not None and source.recipe.model.is_new:
+        yield "It has learned from its training data, biases included."
+    else:
+        read = "images" if reads_images(model) else "texts"
+        yield f"It has learned from the {read} of its base model and its own training data, their biases included."

@@ -92,6 +92,8 @@ class Comparison:
 def compare(run: Run, other: Run) -> list[Comparison]:
     """Compare two runs on every suite that both have: all percentages, and of other scores those that can be tested.
 
+    Scores of baselines, such as raw pixels, are not among them: they would only make the adjusted p values larger.
+
     Seeds are paired by their number, as they share the order of the data; if the runs have none in common, in rising
     order. A model that was not trained is compared with every seed. Scores of different data are not subtracted.
     """
@@ -108,7 +110,7 @@ def compare(run: Run, other: Run) -> list[Comparison]:
 def _compare(run: Run, other: Run, suite: str, seeds: list[Seeds]) -> Comparison:
     ours, theirs = [run.seeds[seed].results for seed, _ in seeds], [other.seeds[seed].results for _, seed in seeds]
     of_runs = [[results.scores(suite) for results in of_run] for of_run in (ours, theirs)]
-    first = of_runs[0][0]
+    first = {key: score for key, score in of_runs[0][0].items() if not score.baseline}  # it says nothing of a run
     items = [items_of_seeds([results.items.get(suite, {}) for results in of_run]) for of_run in (ours, theirs)]
     keys = [key for key in first if all(key in scores for of_run in of_runs for scores in of_run)]
     keys = [key for key in keys if first[key].unit == "%" or all(key in of_run for of_run in items)]

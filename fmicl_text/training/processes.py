@@ -7,6 +7,9 @@ from datetime import timedelta
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+
+from fmicl_text.errors import InputError
 
 
 def processes() -> PartialState:
@@ -16,10 +19,20 @@ def processes() -> PartialState:
 
 
 def in_first_process(action: Callable[[], object]) -> None:
-    """Call ``action`` in the first process, while the others wait."""
+    """Call ``action`` in the first process, while the others wait.
+
+    Raises:
+        InputError: In all processes, if the action raises one; so all end in the same way.
+    """
     if processes().is_main_process:
-        action()
-    processes().wait_for_everyone()
+        try:
+            action()
+        except InputError as error:
+            broadcast_object_list([error.problems])
+            raise
+    (problems,) = broadcast_object_list([None])
+    if problems is not None:
+        raise InputError(problems)
 
 
 def lost_contact(error: RuntimeError) -> bool:

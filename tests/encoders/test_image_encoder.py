@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from sentence_transformers import SentenceTransformer
-from transformers import AutoModel
+from transformers import AutoModel, PreTrainedModel
 
 from fmicl_text.data.pixels import pixels
 from fmicl_text.encoders.images import as_features, image_size, random_twin
@@ -52,6 +52,14 @@ def test_a_saved_encoder_is_a_plain_model(scratch: dict, tmp_path):
         output = plain(pixel_values=as_features(batch(), model)["pixel_values"])
     of_plain = output.pooler_output.flatten(1) if scratch is RESNET else output.last_hidden_state[:, 0]
     assert torch.allclose(of_plain, embeddings, atol=1e-5)
+
+
+def test_every_process_makes_the_same_encoder(monkeypatch: pytest.MonkeyPatch):
+    """In all processes but the first, transformers saves no model."""
+    first = encoder(RESNET)
+    monkeypatch.setattr(PreTrainedModel, "should_save_on_this_rank", lambda *_: False)
+    other = encoder(RESNET)
+    assert all(torch.equal(value, other.state_dict()[key]) for key, value in first.state_dict().items())
 
 
 def test_weights_follow_the_seed():

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from huggingface_hub import ModelCard
 from sentence_transformers import SentenceTransformer
 from test_image_encoder import RESNET
 from transformers import AutoImageProcessor, AutoModel
@@ -23,7 +24,10 @@ def test_the_card_and_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         "data": {"train": "sample:digits", "columns": {"anchor": "image"}, "views": "augment", "rows": 40},
         "loss": {"objective": "infonce"},
         "train": {"per_device_train_batch_size": 10, "max_steps": 2},
-        "evaluate": {"during": None, "after": [{"name": "knn", "train": "sample:digits", "rows": 50, "k": 3}]},
+        "evaluate": {
+            "during": None,
+            "after": [{"name": "knn", "train": "sample:digits", "rows": 50, "k": 3, "baselines": True}],
+        },
     }
     Path("recipe.yaml").write_text(json.dumps(recipe))
     assert main(["train", "recipe.yaml", "--output", "run", "-q"]) == 0
@@ -35,5 +39,9 @@ def test_the_card_and_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "two random changes of an image" in card and "scaled to 32 by 32 pixels" in card
     assert "trained from a new resnet" in card and "image-feature-extraction" in card
     assert "kNN" in card and "sentence-similarity" not in card and not (folder / "assets").exists()
+    assert "| kNN, raw pixels |" in card and "seed 42, and of what it is compared with, with 95%" in card
+    metadata = ModelCard(card).data
+    assert [result.dataset_name for result in metadata.eval_results] == ["knn kNN"], "no baseline is a score of it"
+    assert "It has learned from its training data, biases included." in card and "texts" not in card
     assert AutoModel.from_pretrained(folder) and AutoImageProcessor.from_pretrained(folder)
     assert SentenceTransformer(str(folder)).get_embedding_dimension() == 16

@@ -217,6 +217,23 @@ def test_what_chance_could_have_made_is_called_noise(tmp_path: Path) -> None:
     assert all(row.difference > 0 for row in unlike.rows) and unlike.warnings[0].startswith("3 seeds: so few")
 
 
+def test_scores_of_baselines_are_shown_and_do_not_count_in_a_comparison(tmp_path: Path) -> None:
+    """The adjusted p values of a run's own scores stay as they are without baselines."""
+    runs = [make_run(tmp_path / name, noise, seeds=(1, 2)) for name, noise in (("a", 0.3), ("b", 0.31))]
+    before = {row.score: row.p_value for row in of_suite(read_report(runs)).rows}
+    for file in tmp_path.rglob("sts7.json"):
+        document = json.loads(file.read_text())
+        pixels = [score | {"name": f"{score['name']}, pixels", "baseline": True} for score in document["scores"]]
+        write_json(file, document | {"scores": document["scores"] + pixels})
+        items = file.with_name("sts7.items.json")
+        known = json.loads(items.read_text())
+        known["items"] |= {key.replace(" ", ", pixels ", 1): parts for key, parts in known["items"].items()}
+        write_json(items, known)
+    report = read_report(runs)
+    assert {row.score: row.p_value for row in of_suite(report).rows} == before
+    assert "STS12, pixels" in write_report(report, tmp_path / "page").read_text()
+
+
 def test_one_seed_each_is_warned_of_and_other_seeds_are_paired_in_order(tmp_path: Path) -> None:
     a, b = make_run(tmp_path / "a", 0.3, seeds=(1,)), make_run(tmp_path / "b", 0.3, seeds=(7,))
     comparison = of_suite(read_report([a, b]))
