@@ -137,10 +137,13 @@ def test_two_processes_train_as_one(monkeypatch, folder: Path, objective: str, o
     assert losses[0] == pytest.approx(losses[1], rel=1e-4, abs=1e-5) and len(losses[0]) == 4
 
 
-def test_wrong_input_ends_as_in_one_process(folder: Path):
+@pytest.mark.parametrize("options", [(), ("model.base=images", *IMAGES[2:], "data.train=no/such/folder")])
+def test_wrong_input_ends_as_in_one_process(folder: Path, options: tuple[str, ...]):
+    """Images are read by the first process, while the other waits for it."""
     (folder / "broken.yaml").write_text(RECIPE.replace("BASE", "no/such/folder").replace("OBJECTIVE", "fmicl"))
-    statuses, said = launched(["train", "broken.yaml"], 2, folder)
-    assert statuses == [2, 2]
+    settings = [argument for option in options for argument in ("--set", option)]
+    statuses, said = launched(["train", "broken.yaml", *settings], 2, folder)
+    assert statuses == [2, 2], said
     errors = [line for line in said.splitlines() if line.startswith("error:")]
     assert len(errors) == 1 and "no/such/folder" in errors[0]
     assert "Traceback" not in said
