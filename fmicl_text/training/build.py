@@ -158,10 +158,9 @@ def _check_columns(recipe: Recipe, model: SentenceTransformer) -> None:
         loss = recipe.loss_of(name)
         needed = isinstance(loss, Objective) and loss.needs_negatives
         if needed and not source.columns.negatives and source.mine is None:
-            raise InputError(
-                f"{recipe.loss_key(name)}.objective: {loss.objective} needs explicit negatives: name their columns in "
-                "data.columns.negatives, or set data.mine"
-            )
+            how = "name their columns in data.columns.negatives, or set data.mine"
+            how = "views of images have none; choose another objective" if source.views == "augment" else how
+            raise InputError(f"{recipe.loss_key(name)}.objective: {loss.objective} needs explicit negatives: {how}")
     if recipe.train.get("router_mapping") and not any(isinstance(module, Router) for module in model):
         raise InputError("train.router_mapping: the encoder has no Router, so all columns take the same route")
 

@@ -258,7 +258,7 @@ def test_the_record_has_the_neighbours_that_voted():
 def test_a_broken_image_to_classify_is_no_matter_of_a_recipe(tmp_path: Path):
     file = tmp_path / "broken.parquet"
     Dataset.from_dict({"image": [b"no image", a_file()], "label": ["a", "b"]}).to_parquet(file)
-    with pytest.raises(InputError, match=r"is no image[\s\S]*replace such images") as error:
+    with pytest.raises(InputError, match=r"is no image[\s\S]*replace such images, .* of what knn reads") as error:
         evaluation({"name": "knn", "train": str(file), "test": "sample:digits"}).load(Given(image_size=8))
     assert "data.broken" not in str(error.value)
 

@@ -219,6 +219,7 @@ def test_the_plan_and_the_command(write, tmp_path: Path, capsys: pytest.CaptureF
     ("sections", "why"),
     [
         ({"loss": {"mini_batch_size": 2}}, "mini_batch_size must be None with BatchNorm"),
+        ({"loss": {"objective": "contextual-infonce"}}, "needs explicit negatives: views of images have none"),
         (
             {"data": {"rows": 8}, "train": {"dataloader_drop_last": True}},
             "data.train: 8 rows, fewer than a batch of 10, and by train.dataloader_drop_last",

@@ -91,7 +91,8 @@ class OfImages(Evaluation):
             raise InputError(f"{self.name}: {train} {why}; name other images to classify by its option test")
 
         def load(size: int) -> LabelledImages:
-            columns = {"column": self.image, "size": size, "label": self.label}
+            remedy = f"replace such images, or leave their rows out of what {self.name} reads"
+            columns = {"column": self.image, "size": size, "label": self.label, "remedy": remedy}
             bank = load_images(train, limit=self.rows, **columns).rows  # type: ignore[arg-type]
             check_classes(bank["label"], self, train)
             asked = load_images(test, split=self.test_split if has_splits else "train", **columns).rows  # type: ignore[arg-type]
