@@ -316,4 +316,4 @@ def _print_result(console: Console, result: TrainResult) -> None:
         console.print("    from PIL import Image")
     console.print(f'    model = SentenceTransformer("{model}")', soft_wrap=True)
     inputs = 'Image.open("one.png"), Image.open("another.png")' if result.of_images else '"a sentence", "another one"'
-    console.print(f"    embeddings = model.encode([{inputs}])", markup=False)
+    console.print(f"    embeddings = model.encode([{inputs}])", markup=False, soft_wrap=True)
