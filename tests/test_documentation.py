@@ -85,7 +85,9 @@ def test_pictures_are_what_the_code_draws(tmp_path: Path):
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", DOCS / "choosing.md"], ids=["README", "choosing"])
-def test_figures_of_the_study_are_those_of_its_report(page: Path):
-    report = (ROOT / "eval/results/default_loss.md").read_text(encoding="utf-8")
+def test_figures_of_the_studies_are_those_of_their_reports(page: Path):
+    reports = [ROOT / "eval/results" / name for name in ("default_loss.md", "sweeps.md")]
+    report = "".join(file.read_text(encoding="utf-8") for file in reports)
+    report = re.sub(r"([+-][\d.]+) \| ([+-][\d.]+ to [+-][\d.]+) \|", r"\1 (\2)", report)  # in two columns of a table
     figures = re.findall(r"[+-][\d.]+ \([+-][\d.]+ to [+-][\d.]+\)", page.read_text(encoding="utf-8"))
     assert len(figures) > 20 and [figure for figure in figures if figure not in report] == []
