@@ -42,6 +42,20 @@ def no_waiting_for_the_disk() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def avx512(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[bool]:
+    """Whether PyTorch says that this CPU has AVX-512: the test's parameter, by default that it has."""
+    import torch
+
+    from fmicl_text.core.products import onednn_is_faster
+
+    has = getattr(request, "param", True)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_f": has})
+    onednn_is_faster.cache_clear()
+    yield has
+    onednn_is_faster.cache_clear()
+
+
 @pytest.fixture(scope="module")
 def blank_pictures() -> Iterator[None]:
     """For tests that train or report and do not look at the pictures, which take longer than a tiny training."""

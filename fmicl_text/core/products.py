@@ -1,7 +1,9 @@
 """Products of the matrices of one tile, without gradient.
 
-On a CPU, PyTorch multiplies float32 matrices by MKL, which leaves half of the vector units of an AMD processor idle.
-It has oneDNN too, which does not, and takes it for tensors in that library's layout. The results differ by rounding.
+On a CPU, PyTorch multiplies float32 matrices by MKL, whose instructions on an AMD processor are those of AVX2. Where
+the processor has AVX-512, that leaves half of its vector units idle. PyTorch has oneDNN too, which uses them, and takes
+it for tensors in that library's layout. Without AVX-512, MKL is faster, most of all on a small batch. The results
+differ by rounding.
 
 On CUDA, float32 matrices are multiplied on tensor cores where TF32 is allowed: by PyTorch's own switch, which
 transformers' training arguments set on Ampere and later cards unless ``tf32: false``, or within :func:`tensor_cores`.
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -70,4 +73,10 @@ def _tf32_switch() -> tuple[Any, str, Any]:
 
 
 def _suits_onednn(a: Tensor) -> bool:
-    return a.device.type == "cpu" and a.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+    return a.device.type == "cpu" and a.dtype == torch.float32 and onednn_is_faster()
+
+
+@cache
+def onednn_is_faster() -> bool:
+    """Return whether this CPU multiplies float32 matrices faster by oneDNN than by PyTorch's default library."""
+    return torch.backends.mkldnn.is_available() and bool(torch.cpu.get_capabilities().get("avx512_f"))

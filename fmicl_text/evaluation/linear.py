@@ -9,11 +9,11 @@ from torch import Tensor
 from torch.nn.functional import linear
 from torch.overrides import TorchFunctionMode
 
-from fmicl_text.core.products import product
+from fmicl_text.core.products import onednn_is_faster, product
 
 
 class OneDnnLinear(TorchFunctionMode):
-    """In this context, linear layers without gradient on a CPU are computed by oneDNN, where PyTorch has it."""
+    """In this context, linear layers without gradient on a CPU are computed by oneDNN, where it is faster."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Compute a layer as a product of matrices in oneDNN's layout."""
@@ -25,4 +25,4 @@ class OneDnnLinear(TorchFunctionMode):
 
 def _suits(x: Tensor, weight: Tensor) -> bool:
     in_float32 = x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    return in_float32 and x.device.type == "cpu" and not torch.is_grad_enabled()
+    return in_float32 and x.device.type == "cpu" and not torch.is_grad_enabled() and onednn_is_faster()

@@ -17,9 +17,10 @@ from fmicl_text.losses import ContrastiveLoss, InfoNCE
 SHAPES = [(1, 1, 1), (1, 7, 3), (5, 1, 384), (129, 64, 17), (512, 300, 384)]
 
 
+@pytest.mark.parametrize("avx512", [True, False], indirect=True)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("n", "m", "d"), SHAPES)
-def test_a_product_is_that_of_float64(n, m, d, dtype):
+def test_a_product_is_that_of_float64(n, m, d, dtype, avx512):
     torch.manual_seed(0)
     a, b = torch.randn(n, d, dtype=dtype), torch.randn(m, d, dtype=dtype)
     found = product(a, b)
@@ -28,9 +29,10 @@ def test_a_product_is_that_of_float64(n, m, d, dtype):
     torch.testing.assert_close(found.double(), a.double() @ b.double().T, rtol=0, atol=tolerance)
 
 
+@pytest.mark.parametrize("avx512", [True, False], indirect=True)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("n", "m", "d"), SHAPES)
-def test_a_product_is_added_to_what_is_there_from_slices_and_transposes(n, m, d, dtype):
+def test_a_product_is_added_to_what_is_there_from_slices_and_transposes(n, m, d, dtype, avx512):
     torch.manual_seed(0)
     slopes, columns = torch.randn(m, n, dtype=dtype).T, torch.randn(m + 2, d, dtype=dtype)[1:-1]
     buffer = torch.randn(n + 3, d, dtype=dtype)

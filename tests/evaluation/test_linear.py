@@ -23,7 +23,7 @@ def computed(layer: nn.Module, x: Tensor) -> tuple[Tensor, bool]:
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(5, 7, 16), (3, 16), (16,), (0, 16)])
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
-def test_the_product_in_float32(shape: tuple[int, ...], bias: bool, context):
+def test_the_product_in_float32(shape: tuple[int, ...], bias: bool, context, avx512: bool):
     torch.manual_seed(0)
     layer, x = nn.Linear(16, 8, bias=bias), torch.randn(shape)
     with context():
@@ -33,8 +33,12 @@ def test_the_product_in_float32(shape: tuple[int, ...], bias: bool, context):
     torch.testing.assert_close(y, exact.float(), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("left_alone", ["gradient", "bfloat16", "float64", "autocast"])
-def test_all_else_is_left_alone(left_alone: str):
+@pytest.mark.parametrize(
+    ("left_alone", "avx512"),
+    [("gradient", True), ("bfloat16", True), ("float64", True), ("autocast", True), ("a CPU without AVX-512", False)],
+    indirect=["avx512"],
+)
+def test_all_else_is_left_alone(left_alone: str, avx512: bool):
     torch.manual_seed(0)
     layer, x = nn.Linear(16, 8), torch.randn(3, 16)
     dtype = {"bfloat16": torch.bfloat16, "float64": torch.float64}.get(left_alone, torch.float32)
