@@ -73,6 +73,14 @@ class _Total(torch.autograd.Function):
         return _Total.apply(weight)
 
 
+def largest(values: Tensor) -> Tensor:
+    """Largest of ``values`` ``(B,)`` over the rows of all processes that share the batch, without gradient."""
+    value = values.detach().amax()
+    if world_size() > 1:
+        dist.all_reduce(value, op=dist.ReduceOp.MAX)
+    return value
+
+
 def row_mean(values: Tensor) -> Tensor:
     """Mean of ``values`` ``(B,)`` over the rows of all processes that share the batch: a scalar."""
     return values.mean() if world_size() == 1 else total(values.mean()) / world_size()
