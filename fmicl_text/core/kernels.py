@@ -78,7 +78,16 @@ class Kernel(nn.Module):
 
     @property
     def temperature(self) -> float | Tensor:
-        """``tau``: a number, or a scalar tensor with gradient when it is learned."""
+        """``tau``: a number, or a scalar tensor with gradient when it is learned.
+
+        Raises:
+            ValueError: If it is to be measured, and nothing has measured it.
+        """
+        if not self.has_width:
+            raise ValueError(
+                "the kernel's width is 'measured', and no batch has been measured: core.fmicl does it, other objectives "
+                "need a number"
+            )
         if self.log_temperature is None:
             return self.initial_temperature
         return self.log_temperature.clamp(min=math.log(min(NARROWEST, self.initial_temperature / 2))).exp()
