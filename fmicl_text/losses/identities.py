@@ -58,7 +58,10 @@ def _feed(digest: Any, value: Any) -> None:
         for item in value:
             _feed(digest, item)
     elif isinstance(value, Tensor):
-        _feed(digest, value.detach().cpu().numpy())
+        values = value.float() if value.dtype == torch.bfloat16 else value  # which NumPy does not have
+        _feed(digest, values.detach().cpu().numpy())
+    elif getattr(value, "mode", None) in ("P", "PA"):  # a PIL image whose bytes are places in its palette
+        _feed(digest, value.convert("RGBA"))
     elif hasattr(value, "tobytes"):  # an array or a PIL image
         shape = getattr(value, "shape", None) or getattr(value, "size", ())
         _put(digest, b"array", repr((tuple(shape) if shape else (), str(_kind_of(value)))).encode())
