@@ -156,7 +156,7 @@ def _print_plan(plan: Plan) -> None:
     from rich.table import Table
 
     from fmicl_text.cli.console import Console
-    from fmicl_text.sweep.plan import judged
+    from fmicl_text.sweep.plan import judged, trials_within
     from fmicl_text.training.inputs import load_inputs
     from fmicl_text.training.plan import plan as plan_run
     from fmicl_text.training.timing import seconds_per_step
@@ -165,10 +165,8 @@ def _print_plan(plan: Plan) -> None:
     recipe, criterion, warnings = judged(plan.recipe, load_inputs(plan.recipe, mine=False))
     number, of_run = plan.number(), plan_run(plan.recipe)
     each = seconds_per_step(plan.recipe) * of_run.steps
-    if number is None and plan.budget is not None:
-        finals = plan.most_finalists * plan.seeds
-        number = 1 + max(int((plan.budget * plan.workers / each - finals) / (len(plan.arms) - 1)) - 1, 0)
-    assert number is not None  # there is a budget otherwise
+    if number is None:
+        number = trials_within(plan, each, spent=each * len(plan.arms))
     table = Table()
     for heading in ("objective", "trials", "tuned"):
         table.add_column(heading)

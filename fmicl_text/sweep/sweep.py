@@ -23,7 +23,7 @@ from fmicl_text.report import read_report, write_report
 from fmicl_text.sweep.board import Board
 from fmicl_text.sweep.finalists import finalists, runs_of
 from fmicl_text.sweep.pictures import chapter
-from fmicl_text.sweep.plan import FINALISTS, Plan, judged
+from fmicl_text.sweep.plan import FINALISTS, Plan, judged, trials_within
 from fmicl_text.sweep.slots import slots
 from fmicl_text.sweep.verdict import Verdict, verdict
 from fmicl_text.sweep.worker import Worker
@@ -168,13 +168,11 @@ def _finish(worker: Worker, board: Board, started: Sequence[subprocess.Popen[byt
 
 def affordable(plan: Plan, board: Board) -> int:
     """Return how many trials each arm can have within the budget, from the time of the first, finalists included."""
-    assert plan.budget is not None  # there is a number of trials otherwise
     took = [trial.seconds for trial in board.trials() if trial.seconds is not None]
     if not took:
         raise RunFailedError("no trial of the first round has ended well, so a budget cannot be planned")
     each = sum(took) / len(took)
-    left = plan.budget * plan.workers - sum(took) - each * plan.most_finalists * plan.seeds
-    number = 1 + max(int(left / (each * (len(plan.arms) - 1))), 0)
+    number = trials_within(plan, each, sum(took))
     logger.info("%.0f s a trial: %d trials of each of %d arms", each, number, len(plan.arms))
     return number
 
