@@ -173,7 +173,7 @@ class Alpha(nn.Module):
             return
         ratio = average(pair_mean(blocks, kernel)).item()
         push = float(weight) * ratio
-        if push == 0 or EVEN[0] <= push <= EVEN[1]:
+        if not push > 0 or EVEN[0] <= push <= EVEN[1]:  # 0: no negative pair; NaN is told by the trainer
             return
         self._warned = True
         cosine = balance_cosine_of(kernel, ratio)
