@@ -85,8 +85,8 @@ class Kernel(nn.Module):
         """
         if not self.has_width:
             raise ValueError(
-                "the kernel's width is 'measured', and no batch has been measured: core.fmicl does it, other objectives "
-                "need a number"
+                "the kernel's width is 'measured', and no batch has been measured: core.fmicl measures one, other "
+                "objectives need a number"
             )
         if self.log_temperature is None:
             return self.initial_temperature

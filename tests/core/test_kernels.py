@@ -239,7 +239,7 @@ def test_cosine_critic_of_jeffreys_has_a_slope_at_a_critic_of_one():
 @pytest.mark.parametrize("kernel", [GaussianKernel("measured"), CosineKernel("measured")], ids=["sigma", "tau"])
 def test_a_width_that_nothing_has_measured_is_no_number(kernel):
     x = torch.eye(3)
-    with pytest.raises(ValueError, match="'measured'.*no batch"):
+    with pytest.raises(ValueError, match=r"'measured'.*no batch"):
         infonce(x, x, kernel=kernel)
 
 

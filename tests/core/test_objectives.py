@@ -382,7 +382,10 @@ def test_double_stays_double(name: str):
 
 @pytest.mark.parametrize("sigma", [0.01, 1e-3, 1e-30])
 def test_weights_of_dclw_do_not_overflow(sigma: float):
-    x, y = normalize(torch.randn(4, 8, dtype=torch.float64), dim=1), normalize(torch.randn(4, 8, dtype=torch.float64), dim=1)
+    x, y = (
+        normalize(torch.randn(4, 8, dtype=torch.float64), dim=1),
+        normalize(torch.randn(4, 8, dtype=torch.float64), dim=1),
+    )
     cosines = (x * y).sum(dim=1)
     weights = 2 - 4 * (cosines / sigma).softmax(dim=0)
     found = core.dcl(x.float(), y.float(), weight_sigma=sigma)["positive"].item()

@@ -70,7 +70,7 @@ def test_what_is_refused(write, changes: dict, message: str):
 def test_a_date_that_is_none_is_no_configuration(tmp_path):
     file = tmp_path / "accelerate.yaml"
     file.write_text("num_processes: 2024-99-99\n")
-    with pytest.raises(InputError, match="accelerate.yaml: cannot be read: month must be in"):
+    with pytest.raises(InputError, match=r"accelerate\.yaml: cannot be read: month must be in"):
         processes_of(file)
 
 
