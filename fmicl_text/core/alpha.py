@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from fmicl_text.core.balance import EVEN, balance_cosine_of
-from fmicl_text.core.devices import average
+from fmicl_text.core.devices import average, process_count
 from fmicl_text.core.kernels import Kernel, Measured
 from fmicl_text.core.pairs import Block
 from fmicl_text.core.reduce import pair_mean
@@ -159,7 +159,7 @@ class Alpha(nn.Module):
         return 1 - 1 / (1 + self.batches.item())
 
     def _say_measured(self, kernel: Kernel) -> None:
-        if dist.is_available() and dist.is_initialized() and dist.get_rank() > 0:
+        if process_count() > 1 and dist.get_rank() > 0:
             return
         found = {"sigma": kernel.sigma, "temperature": kernel.temperature, **self.measured(kernel)}
         words = ", ".join(f"{name} {float(value):.4g}" for name, value in found.items())
