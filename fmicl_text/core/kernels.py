@@ -301,9 +301,12 @@ class CosineCritic(Kernel):
 
     Args:
         divergence: The divergence whose critic the cosine is to be.
-        temperature: ``tau``.
+        temperature: ``tau``; default 1.
 
     Shape: cosine ``(...)`` to ``(...)``.
+
+    Raises:
+        ValueError: If ``temperature`` is not positive.
     """
 
     def __init__(self, divergence: Divergence, temperature: float = 1.0) -> None:

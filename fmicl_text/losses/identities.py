@@ -110,10 +110,10 @@ class IdentityCollator:
 def identities_of_features(features: Features, special: Collection[int] = ()) -> Tensor | None:
     """Hash each row of a column by what the encoder reads: int64 ``(B,)``, or ``None`` if rows cannot be told apart.
 
-    Of padded tokens, of the flat tokens of a static embedding, or of pixels. Two texts that differ only beyond the
-    model's maximum length are the same to the encoder, and here. A prompt and what the tokenizer puts at the start do
-    not count where ``prompt_length`` tells how long they are; a tokenizer that joins the prompt's last word to the
-    text's first still makes a different text of it.
+    What is hashed are padded tokens, the flat tokens of a static embedding, or pixels. Two texts that differ only
+    beyond the model's maximum length are the same to the encoder, and so are they here. The prompt and the special
+    token before it are left out where ``prompt_length`` tells their length; but a tokenizer that joins the last word
+    of the prompt to the first of the text makes another text of it.
 
     Args:
         features: One column as the encoder reads it.
