@@ -101,7 +101,7 @@ def _run(args: argparse.Namespace) -> int:
     elif args.worker:
         join(plan)
     else:
-        swept = sweep(plan, ["-m", "fmicl_text", "sweep", *_again(args, plan)])
+        swept = sweep(plan, ["-m", "fmicl_text", "sweep", *_worker_arguments(args, plan)])
         _print(swept, args.json)
     return 0
 
@@ -114,7 +114,7 @@ def _plan(args: argparse.Namespace) -> Plan:
 
     grid, overrides = read_grid(args.overrides)
     recipe = load_recipe(args.recipe, overrides, imports=True)
-    named = args.space or (None if grid.keys else _suitable(recipe))
+    named = args.space or (None if grid.keys else _default_space(recipe))
     parts = (
         [Part({**part.keys, **grid.keys}, {**part.places, **grid.places}) for part in read_space(named)]
         if named
@@ -136,11 +136,11 @@ def _plan(args: argparse.Namespace) -> Plan:
     )
 
 
-def _suitable(recipe: Recipe) -> str:
+def _default_space(recipe: Recipe) -> str:
     return "images" if recipe.trains_on_images else "text"
 
 
-def _again(args: argparse.Namespace, plan: Plan) -> list[str]:
+def _worker_arguments(args: argparse.Namespace, plan: Plan) -> list[str]:
     """Return the arguments of a worker of the same sweep."""
     given = ["--space", args.space] if args.space else []
     for override in args.overrides:

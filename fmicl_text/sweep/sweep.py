@@ -87,7 +87,7 @@ def sweep(plan: Plan, command: Sequence[str] = ()) -> Swept:
             names = [trial.arm for trial in finalists(plan, board)]
             board.plan(FINALISTS, [{"run": run} for run in runs_of(plan, names)])
             _finish(worker, board, started)
-            _here(plan, board, worker)
+            _train_missing_finals(plan, board, worker)
             board.note(done=True)
         found = verdict(plan, board, criterion, warnings)
         return _written(plan, board, criterion, found)
@@ -177,7 +177,7 @@ def affordable(plan: Plan, board: Board) -> int:
     return number
 
 
-def _here(plan: Plan, board: Board, worker: Worker) -> None:
+def _train_missing_finals(plan: Plan, board: Board, worker: Worker) -> None:
     """Train the finalists' runs that are not in this folder, as workers elsewhere have trained them."""
     for trial in finalists(plan, board):
         for seed in plan.final_seeds:
