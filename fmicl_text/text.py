@@ -31,6 +31,15 @@ def visible(text: str) -> str:
     return _COMMANDS.sub(lambda command: command[0].encode("unicode_escape").decode(), text)
 
 
+def is_utf8(text: str) -> bool:
+    """Whether text can be written as UTF-8, which half of a surrogate pair cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def one_line(text: object) -> str:
     """Return text on one line, without control characters."""
     printable = "".join(character if character.isprintable() else " " for character in str(text))

@@ -101,7 +101,7 @@ def _run(args: argparse.Namespace) -> int:
     elif args.worker:
         join(plan)
     else:
-        swept = sweep(plan, ["-m", "fmicl_text", "sweep", *_again(args, plan)])
+        swept = sweep(plan, ["-m", "fmicl_text", "sweep", *_worker_arguments(args, plan)])
         _print(swept, args.json)
     return 0
 
@@ -114,7 +114,7 @@ def _plan(args: argparse.Namespace) -> Plan:
 
     grid, overrides = read_grid(args.overrides)
     recipe = load_recipe(args.recipe, overrides, imports=True)
-    named = args.space or (None if grid.keys else _suitable(recipe))
+    named = args.space or (None if grid.keys else _default_space(recipe))
     parts = (
         [Part({**part.keys, **grid.keys}, {**part.places, **grid.places}) for part in read_space(named)]
         if named
@@ -136,11 +136,11 @@ def _plan(args: argparse.Namespace) -> Plan:
     )
 
 
-def _suitable(recipe: Recipe) -> str:
+def _default_space(recipe: Recipe) -> str:
     return "images" if recipe.trains_on_images else "text"
 
 
-def _again(args: argparse.Namespace, plan: Plan) -> list[str]:
+def _worker_arguments(args: argparse.Namespace, plan: Plan) -> list[str]:
     """Return the arguments of a worker of the same sweep."""
     given = ["--space", args.space] if args.space else []
     for override in args.overrides:
@@ -156,7 +156,7 @@ def _print_plan(plan: Plan) -> None:
     from rich.table import Table
 
     from fmicl_text.cli.console import Console
-    from fmicl_text.sweep.plan import judged
+    from fmicl_text.sweep.plan import judged, trials_within
     from fmicl_text.training.inputs import load_inputs
     from fmicl_text.training.plan import plan as plan_run
     from fmicl_text.training.timing import seconds_per_step
@@ -165,10 +165,8 @@ def _print_plan(plan: Plan) -> None:
     recipe, criterion, warnings = judged(plan.recipe, load_inputs(plan.recipe, mine=False))
     number, of_run = plan.number(), plan_run(plan.recipe)
     each = seconds_per_step(plan.recipe) * of_run.steps
-    if number is None and plan.budget is not None:
-        finals = plan.most_finalists * plan.seeds
-        number = 1 + max(int((plan.budget * plan.workers / each - finals) / (len(plan.arms) - 1)) - 1, 0)
-    assert number is not None  # there is a budget otherwise
+    if number is None:
+        number = trials_within(plan, each, spent=each * len(plan.arms))
     table = Table()
     for heading in ("objective", "trials", "tuned"):
         table.add_column(heading)

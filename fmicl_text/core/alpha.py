@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from fmicl_text.core.balance import EVEN, balance_cosine_of
-from fmicl_text.core.devices import average
+from fmicl_text.core.devices import average, process_count
 from fmicl_text.core.kernels import Kernel, Measured
 from fmicl_text.core.pairs import Block
 from fmicl_text.core.reduce import pair_mean
@@ -26,8 +26,8 @@ logger = logging.getLogger(__name__)
 
 BATCHES = 4
 """From how many training batches a balance is measured."""
-_LOOK = 50
-"""Every so many training batches the balance is looked at."""
+_CHECK_EVERY = 50
+"""Training batches from one check of the balance to the next."""
 
 
 def require_weight(alpha: float) -> None:
@@ -43,13 +43,13 @@ def require_weight(alpha: float) -> None:
 class Alpha(nn.Module):
     r"""Gives ``alpha`` for a batch.
 
-    One that the data does not give is compared with it: every 50 training batches ``alpha mean u`` is computed, and a
-    warning is given, once, if it is not in [0.1, 10]. Then one of the two terms rules, and training pushes everything
-    apart or pulls everything together.
+    Unless it is ``"auto"``, alpha is checked against the data: in every 50th training batch ``alpha mean u`` is
+    computed, and a value outside of [0.1, 10] is warned of, once. One of the two terms then dominates, and training
+    pushes everything apart or pulls everything together.
 
     Args:
-        alpha: A number, or ``"auto"`` for ``alpha = 1 / EMA(mean u over negative pairs)``: negatives then weigh
-            as much as positives on average, as in the Donsker-Varadhan form of KL. The average is kept over
+        alpha: A number of at least 0, or ``"auto"`` for ``alpha = 1 / EMA(mean u over negative pairs)``: negatives then
+            weigh as much as positives on average, as in the Donsker-Varadhan form of KL. The average is kept over
             training batches and devices, and is part of the state.
         balance_cosine: The cosine ``s*`` at which push and pull balance: ``alpha = 1 / u(s*)``. With a learned width
             it is where they balance at the start: alpha is a constant, with the ``u`` that training starts from. If
@@ -58,7 +58,7 @@ class Alpha(nn.Module):
             below, of which the width is a parameter as any other. ``"measured"``: ``alpha = 1 / mean u`` over the
             negative pairs of the first 4 training batches, see :mod:`fmicl_text.core.balance`; then a constant, and
             part of the state.
-        decay: With ``"auto"``, share of the old average that each training batch keeps.
+        decay: With ``"auto"``, share of the old average that each training batch keeps, in [0, 1).
 
     Raises:
         ValueError: Unless exactly one of the two is given; if alpha is negative, or the cosine not in [-1, 1].
@@ -117,7 +117,7 @@ class Alpha(nn.Module):
         else:
             weight = float(self.alpha)  # type: ignore[arg-type]  # a number: __init__ saw to it
         if self.training and self.alpha != "auto" and blocks:
-            self._look(weight, kernel, blocks)
+            self._check_balance(weight, kernel, blocks)
         return weight
 
     def measured(self, kernel: Kernel) -> dict[str, float]:
@@ -149,7 +149,7 @@ class Alpha(nn.Module):
             if self.balance_cosine == "measured":
                 self.batches += 1
                 if self.batches == BATCHES:
-                    self._say_measured(kernel)
+                    self._log_measured(kernel)
         return mean.clamp(min=smallest)
 
     def _kept(self) -> float:
@@ -158,22 +158,22 @@ class Alpha(nn.Module):
             return self.decay
         return 1 - 1 / (1 + self.batches.item())
 
-    def _say_measured(self, kernel: Kernel) -> None:
-        if dist.is_available() and dist.is_initialized() and dist.get_rank() > 0:
+    def _log_measured(self, kernel: Kernel) -> None:
+        if process_count() > 1 and dist.get_rank() > 0:
             return
         found = {"sigma": kernel.sigma, "temperature": kernel.temperature, **self.measured(kernel)}
         words = ", ".join(f"{name} {float(value):.4g}" for name, value in found.items())
         logger.info("balanced on the first %d batches: %s", BATCHES, words)
 
     @torch.no_grad()
-    def _look(self, weight: float | Tensor, kernel: Kernel, blocks: Sequence[Block]) -> None:
-        """Warn, once, if one of the two terms rules."""
+    def _check_balance(self, weight: float | Tensor, kernel: Kernel, blocks: Sequence[Block]) -> None:
+        """Warn, once, if one of the two terms dominates the other."""
         self._batches_seen += 1
-        if self._warned or self._batches_seen % _LOOK != 1:
+        if self._warned or self._batches_seen % _CHECK_EVERY != 1:
             return
         ratio = average(pair_mean(blocks, kernel)).item()
         push = float(weight) * ratio
-        if push == 0 or EVEN[0] <= push <= EVEN[1]:
+        if not push > 0 or EVEN[0] <= push <= EVEN[1]:  # 0: no negative pair; NaN is told by the trainer
             return
         self._warned = True
         cosine = balance_cosine_of(kernel, ratio)

@@ -43,10 +43,14 @@ def across_devices(enabled: bool = True) -> Iterator[None]:
         _ACROSS.reset(token)
 
 
+def process_count() -> int:
+    """Number of processes that train together, whether they share the batch or not: 1 without ``torch.distributed``."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
 def world_size() -> int:
     """Number of processes that share the batch: 1 outside :func:`across_devices`."""
-    together = _ACROSS.get() and dist.is_available() and dist.is_initialized()
-    return dist.get_world_size() if together else 1
+    return process_count() if _ACROSS.get() else 1
 
 
 def rank() -> int:
@@ -73,6 +77,14 @@ class _Total(torch.autograd.Function):
         return _Total.apply(weight)
 
 
+def largest(values: Tensor) -> Tensor:
+    """Largest of ``values`` ``(B,)`` over the rows of all processes that share the batch, without gradient."""
+    value = values.detach().amax()
+    if world_size() > 1:
+        dist.all_reduce(value, op=dist.ReduceOp.MAX)
+    return value
+
+
 def row_mean(values: Tensor) -> Tensor:
     """Mean of ``values`` ``(B,)`` over the rows of all processes that share the batch: a scalar."""
     return values.mean() if world_size() == 1 else total(values.mean()) / world_size()
@@ -80,11 +92,11 @@ def row_mean(values: Tensor) -> Tensor:
 
 def average(value: Tensor) -> Tensor:
     """Mean of ``value`` over all processes, whether they share the batch or not, without gradient."""
-    if not (dist.is_available() and dist.is_initialized()):
+    if process_count() == 1:
         return value
     value = value.clone()
     dist.all_reduce(value)
-    return value / dist.get_world_size()
+    return value / process_count()
 
 
 def visit(columns: Rows, look: Callable[[Rows, Tensor | None], None], gradient: Tensor | None = None) -> Tensor | None:

@@ -78,7 +78,16 @@ class Kernel(nn.Module):
 
     @property
     def temperature(self) -> float | Tensor:
-        """``tau``: a number, or a scalar tensor with gradient when it is learned."""
+        """``tau``: a number, or a scalar tensor with gradient when it is learned.
+
+        Raises:
+            ValueError: If it is to be measured, and nothing has measured it.
+        """
+        if not self.has_width:
+            raise ValueError(
+                "the kernel's width is 'measured', and no batch has been measured: core.fmicl measures one, other "
+                "objectives need a number"
+            )
         if self.log_temperature is None:
             return self.initial_temperature
         return self.log_temperature.clamp(min=math.log(min(NARROWEST, self.initial_temperature / 2))).exp()
@@ -292,9 +301,12 @@ class CosineCritic(Kernel):
 
     Args:
         divergence: The divergence whose critic the cosine is to be.
-        temperature: ``tau``.
+        temperature: ``tau``; default 1.
 
     Shape: cosine ``(...)`` to ``(...)``.
+
+    Raises:
+        ValueError: If ``temperature`` is not positive.
     """
 
     def __init__(self, divergence: Divergence, temperature: float = 1.0) -> None:

@@ -1,4 +1,4 @@
-"""Things by name, each imported when it is first asked for: listing the names imports nothing."""
+"""Registries of objects by name, each imported when it is first used: listing the names imports nothing."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def require_separator(path: Path, wanted: Sequence[str], header: Sequence[str], 
         return
     found = []
     for other in _SEPARATORS.keys() - {separator}:
-        fields = next(csv.reader([separator.join(header)], delimiter=other), [])
+        fields = _fields(separator.join(header), other)
         as_wanted = bool(wanted) and all(column in fields for column in wanted)
         if len(fields) > 1 and (as_wanted or len(header) == 1):
             found.append((as_wanted, len(fields), other))
@@ -101,6 +101,15 @@ def require_separator(path: Path, wanted: Sequence[str], header: Sequence[str], 
             f"{path}, line 1: columns are separated by {_SEPARATORS[other]}, not {_SEPARATORS[separator]}; "
             f"{_remedy(path, other)}"
         )
+
+
+def _fields(header: str, separator: str) -> list[str]:
+    """Return the fields of a header by a separator; none if it is no line of such a file."""
+    with _fields_of_any_length():
+        try:
+            return next(csv.reader([header], delimiter=separator), [])
+        except csv.Error:  # a line break that no quotes enclose
+            return []
 
 
 def _remedy(path: Path, separator: str) -> str:

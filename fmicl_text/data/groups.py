@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from fmicl_text.errors import InputError
 from fmicl_text.losses.columns import GROUP
+from fmicl_text.text import is_utf8
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -31,8 +32,10 @@ def identity(value: str | float) -> int:
 def is_group(value: object) -> bool:
     """Return whether a value can be a group: text or a whole number, which may be stored as a float."""
     if isinstance(value, str):
-        return bool(value.strip())
-    return isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer()
+        return bool(value.strip()) and is_utf8(value)
+    if isinstance(value, float):
+        return value.is_integer()
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def group_name(value: str | float) -> str:
@@ -44,7 +47,9 @@ def group_complaint(value: object) -> str:
     """Say why a value cannot be a group."""
     if value is None:
         return "has no value; each row needs a group"
-    return "is empty" if isinstance(value, str) else f"has {value!r:.40}, which is neither text nor a whole number"
+    if isinstance(value, str):
+        return "has half of a surrogate pair, which is not text" if value.strip() else "is empty"
+    return f"has {value!r:.40}, which is neither text nor a whole number"
 
 
 def pair_within_groups(rows: Dataset, seed: int, source: str) -> Dataset:

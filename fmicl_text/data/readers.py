@@ -21,6 +21,8 @@ _NOT_UTF8 = {
 """First bytes of files that are often given in place of UTF-8 text -> what to do."""
 _HEAD = 2**20
 """Bytes of a file that are read to say what is wrong with its beginning."""
+_SHOWN = 60
+"""Characters of a column's name that a message shows; a file that is no table may have one of megabytes."""
 
 
 class Rows(NamedTuple):
@@ -93,8 +95,9 @@ def is_compressed(path: Path) -> bool:
 
 def require_columns(wanted: Sequence[str], there: Sequence[str], where: str) -> None:
     """Raise an InputError that names every wanted column that is not there."""
+    names = ", ".join(f"{name:.{_SHOWN}}" for name in there)
     problems = [
-        f'{where}: no column "{column}"{did_you_mean(column, there)}; there are {", ".join(there) or "none"}'
+        f'{where}: no column "{column}"{did_you_mean(column, there)}; there are {names or "none"}'
         for column in wanted
         if column not in there
     ]

@@ -102,10 +102,14 @@ def require_tokens(
 
 
 def _place(section: DataSection, role: str, text: str) -> str:
-    """Say where a text is in the source; a file is read again to find its row."""
-    source, column = section.train, section.columns.used.get(role, section.columns.anchor)
+    """Say where a text is in the source; a file is read again to find its row.
+
+    The positive of labelled texts is an anchor elsewhere, and a mined negative the positive of a pair.
+    """
+    source, roles = section.train, section.columns.roles
+    columns = list(dict.fromkeys([roles.get(role, section.columns.anchor), *roles.values()]))
     if is_hub_id(source) or source.startswith(("hf:", "sample:")):
-        return f'{source}: column "{column}" has'
-    read = read_file(user_path(source), [column])
-    number = read.numbers[read.columns[column].index(text)]
-    return f'{source}, {read.unit} {number}: column "{column}" has'
+        return f'{source}: column "{columns[0]}" has'
+    read = read_file(user_path(source), columns)
+    column = next(column for column in columns if text in read.columns[column])
+    return f'{source}, {read.unit} {read.numbers[read.columns[column].index(text)]}: column "{column}" has'

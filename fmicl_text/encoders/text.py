@@ -18,6 +18,7 @@ from fmicl_text.encoders.revisions import cached_snapshot
 from fmicl_text.encoders.section import ModelSection
 from fmicl_text.encoders.static import new_static
 from fmicl_text.errors import InputError
+from fmicl_text.files import user_path
 from fmicl_text.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ def locate(name: str) -> str:
         return str(minilm_path())
     if name.startswith("sample:"):
         raise InputError(f'no sample "{name.removeprefix("sample:")}" of encoders; there is minilm')
-    folder = Path(name).expanduser()
+    folder = user_path(name)
     if os.path.isfile(folder / "model" / "modules.json"):
         folder /= "model"
     if os.path.isdir(folder):

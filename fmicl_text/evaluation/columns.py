@@ -14,6 +14,7 @@ from typing import Any
 from fmicl_text.data.formats import read_file
 from fmicl_text.data.readers import Rows
 from fmicl_text.errors import InputError
+from fmicl_text.text import is_utf8
 
 _SHOWN = 5  # bad rows of one file that are listed
 _BINARY = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
@@ -62,7 +63,7 @@ def text(value: Any) -> str:
     """A text that is not empty."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError("must be text")
-    if any("\ud800" <= character <= "\udfff" for character in value):
+    if not is_utf8(value):
         raise ValueError("must be text without lone surrogates")
     return value
 
@@ -71,7 +72,7 @@ def number(value: Any) -> float:
     """A finite number."""
     try:
         read = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # the last: of a whole number of more than 308 digits
         read = math.nan
     if not math.isfinite(read):
         raise ValueError("must be a number")

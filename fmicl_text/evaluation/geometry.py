@@ -245,7 +245,8 @@ def geometry(embeddings: np.ndarray, positives: np.ndarray) -> Geometry:
         positives: Rows of ``embeddings`` that mean the same, ``(P, 2)``.
 
     Raises:
-        InputError: Fewer than 3 sentences, 1 positive pair or 2 dimensions; an embedding of length 0, or not finite.
+        InputError: Fewer than 3 sentences, 1 positive pair or 2 dimensions, or no other pair; an embedding of length
+            0, or not finite.
     """
     if len(embeddings) < 3 or not len(positives) or embeddings.shape[1] < 2:
         raise InputError(
@@ -258,6 +259,8 @@ def geometry(embeddings: np.ndarray, positives: np.ndarray) -> Geometry:
     different = ~np.eye(len(cosine), dtype=bool)  # (N, N)
     is_random = different.copy()
     is_random[tuple(positives.T)] = is_random[tuple(positives.T[::-1])] = False
+    if not is_random.any():
+        raise InputError("geometry needs a pair that is not positive, to compare the positive ones with, found none")
     pairs, random = cosine[np.triu(different)], cosine[np.triu(is_random)]  # (N (N - 1) / 2,), and fewer
     ratio = fit_density_ratio(positive, random)
     nearness = np.exp(-_T * (2 - 2 * cosine))  # (N, N)

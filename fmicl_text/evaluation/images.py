@@ -262,7 +262,7 @@ def nearest(
         Classes ``(Q,)``; of equal votes the class of the smaller number.
     """
     unit, asked = _unit(bank), _unit(test)
-    one_hot = np.eye(classes.max() + 1)[classes]  # (N, C)
+    count = classes.max() + 1  # C
     k = min(k, len(bank))
     predicted = []
     for start in range(0, len(asked), _AT_ONCE):
@@ -271,7 +271,9 @@ def nearest(
             cosines[row, same] = -np.inf
         places = np.argpartition(-cosines, k - 1, axis=1)[:, :k]  # (q, k)
         votes = np.exp((np.take_along_axis(cosines, places, axis=1) - 1) / temperature)  # (q, k); a copy has none
-        predicted.append(np.einsum("qk,qkc->qc", votes, one_hot[places]).argmax(axis=1))
+        cells = np.arange(len(places))[:, None] * count + classes[places]  # (q, k), of the sums (q, C) in one row
+        sums = np.bincount(cells.ravel(), votes.ravel(), len(places) * count).reshape(-1, count)  # (q, C)
+        predicted.append(sums.argmax(axis=1))
     return np.concatenate(predicted)
 
 

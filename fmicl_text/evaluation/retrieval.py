@@ -12,7 +12,7 @@ import numpy as np
 from fmicl_text.encoders.images import require_texts
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.items import Items, Measured, Parts, digest, scores_of_items
-from fmicl_text.evaluation.kind import Effort
+from fmicl_text.evaluation.kind import Effort, NoScoreError
 from fmicl_text.evaluation.metrics import ACCURACY_AT_1, MRR_AT_10, Metric
 from fmicl_text.evaluation.results import Result
 from fmicl_text.evaluation.scored_model import ScoredModel, scored_model
@@ -71,7 +71,7 @@ def retrieve(
         past rank 10; and ``accuracy@1``, the share of queries whose first document is right. Items are the queries.
 
     Raises:
-        InputError: No queries, or another number of documents or groups.
+        InputError: No queries, or another number of documents or groups; embeddings that are not finite.
     """
     effort = Effort(batch_size, show_progress)
     return measure_retrieval(scored_model(model, name), effort, {SCORED: Search(queries, documents, groups)})
@@ -143,11 +143,13 @@ def _reciprocal_ranks(scored: ScoredModel, effort: Effort, search: Search) -> tu
         "show_progress_bar": effort.show_progress,
         "convert_to_tensor": True,
     }
-    found = semantic_search(
-        scored.encoder.encode_query(list(queries), prompt=search.prompts and search.prompts.query, **encoding),
-        scored.encoder.encode_document(list(candidates), prompt=search.prompts and search.prompts.document, **encoding),
-        top_k=_CUTOFF,
+    asked = scored.encoder.encode_query(list(queries), prompt=search.prompts and search.prompts.query, **encoding)
+    searched = scored.encoder.encode_document(
+        list(candidates), prompt=search.prompts and search.prompts.document, **encoding
     )
+    if not (asked.isfinite().all() and searched.isfinite().all()):  # NaN would rank, too
+        raise NoScoreError(f"{scored.name} gives embeddings that are not finite numbers: nothing can be ranked")
+    found = semantic_search(asked, searched, top_k=_CUTOFF)
     reciprocal_ranks = np.zeros(len(queries))
     for index, hits in enumerate(found):
         answers = set().union(*(right[of_pairs[index]] for of_pairs in keys if of_pairs))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fmicl_text.encoders.section import ModelSection
+from fmicl_text.files import user_path
 from fmicl_text.hub.private import is_local, last_part
 from fmicl_text.recipe.schema import LANGUAGE
 
@@ -53,7 +54,7 @@ def describe_base(section: ModelSection) -> BaseModel:
         if base in _SAMPLES:
             card: object = minilm_path() / "README.md"
         elif here:
-            card = Path(base).expanduser() / "README.md"
+            card = user_path(base) / "README.md"
         else:
             card = try_to_load_from_cache(base, "README.md", revision=section.revision)
         if not isinstance(card, (str, Path)) or not Path(card).is_file():

@@ -9,7 +9,7 @@ from typing import Any
 
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.results import Result, read_result
-from fmicl_text.files import read_json
+from fmicl_text.files import read_json, user_path
 from fmicl_text.hub.links import files_under, refuse_links
 from fmicl_text.recipe.file import load_recipe
 from fmicl_text.recipe.schema import Recipe
@@ -55,7 +55,7 @@ def find_source(name: str | Path) -> Source:
         InputError: There is no such folder, it holds neither, the run is not finished, a file in it is damaged, or a
             link leads out of it.
     """
-    path = Path(name).expanduser()
+    path = user_path(str(name))
     if not path.is_dir():
         raise InputError(f"no folder {str(name)!r}; what is published is a run folder, or the folder of an encoder")
     path = path.resolve()

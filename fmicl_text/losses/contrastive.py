@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from fmicl_text.core import Adaptation, Annealing, across_devices
 from fmicl_text.core.conditions import note, read_together
+from fmicl_text.core.devices import process_count
 from fmicl_text.core.products import tensor_cores
 from fmicl_text.losses.moving_region import MovingRegion
 from fmicl_text.losses.objective import Objective
@@ -249,7 +250,7 @@ class ContrastiveLoss(nn.Module):
                 extra.append(waiting)
                 if texts is not None:
                     extra_texts = _of_one_width([*extra_texts, waiting_texts])
-            if not any(map(len, extra)) and (not self.gather_across_devices or _processes() == 1):
+            if not any(map(len, extra)) and (not self.gather_across_devices or process_count() == 1):
                 self._look_for_negatives(texts, len(x))
             batch = {
                 "extra": torch.cat(extra) if sum(map(len, extra)) else None,
@@ -277,9 +278,9 @@ class ContrastiveLoss(nn.Module):
         """Refuse NaN and infinity, on all processes that share the batch: none is left waiting for the others."""
         broken = ~torch.stack([e.detach().isfinite().all(dim=1) for e in embeddings]).all(dim=0)  # (B,)
         number = broken.sum()
-        if self.gather_across_devices and _processes() > 1:  # the others must not wait for rows that do not come
+        if self.gather_across_devices and process_count() > 1:  # the others must not wait for rows that do not come
             counts = torch.stack([torch.full_like(number, len(broken)), number])  # (2,)
-            everyone = [torch.empty_like(counts) for _ in range(_processes())]
+            everyone = [torch.empty_like(counts) for _ in range(process_count())]
             dist.all_gather(everyone, counts)
             sizes, of_all = torch.stack(everyone, dim=1).tolist()
             if len(set(sizes)) > 1:
@@ -345,7 +346,7 @@ class ContrastiveLoss(nn.Module):
         A trainer wraps only the encoder in ``DistributedDataParallel``, not the loss.
         """
         self._synchronised = True
-        if _processes() == 1:
+        if process_count() == 1:
             return
         for value in self.own_state().values():
             dist.broadcast(value, src=0)
@@ -403,10 +404,6 @@ def _joined(*parts: nn.Sequential | None) -> nn.Sequential | None:
     return nn.Sequential(*layers) if layers else None
 
 
-def _processes() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
 def _texts(identities: Sequence[Tensor] | None) -> tuple[Tensor | None, list[Tensor]]:
     """Return the identities of the pairs, those of both columns ``(B, K)``, and of each further column ``(B, K')``."""
     if identities is None:
@@ -424,4 +421,4 @@ def _of_one_width(identities: Sequence[Tensor]) -> list[Tensor]:
 def _average_over_processes(gradient: Tensor) -> Tensor:
     gradient = gradient.contiguous()
     dist.all_reduce(gradient)
-    return gradient / dist.get_world_size()
+    return gradient / process_count()

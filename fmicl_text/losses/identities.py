@@ -58,7 +58,10 @@ def _feed(digest: Any, value: Any) -> None:
         for item in value:
             _feed(digest, item)
     elif isinstance(value, Tensor):
-        _feed(digest, value.detach().cpu().numpy())
+        values = value.float() if value.dtype == torch.bfloat16 else value  # which NumPy does not have
+        _feed(digest, values.detach().cpu().numpy())
+    elif getattr(value, "mode", None) in ("P", "PA"):  # a PIL image whose bytes are places in its palette
+        _feed(digest, value.convert("RGBA"))
     elif hasattr(value, "tobytes"):  # an array or a PIL image
         shape = getattr(value, "shape", None) or getattr(value, "size", ())
         _put(digest, b"array", repr((tuple(shape) if shape else (), str(_kind_of(value)))).encode())
@@ -107,10 +110,10 @@ class IdentityCollator:
 def identities_of_features(features: Features, special: Collection[int] = ()) -> Tensor | None:
     """Hash each row of a column by what the encoder reads: int64 ``(B,)``, or ``None`` if rows cannot be told apart.
 
-    Of padded tokens, of the flat tokens of a static embedding, or of pixels. Two texts that differ only beyond the
-    model's maximum length are the same to the encoder, and here. A prompt and what the tokenizer puts at the start do
-    not count where ``prompt_length`` tells how long they are; a tokenizer that joins the prompt's last word to the
-    text's first still makes a different text of it.
+    What is hashed are padded tokens, the flat tokens of a static embedding, or pixels. Two texts that differ only
+    beyond the model's maximum length are the same to the encoder, and so are they here. The prompt and the special
+    token before it are left out where ``prompt_length`` tells their length; but a tokenizer that joins the last word
+    of the prompt to the first of the text makes another text of it.
 
     Args:
         features: One column as the encoder reads it.

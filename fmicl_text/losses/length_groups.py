@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
+from fmicl_text.core.devices import process_count
 from fmicl_text.losses.features import Features
 from fmicl_text.losses.vectors import embeddings_of
 
@@ -39,8 +39,7 @@ def encode(model: nn.Module, column: Features) -> Tensor:
         model: The encoder.
         column: What it reads, such as features or pixels; it leaves its outputs there if it is one pass.
     """
-    several = dist.is_initialized() and dist.get_world_size() > 1
-    lengths = None if several else _lengths(model, column)
+    lengths = _lengths(model, column) if process_count() == 1 else None
     if lengths is None or lengths.device.type != "cpu":
         return embeddings_of(model(column))
     order = lengths.argsort(stable=True)  # (B,)

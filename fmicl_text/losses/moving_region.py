@@ -7,6 +7,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from fmicl_text.core import Adaptation, Annealing, Region
+from fmicl_text.core.devices import process_count
 
 
 class MovingRegion(nn.Module):
@@ -57,7 +58,7 @@ class MovingRegion(nn.Module):
         """Change the level by the losses of the step that has ended."""
         if self.begun == 0:
             return
-        if dist.is_available() and dist.is_initialized():
+        if process_count() > 1:
             dist.all_reduce(self.summed)
         loss = float(self.summed[0] / self.summed[1])
         before = [value for value in self.losses.tolist() if value == value]

@@ -44,10 +44,10 @@ class MomentumQueue(nn.Module):
         self.encoder = copy.deepcopy(encoder).requires_grad_(False).train()  # loaded encoders begin in eval mode
         self.head = copy.deepcopy(head).requires_grad_(False) if head is not None else None
         floating = (value.dtype for value in encoder.state_dict().values() if value.is_floating_point())
-        double = torch.float64 if torch.float64 in floating else torch.float32
+        dtype = torch.float64 if torch.float64 in floating else torch.float32
         # Each process has rows of its own, so they are no part of the state that is the same on all.
         own: dict[str, Any] = {"persistent": False}
-        self.register_buffer("vectors", torch.zeros(size, dimensions, dtype=double), **own)  # (Q, D)
+        self.register_buffer("vectors", torch.zeros(size, dimensions, dtype=dtype), **own)  # (Q, D)
         self.register_buffer("texts", torch.zeros(size, 2, dtype=torch.long), **own)  # (Q, 2), both texts of a pair
         self.register_buffer("pushed", torch.zeros((), dtype=torch.long), **own)  # rows pushed since the beginning
         self._filled = 0  # rows that are not empty, known without asking the device

@@ -51,7 +51,9 @@ def processes_of(file: Path) -> int:
         text = file.read_text(encoding="utf-8")
         check_tokens(text, lambda line: Place(line, f"{file}:{line}"))
         settings = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except InputError:
+        raise
+    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: not UTF-8, or a date that is none
         raise InputError(f"{file}: cannot be read: {one_line(error)}") from None
     if not isinstance(settings, dict):
         raise InputError(f"{file}: must have the keys that `accelerate config` writes")

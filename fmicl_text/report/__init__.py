@@ -2,7 +2,7 @@
 
 Scores, intervals and pictures of the geometry come from the runs' ``results/*.json`` alone; what was run and how the
 training went, from ``recipe.yaml``, ``manifest.json`` and ``metrics.jsonl``. No encoder is loaded, but for a base model
-that was not measured yet. Modules here import ``runs`` and what is below, not ``training``.
+that was not measured yet. Modules here import ``runs`` and what is below; for that base model alone, ``training``.
 """
 
 from __future__ import annotations

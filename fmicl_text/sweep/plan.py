@@ -134,6 +134,19 @@ class Plan:
         return weights * (self.workers * (3 * 3 + 1) + self.keep + self.most_finalists * self.seeds + 1)
 
 
+def trials_within(plan: Plan, each: float, spent: float) -> int:
+    """Return how many trials each arm can have within the budget, the first one and the finalists included.
+
+    Args:
+        plan: A sweep with a budget.
+        each: Seconds of a trial, as of a final run.
+        spent: Seconds that the first trial of every arm took, together.
+    """
+    assert plan.budget is not None  # there is a number of trials otherwise
+    left = plan.budget * plan.workers - spent - each * plan.most_finalists * plan.seeds
+    return 1 + max(int(left / (each * (len(plan.arms) - 1))), 0)  # the recipe's own setting has one trial
+
+
 def judged(recipe: Recipe, inputs: Inputs) -> tuple[Recipe, Criterion, list[str]]:
     """Return the recipe with something that judges, the score that chooses, and warnings where these are one.
 

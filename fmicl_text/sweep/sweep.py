@@ -23,7 +23,7 @@ from fmicl_text.report import read_report, write_report
 from fmicl_text.sweep.board import Board
 from fmicl_text.sweep.finalists import finalists, runs_of
 from fmicl_text.sweep.pictures import chapter
-from fmicl_text.sweep.plan import FINALISTS, Plan, judged
+from fmicl_text.sweep.plan import FINALISTS, Plan, judged, trials_within
 from fmicl_text.sweep.slots import slots
 from fmicl_text.sweep.verdict import Verdict, verdict
 from fmicl_text.sweep.worker import Worker
@@ -87,7 +87,7 @@ def sweep(plan: Plan, command: Sequence[str] = ()) -> Swept:
             names = [trial.arm for trial in finalists(plan, board)]
             board.plan(FINALISTS, [{"run": run} for run in runs_of(plan, names)])
             _finish(worker, board, started)
-            _here(plan, board, worker)
+            _train_missing_finals(plan, board, worker)
             board.note(done=True)
         found = verdict(plan, board, criterion, warnings)
         return _written(plan, board, criterion, found)
@@ -168,18 +168,16 @@ def _finish(worker: Worker, board: Board, started: Sequence[subprocess.Popen[byt
 
 def affordable(plan: Plan, board: Board) -> int:
     """Return how many trials each arm can have within the budget, from the time of the first, finalists included."""
-    assert plan.budget is not None  # there is a number of trials otherwise
     took = [trial.seconds for trial in board.trials() if trial.seconds is not None]
     if not took:
         raise RunFailedError("no trial of the first round has ended well, so a budget cannot be planned")
     each = sum(took) / len(took)
-    left = plan.budget * plan.workers - sum(took) - each * plan.most_finalists * plan.seeds
-    number = 1 + max(int(left / (each * (len(plan.arms) - 1))), 0)
+    number = trials_within(plan, each, sum(took))
     logger.info("%.0f s a trial: %d trials of each of %d arms", each, number, len(plan.arms))
     return number
 
 
-def _here(plan: Plan, board: Board, worker: Worker) -> None:
+def _train_missing_finals(plan: Plan, board: Board, worker: Worker) -> None:
     """Train the finalists' runs that are not in this folder, as workers elsewhere have trained them."""
     for trial in finalists(plan, board):
         for seed in plan.final_seeds:

@@ -24,6 +24,7 @@ from fmicl_text.data.warnings import data_warnings, image_warnings, require_toke
 from fmicl_text.encoders.images import reads_images
 from fmicl_text.encoders.openvino import check_convertible
 from fmicl_text.encoders.prompts import Prompts
+from fmicl_text.encoders.section import PromptsSection
 from fmicl_text.encoders.tokens import token_counts
 from fmicl_text.encoders.views import AugmentedViews, PixelCollator
 from fmicl_text.errors import InputError
@@ -235,11 +236,19 @@ def _prompts(recipe: Recipe, inputs: Inputs, model: SentenceTransformer, of_trai
     """
     found: dict[str, Any] = {}
     for name, source in recipe.data.sources.items():
-        own = source.prompts if isinstance(source, SourceSection) else None
-        prompts = Prompts.of(model) if own is None else Prompts(own.query, own.document, own.query)
-        shared = of_training if own is None else None
-        found[name] = shared or prompts.by_column(text_columns(source, inputs.train[name]))
+        shared = of_training if _own_prompts(source) is None else None
+        found[name] = shared or prompts_of(source, model).by_column(text_columns(source, inputs.train[name]))
     return found.get("", {name: prompts for name, prompts in found.items() if prompts})
+
+
+def prompts_of(source: DataSection, model: SentenceTransformer) -> Prompts:
+    """Return the prompts of a source's texts: its own, or else the encoder's."""
+    own = _own_prompts(source)
+    return Prompts.of(model) if own is None else Prompts(own.query, own.document, own.query)
+
+
+def _own_prompts(source: DataSection) -> PromptsSection | None:
+    return source.prompts if isinstance(source, SourceSection) else None
 
 
 def text_columns(source: DataSection, rows: Dataset | Stream) -> list[str]:

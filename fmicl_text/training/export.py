@@ -13,9 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fmicl_text.bars import bars_are_shown
-from fmicl_text.data.mixture import SourceSection
 from fmicl_text.data.streams import Stream
-from fmicl_text.encoders.prompts import Prompts
 from fmicl_text.encoders.text import load_model
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.dimensions import measure_at
@@ -26,7 +24,7 @@ from fmicl_text.evaluation.scored_model import ScoredModel, model_revision
 from fmicl_text.hub.source import find_source
 from fmicl_text.recipe.schema import Recipe
 from fmicl_text.runs.folder import RunFolder
-from fmicl_text.training.build import text_columns
+from fmicl_text.training.build import prompts_of, text_columns
 from fmicl_text.training.inputs import Inputs, load_inputs
 
 _ROWS = 1000
@@ -80,10 +78,8 @@ class Run:
             first = list(islice(rows.shuffled(self.recipe.seeds[0], buffer), most))
         else:
             first = list(rows.select(range(min(most, len(rows)))))
-        own = source.prompts if isinstance(source, SourceSection) else None
-        prompts = Prompts.of(self.scored.encoder) if own is None else Prompts(own.query, own.document, own.query)
         columns = text_columns(source, rows)
-        before = prompts.by_column(columns)
+        before = prompts_of(source, self.scored.encoder).by_column(columns)
         for number, column in enumerate(columns):
             role: Role = None if len(columns) == 1 else "document" if number else "query"
             yield Texts([row[column] for row in first], before.get(column, ""), role)

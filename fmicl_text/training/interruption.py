@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from fmicl_text.core.devices import process_count
 from fmicl_text.errors import RunInterrupted
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -72,7 +73,7 @@ class Interruption(TrainerCallback):
     ) -> TrainerControl:
         """Ask for a checkpoint if any process received a signal."""
         received = self._received or 0
-        if dist.is_available() and dist.is_initialized():
+        if process_count() > 1:
             of_all = torch.tensor(received, device=args.device)
             dist.all_reduce(of_all, op=dist.ReduceOp.MAX)
             received = int(of_all)

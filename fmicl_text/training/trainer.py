@@ -132,10 +132,11 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         begun = time.perf_counter()
         try:
             output = super().train(None if self._resumed is None else str(self._resumed), *args, **kwargs)
-        except (OSError, RuntimeError, SafetensorError) as error:
-            raise self._explained(error) from error
-        except (pickle.UnpicklingError, EOFError) as error:
-            raise self._unreadable(error) from error
+        except (OSError, RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError) as error:
+            explained = self._explained(error)
+            if explained is error:  # which has a cause of its own
+                raise
+            raise explained from error
         finally:
             self.args.save_total_limit = self._limit
             self._trained = time.perf_counter() - begun
@@ -153,8 +154,10 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
             )
         return checkpoint
 
-    def _explained(self, error: OSError | RuntimeError | SafetensorError) -> Exception:
-        """Return the error to raise instead, which says what could not be written or read."""
+    def _explained(self, error: Exception) -> Exception:
+        """Return the error to raise instead, which says what could not be written or read; the same if it says it."""
+        if isinstance(error, pickle.UnpicklingError | EOFError):
+            return self._unreadable(error)
         written, self._written = self._written, None
         if written is not None and (not isinstance(error, RuntimeError) or _is_writing(error)):
             if self.args.should_save:

@@ -104,6 +104,12 @@ def test_auto_before_any_training_batch_weighs_by_the_batch_at_hand():
     assert alpha.mean_ratio == 0
 
 
+def test_nan_is_no_reason_to_warn_of_the_balance(caplog):
+    """The trainer stops at it, and says which rows it is of."""
+    terms = fmicl(batch(5) * torch.nan, batch(5), alpha=Alpha(balance_cosine=0.5))
+    assert terms["negative"].isnan() and not caplog.records
+
+
 @pytest.mark.parametrize("setting", [{"alpha": "auto"}, {"balance_cosine": 0.3}])
 def test_alpha_is_a_constant_for_the_gradient(setting: dict):
     """Of the vectors and of a learned width: the gradients are those of the same alpha given as a number."""

@@ -29,7 +29,9 @@ from fmicl_text.core import (
     SumKernel,
     dcl,
     dhel,
+    divergence_named,
     fmicl,
+    infonce,
     kernel_named,
 )
 from fmicl_text.core.objectives.fmicl import check_float32_range
@@ -223,6 +225,22 @@ def test_range_error_names_the_score_and_what_to_do(divergence, kernel, score: s
 def test_errors(name: str, settings: dict, message: str):
     with pytest.raises(ValueError, match=message):
         kernel_named(name, **settings, divergence=JS)
+
+
+def test_cosine_critic_of_jeffreys_has_a_slope_at_a_critic_of_one():
+    cosine = torch.ones((), dtype=torch.float64, requires_grad=True)
+    with pytest.warns(UserWarning, match="rules out Jeffreys"):
+        kernel = CosineCritic(divergence_named("jeffreys"))
+    r = kernel(cosine)
+    r.backward()
+    assert cosine.grad.item() == pytest.approx(1 / (1 + math.exp(-r.item())))  # of the inverse of 1 + r - e^-r
+
+
+@pytest.mark.parametrize("kernel", [GaussianKernel("measured"), CosineKernel("measured")], ids=["sigma", "tau"])
+def test_a_width_that_nothing_has_measured_is_no_number(kernel):
+    x = torch.eye(3)
+    with pytest.raises(ValueError, match=r"'measured'.*no batch"):
+        infonce(x, x, kernel=kernel)
 
 
 def test_cosine_critic_needs_a_divergence():

@@ -380,6 +380,18 @@ def test_double_stays_double(name: str):
     assert {value.dtype for value in objective(x=x, y=y, extra=extra, **settings).values()} == {torch.float64}
 
 
+@pytest.mark.parametrize("sigma", [0.01, 1e-3, 1e-30])
+def test_weights_of_dclw_do_not_overflow(sigma: float):
+    x, y = (
+        normalize(torch.randn(4, 8, dtype=torch.float64), dim=1),
+        normalize(torch.randn(4, 8, dtype=torch.float64), dim=1),
+    )
+    cosines = (x * y).sum(dim=1)
+    weights = 2 - 4 * (cosines / sigma).softmax(dim=0)
+    found = core.dcl(x.float(), y.float(), weight_sigma=sigma)["positive"].item()
+    assert found == pytest.approx(-(weights * cosines / 0.1).mean().item(), rel=1e-3)
+
+
 def test_explicit_negatives_may_be_none_of_them():
     x, y, none = *unit(leaves(vectors(3, 3))), torch.zeros(0, 3, dtype=torch.float64)
     for objective in (fmicl, infonce, core.dhel):

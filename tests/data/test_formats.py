@@ -128,6 +128,13 @@ def test_another_separator_is_told_with_the_remedy(here: Path, name: str, separa
         check_head(Path(name), ["text"])
 
 
+@pytest.mark.parametrize("header", ["x" * 200_000, '"two\nlines",y'])
+def test_a_header_that_no_other_separator_explains_is_shown(here: Path, header: str):
+    (here / "a.csv").write_text(f"{header}\n1,2\n")
+    with pytest.raises(InputError, match='no column "text"'):
+        column_names(Path("a.csv"), ["text"])
+
+
 def test_the_remedy_for_semicolons_works_and_changes_no_value(here: Path):
     (here / "a.csv").write_text('text;n\n"say ""hi""";007\nNA;1,5\n')
     command = problems_both_ways("a.csv")[0].partition("convert it:\n    python ")[2]

@@ -65,6 +65,11 @@ def test_groups_are_the_same_however_they_are_written_and_read(name: str, doc: t
     assert sorted(stream, key=str) == sorted(dataset.to_list(), key=str)
 
 
+def test_a_whole_number_of_any_size_is_a_group():
+    rows = [row | {"doc": 10**400 + row["doc"]} for row in pairs_of(8)]
+    assert len(set(load_rows(write("a.jsonl", rows), GROUPED)["group"])) == 2
+
+
 def test_identities_do_not_depend_on_the_process():
     code = "from fmicl_text.data.groups import identity; print(identity('für 7'))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
@@ -85,6 +90,7 @@ def test_other_groups_have_other_identities(names):
         (1.5, "has 1.5, which is neither text nor a whole number"),
         (True, "has True, which is neither text nor a whole number"),
         (["a"], "has ['a'], which is neither text nor a whole number"),
+        ("a\ud83d", "has half of a surrogate pair, which is not text"),
     ],
 )
 def test_what_is_no_group_is_named_by_row(value: object, problem: str):

@@ -94,6 +94,16 @@ def test_a_text_without_tokens_is_named_before_training(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_mined_negative_without_tokens_is_named_where_it_was_a_positive(tmp_path: Path):
+    """Mining leaves out pairs without enough negatives, whose positives may be those of others."""
+    path = tmp_path / "pairs.csv"
+    path.write_text("question,answer\ndog,runs\ncat,\u200b\n", encoding="utf-8")
+    rows = Dataset.from_dict({"anchor": ["dog"], "positive": ["runs"], "negative_1": ["\u200b"]})
+    section = DataSection(train=str(path), columns=Columns(anchor="question", positive="answer"))
+    with pytest.raises(InputError, match=r"pairs.csv, line 3: column \"answer\" has '.u200b', of which"):
+        require_tokens(rows, lambda texts: [len(text.strip("\u200b")) for text in texts], section)
+
+
 def test_an_encoder_with_special_tokens_has_some_for_any_text(tiny_encoder):
     dataset = rows(["\u200b", "a"], ["b", "c"])
     section = DataSection(train="a.csv", columns=Columns(anchor="a", positive="b"))

@@ -18,6 +18,7 @@ from fmicl_text.cli import main
 from fmicl_text.encoders.section import ModelSection
 from fmicl_text.encoders.text import check_positions, load_encoder, load_model
 from fmicl_text.errors import InputError
+from fmicl_text.hub.source import find_source
 from fmicl_text.recipe.file import load_recipe
 from fmicl_text.training.train import train
 
@@ -49,6 +50,13 @@ def test_a_pickle_beside_safetensors_is_not_read_and_no_hindrance(encoder: Path)
     (encoder / "2_Dense" / "pytorch_model.bin").write_bytes(b"\x80\x04not one")
     (encoder / "optimizer.pt").write_bytes(b"\x80\x04not one")
     load_model(str(encoder))
+
+
+def test_the_home_of_nobody_is_no_folder():
+    with pytest.raises(InputError, match="no model folder '~nosuchuser/encoder'"):
+        load_model("~nosuchuser/encoder")
+    with pytest.raises(InputError, match="no folder '~nosuchuser/encoder'"):
+        find_source("~nosuchuser/encoder")
 
 
 def test_the_command_of_a_refusal_makes_an_encoder_that_loads(encoder: Path, capsys: pytest.CaptureFixture[str]):

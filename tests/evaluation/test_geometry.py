@@ -168,6 +168,11 @@ def test_too_little_is_refused(embeddings, positives):
         geometry(embeddings, np.array(positives))
 
 
+def test_positive_pairs_alone_are_refused():
+    with pytest.raises(InputError, match="a pair that is not positive"):
+        geometry(sphere(3, 4), np.array([[0, 1], [1, 2], [2, 0]]))
+
+
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
 def test_an_embedding_without_direction_is_refused(value):
     embeddings = sphere(5, 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -64,6 +65,15 @@ def test_knn_by_hand():
     assert nearest(bank, classes, test, [[]] * len(test), k=3, temperature=0.01).tolist() == [0]
     assert nearest(bank, classes, test, [[]] * len(test), k=3, temperature=10).tolist() == [1]
     assert nearest(bank, classes, test, [[]] * len(test), k=200, temperature=10).tolist() == [1], "of fewer all vote"
+
+
+def test_knn_of_many_classes_takes_little_memory():
+    bank, test = np.eye(1000, dtype=np.float32), np.eye(1000, dtype=np.float32)[:64]
+    tracemalloc.start()
+    predicted = nearest(bank, np.arange(1000), test, [[]] * len(test))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (predicted == np.arange(64)).all() and peak < 10e6  # a vote of each neighbour for each class takes 100 MB
 
 
 def test_linear_against_scikit_learn_in_more_dimensions_than_rows():

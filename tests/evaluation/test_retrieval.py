@@ -1,5 +1,8 @@
+import copy
+
 import numpy as np
 import pytest
+import torch
 from words import WORDS
 
 from fmicl_text.errors import InputError
@@ -55,6 +58,15 @@ def test_a_text_finds_itself(tiny_encoder):
     found = scores_of(tiny_encoder, DOCUMENTS, DOCUMENTS)
     assert (found[ACCURACY].value, found[MRR].value) == (100, 100)
     assert found[ACCURACY].ci95 == (100, 100)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_embeddings_that_are_not_finite_are_refused(tiny_encoder, value):
+    encoder = copy.deepcopy(tiny_encoder)
+    with torch.no_grad():
+        next(encoder.parameters()).fill_(value)
+    with pytest.raises(InputError, match="not finite numbers"):
+        retrieve(encoder, QUERIES, DOCUMENTS)
 
 
 def test_the_result(tiny_encoder):

@@ -246,7 +246,7 @@ def test_of_many_bad_rows_the_first_are_named_and_the_rest_counted(tiny_encoder,
     assert "row 1: " in found[0] and found[-1].endswith("and 55 more such rows")
 
 
-@pytest.mark.parametrize("value", [True, "\ud800", None, [1]])
+@pytest.mark.parametrize("value", [True, pytest.param(10**400, id="huge"), "\ud800", None, [1]])
 def test_what_is_no_number_or_text_is_refused(tiny_encoder, write, rows, value):
     wrong = [rows[0] | {"score": value, "sentence1": value}, *rows]
     found = problems(tiny_encoder, write("pairs.jsonl", wrong))

@@ -142,6 +142,19 @@ def test_images_are_told_by_their_pixels():
     torch.testing.assert_close(identities([torch.zeros(2, 6, dtype=torch.float64)]), identities(arrays[:1]))
 
 
+def test_images_with_a_palette_are_told_by_their_colours():
+    red, blue = (Image.new("P", (4, 3)) for _ in range(2))
+    red.putpalette([255, 0, 0]), blue.putpalette([0, 0, 255])
+    assert red.tobytes() == blue.tobytes()  # of the places in the palettes
+    assert len(identities([red, blue, red.copy()]).unique()) == 2
+
+
+def test_bfloat16_is_hashed_by_its_values():
+    rows = torch.tensor([[0.5, 1.0], [0.5, 2.0], [0.5, 1.0]], dtype=torch.bfloat16)
+    assert identities(list(rows)).tolist() == identities(list(rows.float())).tolist()
+    assert len(identities(list(rows)).unique()) == 2
+
+
 def test_a_collator_tells_the_identities_of_the_data():
     rows = [
         {"anchor": "a dog", "positive": "the cat", "label": 1},

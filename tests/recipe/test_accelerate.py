@@ -67,6 +67,13 @@ def test_what_is_refused(write, changes: dict, message: str):
     assert len(caught.value.problems) == 1
 
 
+def test_a_date_that_is_none_is_no_configuration(tmp_path):
+    file = tmp_path / "accelerate.yaml"
+    file.write_text("num_processes: 2024-99-99\n")
+    with pytest.raises(InputError, match=r"accelerate\.yaml: cannot be read: month must be in"):
+        processes_of(file)
+
+
 def test_deep_nesting(write):
     file = write()
     file.write_text("a: " + "[" * 16_000)

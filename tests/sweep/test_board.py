@@ -229,6 +229,7 @@ def test_trials_of_a_killed_worker_are_taken_up_again(tmp_path: Path, shallow: P
 @pytest.mark.parametrize(("budget", "number"), [(100.0, 4), (1.0, 1)])
 def test_a_budget_is_for_equal_trials_and_the_finalists(tmp_path: Path, budget: float, number: int):
     from fmicl_text.sweep.board import note_seconds
+    from fmicl_text.sweep.plan import trials_within
     from fmicl_text.sweep.sweep import affordable
 
     def train(trial, place):
@@ -242,3 +243,5 @@ def test_a_budget_is_for_equal_trials_and_the_finalists(tmp_path: Path, budget: 
     # 100 s for two workers are 200 s; 8 s are gone, 6 final runs take 24 s, and a round of 11 arms takes 44 s: 3.8 more
     plan = SimpleNamespace(budget=budget, workers=2, most_finalists=3, seeds=2, arms=["own", *range(11)])
     assert affordable(plan, first) == number
+    # The plan knows no times of the first round: it takes each of its 12 trials for as long as any other.
+    assert trials_within(plan, each=4.0, spent=48.0) == min(number, 3)

@@ -27,7 +27,7 @@ from fmicl_text import Adaptation, Annealing, ContrastiveLoss, ContrastiveTraine
 from fmicl_text.cli import main
 from fmicl_text.core import GaussianKernel, fmicl
 from fmicl_text.errors import RunFailedError
-from fmicl_text.losses import LOSSES
+from fmicl_text.losses import LOSSES, NonFiniteEmbeddings
 from fmicl_text.training import checkpoints
 from fmicl_text.training.non_finite import NonFiniteError, last_good_checkpoint
 
@@ -409,6 +409,7 @@ def test_nan_in_embeddings_stops_with_step_rows_and_text(tiny_encoder, tmp_path:
         trainer.train()
     traceback.clear_frames(stopped.tb)  # the loader ends its workers now, rather than in a later test
     error, message = stopped.value, str(stopped.value)
+    assert isinstance(error.__cause__, NonFiniteEmbeddings)
     assert (error.step, error.rows) == (step, order[4 * step - 4 : 4 * step])
     assert message.startswith(f"training stopped at step {step}: the encoder gave NaN or infinity for 1 of 4 rows")
     assert f"row {POISONED}: '{ROWS['anchor'][POISONED]}' | 'a {POISON} with " in message and message.isascii()

@@ -28,7 +28,7 @@ def penalty(r: Tensor) -> Tensor:
 def inverse_critic(t: Tensor) -> Tensor:
     """Solve ``1 + r - e^{-r} = t`` by Newton's method; the left side is increasing and concave in ``r``."""
     # Left of the root a concave function's Newton steps rise to it without overshooting.
-    r = torch.where(t < 0, -torch.log1p(-t), t - 1)
+    r = torch.where(t < 0, -torch.log1p(-t.clamp(max=0)), t - 1)  # unclamped, its slope at 1 would be NaN in both
     for _ in range(60):
         r = r - (1 + r - torch.exp(-r) - t) / (1 + torch.exp(-r))
     return r

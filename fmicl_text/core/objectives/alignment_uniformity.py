@@ -30,6 +30,9 @@ def alignment_uniformity(
         t: Inverse width of the uniformity's Gaussian; 10 matches SimCSE's temperature of 0.05.
         align_weight: ``w_a``.
         uniform_weight: ``w_u``.
+
+    Raises:
+        ValueError: If ``power`` is not in (0, 2], or ``t`` or a weight is not positive.
     """
     if not 0 < power <= 2:
         raise ValueError(f"power must be above 0 and at most 2, got {power!r}")

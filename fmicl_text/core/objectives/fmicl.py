@@ -93,7 +93,7 @@ def fmicl(
         negative = batch_bound(batch.negatives(negatives), kernel, score, divergence, _number(alpha, 1.0))
     else:
         rows = batch.candidates(negatives)
-        if divergence is KL:  # in closed form; the shift takes the 1 of f'(u) = r + 1 away again
+        if divergence == KL:  # in closed form; the shift takes the 1 of f'(u) = r + 1 away again
             score = identity
             bounds = [_log_mean_exp(own, row_log_sum_exp(blocks, kernel)) for blocks in rows]  # (B,) each
         else:

@@ -23,6 +23,9 @@ def focal_infonce(batch: Batch, *, temperature: float = 0.05, margin: float = 0.
         batch: The pairs; explicit negatives join the sum.
         temperature: ``tau``; SimCSE's 0.05.
         margin: ``m``; the paper's 0.3.
+
+    Raises:
+        ValueError: If ``temperature`` is not positive.
     """
     own = batch.own(FocalKernel(temperature, margin=0.0))  # (B,)
     others = row_log_sum_exp(batch.negatives("cross"), FocalKernel(temperature, margin)).log  # (B,)

@@ -17,7 +17,7 @@ from fmicl_text.core.reduce import log_sum_exp, row_log_sum_exp
 def infonce(batch: Batch, *, kernel: Kernel | None = None, symmetric: bool = False) -> Terms:
     r"""InfoNCE with in-batch negatives, the positive in the denominator (as SimCSE uses it).
 
-        loss = -1/B sum_i r(x_i, y_i) + 1/B sum_i log( exp r(x_i, y_i) + sum_j exp r(x_i, y_j) + sum_k exp r(x_i, n_k) )
+        loss = mean_i( -r(x_i, y_i) + log( exp r(x_i, y_i) + sum_{j != i} exp r(x_i, y_j) + sum_k exp r(x_i, n_k) ) )
 
     Args:
         batch: The pairs.

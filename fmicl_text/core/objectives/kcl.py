@@ -28,6 +28,9 @@ def kcl(batch: Batch, *, kernel: Kernel | None = None, gamma: float = 16.0, scor
         kernel: ``r`` of a cosine; default the paper's Gaussian ``K = exp(-2 ||a-b||^2)``.
         gamma: Weight of the negative term; the paper's 16.
         score: ``K`` by ``r``; default ``K = exp(r)``.
+
+    Raises:
+        ValueError: If ``gamma`` is not positive.
     """
     require_positive(gamma=gamma)
     kernel = kernel or ExponentialKernel(gamma=2.0, temperature=0.5)

@@ -159,9 +159,9 @@ class FMICL(Objective):
     def measured(self, **parts: Any) -> dict[str, float]:
         """Return width and balance, if they were left to the data and are measured."""
         kernel: Kernel = parts["kernel"]
-        widths = {name: getattr(kernel, name) for name in ("sigma", "temperature") if getattr(self, name) == "measured"}
-        balance = parts["alpha"].measured(kernel) if "alpha" in parts else {}
-        return (widths if kernel.has_width else {}) | balance
+        names = [name for name in ("sigma", "temperature") if getattr(self, name) == "measured"]
+        widths = {name: getattr(kernel, name) for name in names if kernel.has_width}
+        return widths | (parts["alpha"].measured(kernel) if "alpha" in parts else {})
 
     def parts(self) -> dict[str, nn.Module]:
         """Return the kernel, and the weight of the negative term unless the shift takes its place."""
