@@ -162,7 +162,9 @@ def test_an_evaluation_before_training_does_not_set_the_width():
     found = fmicl(x, y, kernel=kernel, negatives="cross")
     own = GaussianKernel(math.sqrt(measured_temperature(as_batch(x, y).negatives("cross"))))
     assert not kernel.has_width
-    assert found["negative"].item() == pytest.approx(fmicl(x, y, kernel=own, negatives="cross")["negative"].item(), rel=1e-3)
+    assert found["negative"].item() == pytest.approx(
+        fmicl(x, y, kernel=own, negatives="cross")["negative"].item(), rel=1e-3
+    )
     kernel.train()
     x, y = encoder(1)
     fmicl(x, y, kernel=kernel, negatives="cross")
