@@ -91,7 +91,8 @@ def require_separator(path: Path, wanted: Sequence[str], header: Sequence[str], 
         return
     found = []
     for other in _SEPARATORS.keys() - {separator}:
-        fields = next(csv.reader([separator.join(header)], delimiter=other), [])
+        lines = io.StringIO(separator.join(header), newline="")  # a name in quotes may have line ends
+        fields = next(csv.reader(lines, delimiter=other), [])
         as_wanted = bool(wanted) and all(column in fields for column in wanted)
         if len(fields) > 1 and (as_wanted or len(header) == 1):
             found.append((as_wanted, len(fields), other))

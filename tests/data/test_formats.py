@@ -128,6 +128,12 @@ def test_another_separator_is_told_with_the_remedy(here: Path, name: str, separa
         check_head(Path(name), ["text"])
 
 
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+def test_a_name_of_a_column_may_have_line_ends(here: Path, end: str):
+    (here / "a.csv").write_bytes(f'text,"note{end}on it"\na dog,b\n'.encode())
+    assert column_names(here / "a.csv") == ["text", f"note{end}on it"]
+
+
 def test_the_remedy_for_semicolons_works_and_changes_no_value(here: Path):
     (here / "a.csv").write_text('text;n\n"say ""hi""";007\nNA;1,5\n')
     command = problems_both_ways("a.csv")[0].partition("convert it:\n    python ")[2]
