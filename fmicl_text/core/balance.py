@@ -21,11 +21,13 @@ one sees only the few hardest of a batch. At two standard deviations 1.8 percent
     tau = d / 2,    sigma = sqrt(tau)
 
 MiniLM's cosines of unrelated sentences have d = 0.1, whence SimCSE's tau of 0.05. One batch tells d well enough: a
-batch of 16 has 240 pairs.
+batch of 16 has 240 pairs. It is the first of training that has negatives: one of an evaluation before training, or one
+row left over, counts for itself alone.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 
@@ -34,13 +36,34 @@ import torch
 from fmicl_text.core.devices import average
 from fmicl_text.core.kernels import NARROWEST, CosineKernel, GaussianKernel, Kernel
 from fmicl_text.core.pairs import Block
-from fmicl_text.core.reduce import identity, pair_mean
+from fmicl_text.core.reduce import identity, pair_mean, sum_and_count
 
 _DEVIATIONS = 2.0
 """How many standard deviations above their mean the negatives' push acts."""
 _WIDEST = 1.0
+_UNMEASURED = 0.0625  # of a batch without negatives; its positives alone are scored by it
 EVEN = (0.1, 10.0)
 """Where ``alpha mean u`` should be."""
+
+
+@torch.no_grad()
+def of_known_width(kernel: Kernel, blocks: Sequence[Block]) -> Kernel:
+    """Return the kernel with the width that is to be measured, or a copy with one for this batch alone.
+
+    In training, the first batch that has negative pairs sets it, for good. Before, a batch has the width of its own
+    pairs, and one without any has 0.0625 as its temperature.
+
+    Args:
+        kernel: The density ratio of a pair; one whose width is known is returned as it is.
+        blocks: The negative pairs of the batch; those of all processes are taken together.
+    """
+    if kernel.has_width:
+        return kernel
+    has_pairs = average(sum_and_count(blocks, CosineKernel(1.0), identity)[1].to(torch.float64)) > 0
+    if not (kernel.training and has_pairs):
+        kernel = copy.deepcopy(kernel)
+    kernel.set_width(measured_temperature(blocks) if has_pairs else _UNMEASURED)
+    return kernel
 
 
 @torch.no_grad()

@@ -104,12 +104,9 @@ def require_separator(path: Path, wanted: Sequence[str], header: Sequence[str], 
 
 
 def _fields(header: str, separator: str) -> list[str]:
-    """Return the fields of a header by a separator; none if it is no line of such a file."""
+    """Return the fields of a header by a separator; a name in quotes may have line ends."""
     with _fields_of_any_length():
-        try:
-            return next(csv.reader([header], delimiter=separator), [])
-        except csv.Error:  # a line break that no quotes enclose
-            return []
+        return next(csv.reader(io.StringIO(header, newline=""), delimiter=separator), [])
 
 
 def _remedy(path: Path, separator: str) -> str:

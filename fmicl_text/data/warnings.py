@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -39,6 +39,8 @@ def data_warnings(rows: Dataset, batch: int) -> list[str]:
     for role, column in zip(_texts(rows), zip(*texts, strict=True), strict=True):
         if all(map(is_number, column)):
             found.append(f'{role}: all texts are numbers, such as "{column[0]}"; is it the right column?')
+        if all("\t" in text for text in column):
+            found.append(f"{role}: all texts have a tab; a file of columns with tabs between them ends in .tsv")
     if repeated := len(texts) - len(set(texts)):
         found.append(f"{_rows(repeated)} the texts of an earlier row")
     if len(set(anchors)) == 1:
@@ -46,6 +48,28 @@ def data_warnings(rows: Dataset, batch: int) -> list[str]:
     if GROUP in rows.column_names and len(set(rows[GROUP][:])) == 1:
         found.append("all rows are of one group, so there are no negatives")
     return found
+
+
+def leak_warning(rows: Dataset, heldout: Dataset, labelled: bool) -> str | None:
+    """Return a sentence if rows are trained on that are to be held out, as rows of two files may be.
+
+    Args:
+        rows: What to train on.
+        heldout: What to measure on, with the same columns.
+        labelled: Whether pairs were made of labelled texts: then it is the anchor that must not be among the texts
+            that are trained on, otherwise both texts of a pair, in either order.
+    """
+    if labelled:
+        trained = {*rows["anchor"][:], *rows["positive"][:]}
+        leaks = sum(anchor in trained for anchor in heldout["anchor"][:])
+    else:
+        measured = [*_pairs(heldout)]
+        known = {*measured}
+        trained = {pair for pair in _pairs(rows) if pair in known}
+        leaks = sum(pair in trained for pair in measured)
+    if not leaks:
+        return None
+    return f"{leaks:,} of {len(heldout):,} held-out rows are among those that are trained on: their scores are too good"
 
 
 def image_warnings(rows: Dataset, batch: int, skipped: int) -> list[str]:
@@ -63,6 +87,11 @@ def image_warnings(rows: Dataset, batch: int, skipped: int) -> list[str]:
     if repeated := len(rows) - len(seen):
         found.append(f"{repeated:,} images are copies of an earlier one; they are never its negatives")
     return found
+
+
+def _pairs(rows: Dataset) -> Iterator[frozenset[str]]:
+    columns = (rows[name][:] for name in ("anchor", "positive") if name in rows.column_names)
+    return map(frozenset, zip(*columns, strict=True))
 
 
 def _texts(rows: Dataset) -> list[str]:

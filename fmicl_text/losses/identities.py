@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -83,7 +84,8 @@ class IdentityCollator:
     """Collates rows as another collator does, and adds the identities of each column's data to its features.
 
     A column ``group`` is not given to the other collator: the group of a row, a text or a number, is a further
-    identity of its first two columns, and a column ``group_NAME`` one of the column ``NAME``.
+    identity of its first two columns, and a column ``group_NAME`` one of the column ``NAME``. A row whose group is
+    None or NaN is in none.
 
     Args:
         collate: Makes a batch from rows; features of a column ``text`` have keys such as ``text_input_ids``.
@@ -101,10 +103,15 @@ class IdentityCollator:
             own = identities([row[name] for row in rows])  # (B,)
             group = group_of(name) if group_of(name) in names or place > 1 else GROUP
             if group in names:
-                own = torch.stack([own, identities([(GROUP, row[group]) for row in rows])], dim=1)  # (B, 2)
+                of_group = identities([row[name] if _is_missing(row[group]) else (GROUP, row[group]) for row in rows])
+                own = torch.stack([own, of_group], dim=1)  # (B, 2)
             found[f"{name}_{IDENTITY}"] = own
         ungrouped = [{name: row[name] for name in names if not is_group_column(name)} for row in rows]
         return {**self.collate(ungrouped), **found}
+
+
+def _is_missing(group: Any) -> bool:
+    return group is None or (isinstance(group, float) and math.isnan(group))
 
 
 def identities_of_features(features: Features, special: Collection[int] = ()) -> Tensor | None:

@@ -38,6 +38,19 @@ _WIDTHS: dict[str, tuple[str, Callable[[float], float]]] = {
     "cosine": ("temperature", lambda sigma: sigma**2),
 }
 """Kernel -> its width, and how it follows from that of the other."""
+_OF_RANKING: dict[str, dict[str, str]] = {
+    "similarity_fct": {"": "leave it out: pairs are compared by the cosine"},
+    "directions": {
+        "negatives": 'chooses the pairs ("cross", "anchor" or "both")',
+        "symmetric": "adds the direction from positives to anchors",
+    },
+    "partition_mode": {},
+    "hardness_mode": {"region": 'keeps only the hardest negatives ("ball" or "ring")'},
+    "hardness_strength": {"region": 'keeps only the hardest negatives ("ball" or "ring")'},
+    "mini_batch_num_tokens": {"mini_batch_size": "bounds the memory, in rows"},
+    "show_progress_bar": {"": "leave it out"},
+}
+"""Setting of ``MultipleNegativesRankingLoss`` -> settings here that are nearest to it, or advice under no name."""
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
 OpenShare = Annotated[float, Field(ge=0, lt=1)]
@@ -327,7 +340,21 @@ class Objective(Section, ABC):
             return cls.model_validate(given)
         except ValidationError as error:
             found = explain(error, given, cls)
-            raise InputError([f"{label}: {'.'.join(map(str, f.path))} {f.message}" for f in found]) from None
+            meant = {f.path: cls.instead_of_ranking(str(f.path[-1])) if f.unknown else "" for f in found}
+            raise InputError(
+                [f"{label}: {'.'.join(map(str, f.path))} {meant[f.path] or f.message}" for f in found]
+            ) from None
+
+    @classmethod
+    def instead_of_ranking(cls, name: str) -> str:
+        """Return what takes the place of a setting of ``MultipleNegativesRankingLoss``; empty if that has no such."""
+        if name not in _OF_RANKING:
+            return ""
+        of = "is a setting of MultipleNegativesRankingLoss, which this loss has not"
+        others = [
+            f"{other} {meaning}" for other, meaning in _OF_RANKING[name].items() if other in (*cls.model_fields, "")
+        ]
+        return "; ".join([of, *(other.strip() for other in others)])
 
     @classmethod
     def instead_of_scale(cls, scale: Any) -> str:

@@ -60,15 +60,11 @@ class SentenceLoss(CachedLossMixin, ContrastiveLoss):
     Raises:
         ValueError: If settings overflow together, if a head or a queue is wanted and the encoder does not know how
             many dimensions it has, or if ``mini_batch_size`` is given and there is a static embedding or a BatchNorm.
-        TypeError: If ``model`` is no module, such as the name of one.
+        TypeError: If ``model`` is no encoder of texts but its name, a part of one, or a cross-encoder.
     """
 
     def __init__(self, model: SentenceTransformer, objective: Objective) -> None:
-        if not isinstance(model, nn.Module):
-            name, load = type(self).__name__, f'SentenceTransformer("{model}")' if isinstance(model, str) else ""
-            raise TypeError(
-                f"{name}: model must be a SentenceTransformer, got {model!r}" + (load and f"; load it: {name}({load})")
-            )
+        _require_encoder(model, type(self).__name__)
         dimensions = _dimensions(model) if objective.needs_dimensions else None
         super().__init__(objective, encoder=model, dimensions=dimensions)
         self.model: SentenceTransformer = model
@@ -249,7 +245,7 @@ class _Bound(SentenceLoss):
     # Without a model, the parent refuses it by the name of the class, which Python would not give.
     def __init__(self, model: SentenceTransformer = None, *arguments: Any, **settings: Any) -> None:
         cls, name = self.declaration, type(self).__name__
-        if len(arguments) == 1 and isinstance(arguments[0], int | float) and not isinstance(arguments[0], bool):
+        if arguments and isinstance(arguments[0], int | float) and not isinstance(arguments[0], bool):
             raise InputError(f"{name}: {cls.instead_of_scale(arguments[0])}")
         if len(arguments) > len(cls.positional):
             takes = ", ".join(("model", *cls.positional))
@@ -314,6 +310,33 @@ def _documentation(declaration: type[Objective], settings: list[str]) -> str:
         "    ValueError: If a setting is unknown or out of range, or settings contradict each other.",
     ]
     return "\n".join(lines)
+
+
+def _require_encoder(model: Any, loss: str) -> None:
+    """Refuse what does not encode sentences, by the name of the loss.
+
+    Raises:
+        TypeError: With what would be right, where that is known.
+    """
+    from sentence_transformers import CrossEncoder
+    from sentence_transformers.base.modules import InputModule
+    from transformers import PreTrainedModel
+
+    got, instead = repr(model), ""
+    if isinstance(model, str):
+        instead = f'; load it: {loss}(SentenceTransformer("{model}"))'
+    elif isinstance(model, nn.Module):
+        inner = getattr(model, "module", model)
+        got = f"a {type(inner).__name__}"
+        if isinstance(inner, CrossEncoder):
+            instead = ", which scores pairs of texts and gives no embeddings; it trains with its own losses"
+        elif isinstance(inner, PreTrainedModel):
+            instead = ' of transformers; load its folder or Hub id: SentenceTransformer("...")'
+        elif isinstance(inner, InputModule):
+            instead = ", which is a part of one: give the whole model"
+        else:
+            return
+    raise TypeError(f"{loss}: model must be a SentenceTransformer, got {got}{instead}")
 
 
 def _dimensions(model: SentenceTransformer) -> int:

@@ -257,7 +257,8 @@ def _section(depth: int, key: str, reason: str = "") -> str:
 
 
 def _line(depth: int, key: str, value: str | int | float | bool | None, reason: str = "") -> str:
-    return "  " * depth + f"{key}: {_scalar(value)}" + (f"  # {reason}" if reason else "")
+    said = " ".join(reason.split())  # names of columns in it may have line ends
+    return "  " * depth + f"{key}: {_scalar(value)}" + (f"  # {said}" if said else "")
 
 
 def _item(depth: int, value: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import mean
@@ -108,9 +109,11 @@ def guess_roles(columns: Mapping[str, Sequence[Any]], source: str) -> Roles:
     label = next((names[n] for n in _LABEL if n in names and _repeats(columns[names[n]])), None)
     if text is not None and label is not None and label != text:
         return Roles("labels", text, group=label)
+    if len(texts) < 2:
+        _refuse_lists(columns, source)
     if text is None or len(texts) > 1:
         return _by_content(columns, names, texts, group, source)
-    return Roles("dropout", text, reason="the only text, so its two views differ by dropout (SimCSE)")
+    return _dropout(text, columns)
 
 
 def _by_content(
@@ -129,7 +132,13 @@ def _by_content(
     labels = [column for column in columns if column != texts[0] and _is_label(columns[column])]
     if labels:
         return Roles("labels", texts[0], group=labels[0], reason="the only text, and the first column that repeats")
-    return Roles("dropout", texts[0], reason="the only text, so its two views differ by dropout (SimCSE)")
+    return _dropout(texts[0], columns)
+
+
+def _dropout(text: str, columns: Mapping[str, Sequence[Any]]) -> Roles:
+    others = [column for column in columns if column != text]
+    rest = f"; not used: {', '.join(others)}" if others else ""
+    return Roles("dropout", text, reason=f"the only text, so its two views differ by dropout (SimCSE){rest}")
 
 
 def _refuse_scores(
@@ -142,20 +151,59 @@ def _refuse_scores(
             raise InputError(
                 f'{source}: the column "{column}" says how close "{pair[0]}" and "{pair[1]}" are, as in STS and '
                 "paraphrase data: not every row is a positive pair, so a contrastive loss cannot train on all of them. "
-                f"To measure a model on it: fmicl eval pairs MODEL {source}. To train, write the rows whose texts mean "
-                "the same to a file of two columns, and name that"
+                f"To measure a model on it: {_measured_by(columns[column], column, pair, source)}. To train, write the "
+                "rows whose texts mean the same to a file of two columns, and name that"
             )
 
 
+def _measured_by(values: Sequence[Any], column: str, pair: tuple[str, str], source: str) -> str:
+    """Return the command that measures a model on scored pairs, with the columns that it does not look for itself."""
+    command = ["fmicl", "eval", "pairs", "MODEL", source]
+    if pair != ("sentence1", "sentence2"):
+        command += ["--sentences", *pair]
+    found = {str(value) for value in values}
+    if found <= {"0", "1"}:
+        command += ["--label", column]
+    elif not all(map(is_number, found)):
+        return f"{shlex.join(command)} --score COLUMN, with a column of numbers"
+    elif column != "score":
+        command += ["--score", column]
+    return shlex.join(command)
+
+
+def _refuse_lists(columns: Mapping[str, Sequence[Any]], source: str) -> None:
+    """Refuse texts in lists, as the positives and negatives of a query, which would be left out untold."""
+    lists = [column for column, values in columns.items() if _are_lists(values)]
+    if not lists:
+        return
+    named = " and ".join(f'"{column}"' for column in lists)
+    command = ""
+    if source.endswith(".jsonl"):
+        explode = "".join(f".explode({column!r})" for column in lists)
+        target = f"{source.removesuffix('.jsonl')}-rows.jsonl"
+        written = f".to_json({target!r}, orient='records', lines=True, force_ascii=False)"
+        code = f"import pandas; pandas.read_json({source!r}, lines=True, dtype=False){explode}{written}"
+        command = f'; convert it:\n    python -c "{code}"'
+    raise InputError(f"{source}: {named}: lists of texts, but a row has one text in each column{command}")
+
+
+def _are_lists(values: Sequence[Any]) -> bool:
+    """Whether values are lists of texts, as JSON and Parquet may have."""
+    lists = [value for value in values if isinstance(value, list)]
+    return bool(lists) and all(isinstance(item, str) for value in lists for item in value)
+
+
 def _are_strings(values: Sequence[Any]) -> bool:
-    return bool(values) and all(isinstance(value, str) or value is None for value in values) and any(values)
+    """Whether most values are strings; the others are named, with their line, where rows are checked."""
+    filled = [value for value in values if value is not None]
+    return sum(isinstance(value, str) for value in filled) > len(filled) / 2 and any(values)
 
 
 def _is_text(values: Sequence[Any]) -> bool:
     """Whether values are texts rather than numbers, names or ids."""
     if not _are_strings(values) or _is_label(values):
         return False
-    filled = [value for value in values if value]
+    filled = [value for value in values if isinstance(value, str) and value]
     if mean(is_number(value) for value in filled) > 0.5:
         return False
     beyond_ascii = mean(not value.isascii() for value in filled) > 0.5  # scripts that write no spaces

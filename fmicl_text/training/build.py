@@ -20,7 +20,7 @@ from fmicl_text.bars import bars_are_shown
 from fmicl_text.data.mixture import SourceSection
 from fmicl_text.data.section import AugmentSection, DataSection
 from fmicl_text.data.streams import Stream
-from fmicl_text.data.warnings import data_warnings, image_warnings, require_tokens
+from fmicl_text.data.warnings import data_warnings, image_warnings, leak_warning, require_tokens
 from fmicl_text.encoders.images import reads_images
 from fmicl_text.encoders.openvino import check_convertible
 from fmicl_text.encoders.prompts import Prompts
@@ -92,6 +92,10 @@ def check_rows(
         else:
             require_tokens(rows, partial(token_counts, model), source)
             warnings = data_warnings(rows, batch)
+            heldout = inputs.heldout.get(name)
+            if isinstance(source.heldout, str) and heldout is not None:
+                leaks = leak_warning(rows, heldout, labelled=source.views == "group")
+                found += [f"{source.heldout}: {leaks}"] if leaks else []
         found += [f"{source.train}: {warning}" for warning in warnings]
     return found
 

@@ -156,6 +156,31 @@ def test_before_training_a_batch_is_balanced_by_itself():
     assert alpha.measured(GaussianKernel(0.5)) == {} and alpha.batches == 0
 
 
+def test_an_evaluation_before_training_does_not_set_the_width():
+    kernel = GaussianKernel("measured").eval()
+    x, y = encoder(0, gathered=4.0)
+    found = fmicl(x, y, kernel=kernel, negatives="cross")
+    own = GaussianKernel(math.sqrt(measured_temperature(as_batch(x, y).negatives("cross"))))
+    assert not kernel.has_width
+    assert found["negative"].item() == pytest.approx(
+        fmicl(x, y, kernel=own, negatives="cross")["negative"].item(), rel=1e-3
+    )
+    kernel.train()
+    x, y = encoder(1)
+    fmicl(x, y, kernel=kernel, negatives="cross")
+    assert kernel.temperature == pytest.approx(measured_temperature(as_batch(x, y).negatives("cross")))
+
+
+@pytest.mark.parametrize("copies", [{}, {"texts": torch.zeros(3, 1).long()}], ids=["one row", "copies"])
+def test_a_batch_without_negatives_does_not_set_the_width(copies: dict):
+    kernel = GaussianKernel("measured")
+    terms = fmicl(*encoder(0, rows=3 if copies else 1), kernel=kernel, negatives="cross", **copies)
+    assert not kernel.has_width and terms["negative"] == 0 and terms["positive"].isfinite()
+    x, y = encoder(1)
+    fmicl(x, y, kernel=kernel, negatives="cross")
+    assert kernel.temperature == pytest.approx(measured_temperature(as_batch(x, y).negatives("cross")))
+
+
 def test_a_batch_without_negatives_is_not_counted():
     x, y = encoder(0, rows=3)
     alpha = Alpha(balance_cosine="measured")

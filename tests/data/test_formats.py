@@ -135,6 +135,12 @@ def test_a_header_that_no_other_separator_explains_is_shown(here: Path, header: 
         column_names(Path("a.csv"), ["text"])
 
 
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+def test_a_name_of_a_column_may_have_line_ends(here: Path, end: str):
+    (here / "a.csv").write_bytes(f'text,"note{end}on it"\na dog,b\n'.encode())
+    assert column_names(here / "a.csv") == ["text", f"note{end}on it"]
+
+
 def test_the_remedy_for_semicolons_works_and_changes_no_value(here: Path):
     (here / "a.csv").write_text('text;n\n"say ""hi""";007\nNA;1,5\n')
     command = problems_both_ways("a.csv")[0].partition("convert it:\n    python ")[2]

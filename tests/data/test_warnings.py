@@ -10,7 +10,7 @@ from datasets import Dataset
 
 from fmicl_text.cli import main
 from fmicl_text.data.section import Columns, DataSection
-from fmicl_text.data.warnings import data_warnings, require_tokens
+from fmicl_text.data.warnings import data_warnings, leak_warning, require_tokens
 from fmicl_text.encoders.tokens import token_counts
 from fmicl_text.errors import InputError
 from fmicl_text.losses.columns import GROUP
@@ -37,11 +37,52 @@ def rows(anchors: str, positives: str, **more: list) -> Dataset:
             rows(["7", "8.5", "-1"] * 2, "uvwxyz"),
             ['anchor: all texts are numbers, such as "7"; is it the right column?'],
         ),
+        (
+            Dataset.from_dict({"anchor": ["a\tb", "c\td", "e\tf", "g\th"]}),
+            ["anchor: all texts have a tab; a file of columns with tabs between them ends in .tsv"],
+        ),
+        (Dataset.from_dict({"anchor": ["a\tb", "c", "d", "e"]}), []),
         (Dataset.from_dict({"anchor": list("abca")}), ["1 row has the texts of an earlier row"]),
     ],
 )
 def test_warnings(dataset: Dataset, expected: list[str]):
     assert data_warnings(dataset, 4) == expected
+
+
+@pytest.mark.parametrize(
+    ("heldout", "labelled", "leaks"),
+    [
+        (rows("abe", "wvu"), False, 1),
+        (rows("wxe", "abu"), False, 2),
+        (rows("abc", "xyw"), False, 0),  # known questions, with answers that are not
+        (rows("abe", "xyu"), True, 2),
+        (rows("xfe", "sut"), True, 1),
+    ],
+)
+def test_held_out_rows_that_are_trained_on(heldout: Dataset, labelled: bool, leaks: int):
+    found = leak_warning(rows("abcd", "wxyz"), heldout, labelled)
+    said = f"{leaks} of 3 held-out rows are among those that are trained on: their scores are too good"
+    assert found == (said if leaks else None)
+
+
+def test_a_file_of_held_out_rows_that_are_trained_on_is_told(
+    tiny_encoder_path: Path, tmp_path: Path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_text("q,a\nthe dog runs,a dog\na cat sleeps,the cat\n")
+    (tmp_path / "b.csv").write_text("q,a\nthe dog runs,a dog\nthe cat runs,a cat\n")
+    settings = {
+        "name": "r",
+        "model": {"base": str(tiny_encoder_path)},
+        "data": {"train": "a.csv", "columns": {"anchor": "q", "positive": "a"}, "heldout": "b.csv"},
+        "loss": {"objective": "fmicl"},
+        "train": {"per_device_train_batch_size": 2, "max_steps": 1},
+    }
+    (tmp_path / "r.yaml").write_text(json.dumps(settings))
+    assert main(["train", "r.yaml", "--dry-run"]) == 0
+    assert "b.csv: 1 of 2 held-out rows are among those that are trained on" in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 @pytest.fixture

@@ -13,6 +13,12 @@ import torch
 from loss_cases import MeanOfTokens
 from loss_table import LOSS_TABLE
 from pydantic import PositiveFloat
+from sentence_transformers import CrossEncoder
+from sentence_transformers.sentence_transformer.losses import (
+    CachedMultipleNegativesRankingLoss,
+    MultipleNegativesRankingLoss,
+)
+from sentence_transformers.util import cos_sim
 
 import fmicl_text
 from fmicl_text import FMICLLoss, InfoNCELoss
@@ -65,6 +71,34 @@ def test_the_scale_of_multiple_negatives_ranking_loss(make: Any, meant: str, by_
         make(MeanOfTokens(), *arguments, **settings)
 
 
+def test_the_scale_by_position_among_others():
+    with pytest.raises(ValueError, match=r"scale=20 is sigma=0.2236 here"):
+        FMICLLoss(MeanOfTokens(), 20.0, cos_sim)
+
+
+@pytest.mark.parametrize(
+    ("make", "setting", "said"),
+    [
+        (FMICLLoss, "similarity_fct", "leave it out: pairs are compared by the cosine"),
+        (FMICLLoss, "directions", "negatives chooses the pairs"),
+        (InfoNCELoss, "directions", "symmetric adds the direction from positives to anchors"),
+        (LOSSES["spectral"], "directions", "which this loss has not$"),
+        (FMICLLoss, "hardness_strength", "region keeps only the hardest negatives"),
+    ],
+)
+def test_what_multiple_negatives_ranking_loss_has_besides(make: Any, setting: str, said: str):
+    with pytest.raises(ValueError, match=f"{setting} is a setting of MultipleNegativesRankingLoss, .*{said}"):
+        make(MeanOfTokens(), **{setting: 1})
+
+
+def test_its_settings_are_all_told():
+    """Of the loss itself and of its cached form."""
+    theirs = {*inspect.signature(MultipleNegativesRankingLoss).parameters}
+    theirs |= {*inspect.signature(CachedMultipleNegativesRankingLoss).parameters}
+    here = {"model", "scale", *Objective.model_fields}
+    assert {name for name in theirs if not InfoNCELoss.declaration.instead_of_ranking(name)} <= here
+
+
 @pytest.mark.parametrize("make", [FMICLLoss, InfoNCELoss])
 def test_a_flag_is_no_scale(make: Any):
     with pytest.raises((TypeError, ValueError)) as refused:
@@ -81,6 +115,18 @@ def test_the_name_of_an_encoder_is_not_an_encoder():
         InfoNCELoss(None)
     with pytest.raises(TypeError, match=r"FMICLLoss: model must be a SentenceTransformer, got None$"):
         FMICLLoss()
+
+
+def test_what_is_no_encoder_is_refused_by_what_it_is(tiny_encoder):
+    transformer = tiny_encoder[0]
+    for model, got in [
+        (transformer, r"a Transformer, which is a part of one: give the whole model"),
+        (transformer.auto_model, r"a BertModel of transformers; load its folder or Hub id"),
+        (torch.nn.DataParallel(transformer), r"a Transformer, which is a part of one"),
+        (CrossEncoder(modules=[transformer], num_labels=1), r"a CrossEncoder, which scores pairs of texts"),
+    ]:
+        with pytest.raises(TypeError, match=f"FMICLLoss: model must be a SentenceTransformer, got {got}"):
+            FMICLLoss(model)
 
 
 def test_the_width_of_another_kernel_is_told_as_that_of_this_one():

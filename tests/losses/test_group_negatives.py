@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,17 @@ def test_a_group_is_not_the_text_of_the_same_name():
     )
     identities = torch.cat([batch[f"anchor_{IDENTITY}"], batch[f"positive_{IDENTITY}"][:, :1]], dim=1)
     assert len(identities.unique()) == 6
+
+
+@pytest.mark.parametrize("missing", [None, math.nan])
+def test_rows_without_a_group_are_not_of_one_group(missing: float | None):
+    rows = [
+        {"anchor": a, "positive": p, "group": g}
+        for a, p, g in [("a", "p", missing), ("b", "q", missing), ("c", "r", "g")]
+    ]
+    batch = collated(rows)
+    both = torch.cat([batch[f"anchor_{IDENTITY}"], batch[f"positive_{IDENTITY}"]], dim=1)  # (3, 4)
+    assert not any(set(both[i].tolist()) & set(both[j].tolist()) for i in range(3) for j in range(i))
 
 
 def reference(x, y, groups, extra=None, extra_groups=None):

@@ -6,13 +6,16 @@ import csv
 import importlib.util
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
 from fmicl_text.cli import main
+from fmicl_text.data.formats import read_file
 from fmicl_text.data.samples import INSTALL
+from fmicl_text.data.section import Columns
 from fmicl_text.data.sources import load_train
 from fmicl_text.errors import InputError
 from fmicl_text.recipe.file import load_recipe
@@ -95,6 +98,55 @@ def test_scored_pairs_are_data_for_an_evaluation(columns: dict, column: str):
     (problem,) = caught.value.problems
     assert problem.startswith(f'sts.csv: the column "{column}" says how close') and "STS" in problem
     assert "fmicl eval pairs MODEL sts.csv" in problem and "To train, write the rows" in problem
+
+
+@pytest.mark.parametrize(
+    ("columns", "options"),
+    [
+        ({"sentence1": A, "sentence2": B, "score": [i / 7 for i in range(30)]}, ""),
+        (
+            {"premise": A, "hypothesis": B, "similarity": list(range(30))},
+            " --sentences premise hypothesis --score similarity",
+        ),
+        (
+            {"question1": A, "question2": B, "is_duplicate": ["0", "1"] * 15},
+            " --sentences question1 question2 --label is_duplicate",
+        ),
+        (
+            {"premise": A, "hypothesis": B, "label": ["yes", "no"] * 15},
+            " --sentences premise hypothesis --score COLUMN, with a",
+        ),
+    ],
+)
+def test_the_command_that_measures_on_them_names_their_columns(columns: dict, options: str):
+    with pytest.raises(InputError, match=re.escape(f"fmicl eval pairs MODEL a.csv{options}") + r"[.,]? ?"):
+        guess_roles(columns, "a.csv")
+
+
+def test_texts_in_lists_are_not_left_out_untold(tiny_encoder_path: Path, capsys):
+    """As query, pos, neg: the query alone would be trained on. The command of the message makes rows of them."""
+    rows = [{"query": f"the dog {i} runs", "pos": ["a dog é runs", "dog"], "neg": ["cat"]} for i in range(8)]
+    Path("a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["recipe", "new", "a.jsonl", "--base", str(tiny_encoder_path)]) == 2
+    said = capsys.readouterr().err
+    assert 'a.jsonl: "pos" and "neg": lists of texts, but a row has one text in each column' in said
+    (code,) = re.findall(r'python -c "(.*)"', said)
+    exec(code)  # that it works is the test
+    assert read_file(Path("a-rows.jsonl"), ["pos"]).columns["pos"][:2] == ["a dog é runs", "dog"]
+    assert main(["recipe", "new", "a-rows.jsonl", "--base", str(tiny_encoder_path)]) == 0
+    assert load_recipe("a-rows.yaml").data.columns == Columns(anchor="query", positive="pos", negatives=["neg"])
+
+
+def test_a_column_with_one_number_is_still_of_texts():
+    """The row is named where rows are checked; without it, the answers alone would be trained on."""
+    assert guess_roles({"question": [*A[:29], 7], "answer": B}, "a.jsonl").positive == "answer"
+
+
+def test_what_is_not_used_is_said(tiny_encoder_path: Path):
+    source = write("a.csv", {"text": A, "label": ["x"] * 30, "a\nb": IDS})
+    Path("a.yaml").write_text(new_recipe(source, str(tiny_encoder_path)))
+    assert "(SimCSE); not used: label, a b\n" in Path("a.yaml").read_text()
+    assert load_recipe("a.yaml").data.columns.anchor == "text"
 
 
 def test_a_file_without_text():

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fmicl_text.core.alpha import Alpha, require_weight
-from fmicl_text.core.balance import measured_temperature
+from fmicl_text.core.balance import of_known_width
 from fmicl_text.core.batch import Batch, Terms, objective
 from fmicl_text.core.batch_shift import batch_bound
 from fmicl_text.core.checks import not_one_of, require_positive
@@ -67,7 +67,7 @@ def fmicl(
         batch: The pairs.
         divergence: The divergence ``f``.
         kernel: The density ratio ``u`` of a pair; default :class:`GaussianKernel`. A width that is to be measured is
-            set from the first batch's negative pairs.
+            set from the negative pairs of the first training batch that has any.
         alpha: Weight of the negative term: a number, or without a shift an :class:`Alpha`. Default 1; by ``row`` the
             number of the row's candidates, so that a temperature means the same for any number of them.
         negatives: One of :data:`fmicl_text.core.NEGATIVES`.
@@ -82,7 +82,7 @@ def fmicl(
     kernel = kernel or GaussianKernel()
     score = divergence.critic if critic == "paper" else identity
     if not kernel.has_width:
-        kernel.set_width(measured_temperature(batch.negatives(negatives)))
+        kernel = of_known_width(kernel, batch.negatives(negatives))
         check_float32_range(divergence, kernel)
     own = batch.own(kernel)  # (B,)
     if shift == "none":
