@@ -56,6 +56,13 @@ def avx512(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     onednn_is_faster.cache_clear()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_tracebacks_of_seeds() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        lighter.leave_tracebacks_of_seeds_out(patch)
+        yield
+
+
 @pytest.fixture(scope="module")
 def blank_pictures() -> Iterator[None]:
     """For tests that train or report and do not look at the pictures, which take longer than a tiny training."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch.multiprocessing
-from lighter import blank_pictures, compile_templates_once, leave_syncs_out
+from lighter import blank_pictures, compile_templates_once, leave_syncs_out, leave_tracebacks_of_seeds_out
 
 _SERVED = multiprocessing.get_context("forkserver")
 _SERVED.set_forkserver_preload(["fmicl_text.training.train", "fmicl_text.cli.train", "jinja2", "pytest"])
@@ -50,6 +50,7 @@ def _run(arguments: Sequence[str], output: Path, folder: Path, environment: dict
     compile_templates_once()
     blank_pictures()
     leave_syncs_out()
+    leave_tracebacks_of_seeds_out()
     handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(handle, stream)

@@ -6,6 +6,7 @@ process runs many commands, since importing torch takes seconds.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -91,6 +92,7 @@ def serve(calls: IO[str], answers: IO[str]) -> None:
             sys.stderr.flush()
             out, err = (file.read_text() for file in streams)
         print(json.dumps({"status": status, "out": out, "err": err}), file=answers, flush=True)
+        gc.freeze()  # what libraries were imported: garbage is looked for among a command's own objects
         os.environ.clear()
         os.environ.update(before)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from types import SimpleNamespace
 from typing import IO, Any
 
 import jinja2
@@ -19,6 +20,14 @@ def compile_templates_once(patch: pytest.MonkeyPatch | None = None) -> None:
 def leave_syncs_out(patch: pytest.MonkeyPatch | None = None) -> None:
     """Do not wait until files are on the disk: tests kill processes, after which files are there, and no machine."""
     (patch or pytest.MonkeyPatch()).setattr(os, "fsync", lambda handle: None)
+
+
+def leave_tracebacks_of_seeds_out(patch: pytest.MonkeyPatch | None = None) -> None:
+    """Do not note where each seed is set: torch does until a GPU is first used, and it takes 1 ms on a deep stack."""
+    import torch
+
+    for device in (torch.cuda, torch.xpu):
+        (patch or pytest.MonkeyPatch()).setattr(device, "traceback", SimpleNamespace(format_stack=list))
 
 
 class Blank:

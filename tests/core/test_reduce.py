@@ -74,9 +74,11 @@ COMBINATIONS = [
 
 @pytest.mark.parametrize(("name", "situation"), COMBINATIONS)
 def test_dense_and_tiled_agree(name: str, situation: str):
-    """One-pair tiles, and tiles whose last are narrower and lower."""
+    """One-pair tiles, where nothing else has them in it, and tiles whose last are narrower and lower."""
     dense = value_and_gradients(name, situation, torch.float64)
-    for pairs in (10,) if "dv" in name or "row" in name else (1, 10):  # the search for a shift makes many sweeps
+    searches = "dv" in name or "row" in name  # for a shift, in many sweeps
+    held = situation in ("plain", "extra", "all equal")  # in "duplicates" or "ring", tile by tile
+    for pairs in (10,) if searches or held else (1, 10):
         with in_tiles_of(pairs):
             tiled = value_and_gradients(name, situation, torch.float64)
         for mine, expected in zip(tiled, dense, strict=True):
@@ -113,17 +115,17 @@ class Largest(TorchDispatchMode):
 
 @pytest.mark.parametrize("name", [name for name in CASES if name not in ("fmicl-dv-js-both", "fmicl-dv-vlc-cross")])
 def test_nothing_is_larger_than_a_tile_or_the_vectors(name: str):
-    case, area = CASES[name], 500
+    case, area = CASES[name], 441
     generator = torch.Generator().manual_seed(0)
-    x, y = (normalize(torch.randn(64, 4, generator=generator), dim=1).requires_grad_() for _ in range(2))
-    extra = normalize(torch.randn(48, 4, generator=generator), dim=1).requires_grad_()
-    texts = torch.arange(64).unsqueeze(1) // 2  # each text twice
+    x, y = (normalize(torch.randn(40, 4, generator=generator), dim=1).requires_grad_() for _ in range(2))
+    extra = normalize(torch.randn(32, 4, generator=generator), dim=1).requires_grad_()
+    texts = torch.arange(40).unsqueeze(1) // 2  # each text twice
     for region in [None, Region(0.5, 0.2)] if case.region else [None]:
         watch = Largest()
         with watch, in_tiles_of(area, torch.float32):
             terms = case.objective(x, y, extra, texts=texts, region=region, **case.settings(True))
             torch.autograd.grad(sum(terms.values()), [x, y, extra])
-        assert watch.elements <= max(area, (64 + 64 + 48) * 4) < 64 * 48
+        assert watch.elements <= max(area, (40 + 40 + 32) * 4) < 40 * 32
 
 
 class Counting(CosineKernel):
@@ -185,7 +187,7 @@ class WithoutGradient(CosineKernel):
         return super().forward(cosine)
 
 
-@pytest.mark.parametrize("area", [1, 10, 1000])
+@pytest.mark.parametrize("area", [10, 1000])
 @pytest.mark.parametrize("name", CASES)
 def test_no_grad(name: str, area: int):
     case = CASES[name]

@@ -188,7 +188,7 @@ def test_weights_are_those_of_a_bisection_on_the_critic_alone(name: str, alpha: 
 
 @pytest.mark.parametrize("name", ALL)
 @given(critics=CRITICS, shift=st.floats(-50, 50), alpha=st.sampled_from([None, 1.0]))
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_weights_are_a_distribution_whatever_is_added_to_the_critic(
     name: str, critics: list[float], shift: float, alpha: float | None
 ):
