@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fmicl_text.errors import InputError
-from fmicl_text.evaluation.items import digest
-from fmicl_text.evaluation.kind import Evaluation
+from fmicl_text.evaluation.kind import Evaluation, Loaded
 from fmicl_text.evaluation.kinds.geometry import GeometryOfPairs
-from fmicl_text.evaluation.kinds.images import OfImages
 from fmicl_text.evaluation.registry import evaluation
 from fmicl_text.recipe.file import dump_recipe
 from fmicl_text.recipe.schema import Recipe
@@ -28,6 +26,7 @@ FINALISTS = "finalists"
 TRIALS = 8
 """Of each arm, where neither a number, a budget nor a grid decides it."""
 _MOST_OF_A_GRID = 10_000
+_FEW = 0.01  # of the items that judge: those that happen to be in two data sets
 
 
 @dataclass(frozen=True)
@@ -158,16 +157,20 @@ def judged(recipe: Recipe, inputs: Inputs) -> tuple[Recipe, Criterion, list[str]
         evaluate = recipe.evaluate.model_copy(update={"after": [chooses.model_copy(update={"metric": None})]})
         why = f"evaluate.after is empty, so {chooses.name} judges what it chose itself: the verdict is too favourable"
         return recipe.model_copy(update={"evaluate": evaluate}), criterion, [*warnings, why]
-    same = [asked.name for asked in recipe.evaluate.after if _same_data(asked, chooses, inputs, criterion)]
-    why = "chooses and judges on the same data: the verdict is too favourable; name other data in evaluate.after"
-    return recipe, criterion, [*warnings, *([f"{', '.join(same)}: {why}"] if same else [])]
+    chosen_by = _items(criterion.loaded)
+    for asked in recipe.evaluate.after:
+        judging = _items(inputs.after[asked.result_name])
+        shared = len(judging & chosen_by)
+        if (judging and shared == len(judging)) or asked.model_copy(update={"metric": chooses.metric}) == chooses:
+            same = "chooses and judges on the same data: the verdict is too favourable"
+        elif shared > _FEW * len(judging):
+            same = f"{shared:,} of the {len(judging):,} items that judge also choose: the verdict is too favourable"
+        else:
+            continue
+        warnings.append(f"{asked.result_name}: {same}; name other data in evaluate.after")
+    return recipe, criterion, warnings
 
 
-def _same_data(asked: Evaluation, chooses: Evaluation, inputs: Inputs, criterion: Criterion) -> bool:
-    texts = [
-        {digest(pairs.sentences1, pairs.sentences2) for pairs in loaded.pairs.values()}
-        for loaded in (inputs.after[asked.result_name], criterion.loaded)
-    ]
-    if isinstance(asked, OfImages) and isinstance(chooses, OfImages):
-        return (asked.test or asked.train, asked.test_split) == (chooses.test or chooses.train, chooses.test_split)
-    return bool(texts[0] & texts[1]) or asked.name == chooses.name
+def _items(loaded: Loaded) -> set[frozenset[str]]:
+    """Return what an evaluation scores, whatever the names of its files and the order of rows and columns."""
+    return {frozenset(item) for item in loaded.items()}
