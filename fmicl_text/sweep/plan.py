@@ -118,6 +118,16 @@ class Plan:
         trials = sum(len(self.planned(arm, number)) for arm in self.arms)
         return trials + self.most_finalists * self.seeds
 
+    def affordable(self, each: float) -> int:
+        """Return how many trials each arm can have within the budget, finalists included.
+
+        Args:
+            each: Seconds of a run.
+        """
+        assert self.budget is not None  # there is a number of trials otherwise
+        trials = self.budget * self.workers / each - self.most_finalists * self.seeds
+        return max(int((trials - 1) / (len(self.arms) - 1)), 1)  # the recipe as it is has one
+
     @property
     def most_finalists(self) -> int:
         """How many finalists there are, with InfoNCE and the recipe's own setting."""
