@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--finalists", type=_whole, default=3, metavar="N", help="train the best N again; default 3")
     parser.add_argument("--seeds", type=_whole, default=3, metavar="N", help="seeds of each finalist; default 3")
     parser.add_argument("--halving", action="store_true", help="stop trials that are behind early (successive halving)")
-    parser.add_argument("--keep", type=int, default=1, metavar="N", help="trials that keep their weights; default 1")
+    parser.add_argument("--keep", type=_count, default=1, metavar="N", help="trials that keep their weights; default 1")
     parser.add_argument(
         "--workers", type=_whole, default=1, metavar="N", help="processes on this machine; GPUs in turn"
     )
@@ -72,6 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--worker", action="store_true", help="join a sweep that another process leads, by the same options"
     )
+    parser.add_argument("--leader", type=int, help=argparse.SUPPRESS)  # the process that started this worker
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="the folder; default runs/NAME-sweep")
     parser.add_argument("--dry-run", action="store_true", help="show what would be tried, and how long it would take")
     parser.add_argument("--json", action="store_true", help="print the verdict as JSON and nothing else")
@@ -99,7 +100,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.dry_run:
         _print_plan(plan)
     elif args.worker:
-        join(plan)
+        join(plan, args.leader)
     else:
         swept = sweep(plan, ["-m", "fmicl_text", "sweep", *_worker_arguments(args, plan)])
         _print(swept, args.json)
@@ -108,10 +109,13 @@ def _run(args: argparse.Namespace) -> int:
 
 def _plan(args: argparse.Namespace) -> Plan:
     from fmicl_text.recipe.file import load_recipe
+    from fmicl_text.recipe.new import is_data
     from fmicl_text.sweep.arms import arms_of
     from fmicl_text.sweep.plan import Plan
     from fmicl_text.sweep.space import Part, read_grid, read_space
 
+    if is_data(args.recipe):
+        raise InputError(f"{args.recipe} is no recipe: `fmicl recipe new {args.recipe}` writes one from it")
     grid, overrides = read_grid(args.overrides)
     recipe = load_recipe(args.recipe, overrides, imports=True)
     named = args.space or (None if grid.keys else _default_space(recipe))
@@ -156,7 +160,8 @@ def _print_plan(plan: Plan) -> None:
     from rich.table import Table
 
     from fmicl_text.cli.console import Console
-    from fmicl_text.sweep.plan import judged, trials_within
+    from fmicl_text.sweep.plan import judged
+    from fmicl_text.training.callbacks import duration
     from fmicl_text.training.inputs import load_inputs
     from fmicl_text.training.plan import plan as plan_run
     from fmicl_text.training.timing import seconds_per_step
@@ -165,8 +170,9 @@ def _print_plan(plan: Plan) -> None:
     recipe, criterion, warnings = judged(plan.recipe, load_inputs(plan.recipe, mine=False))
     number, of_run = plan.number(), plan_run(plan.recipe)
     each = seconds_per_step(plan.recipe) * of_run.steps
-    if number is None:
-        number = trials_within(plan, each, spent=each * len(plan.arms))
+    if number is None and plan.budget is not None:
+        number = plan.affordable(each)
+    assert number is not None  # there is a budget otherwise
     table = Table()
     for heading in ("objective", "trials", "tuned"):
         table.add_column(heading)
@@ -174,18 +180,24 @@ def _print_plan(plan: Plan) -> None:
         tuned = "; ".join(f"{key} {values}" for key, values in arm.tuned.items() if arm.may_apply(key))
         table.add_row(arm.name, str(len(plan.planned(arm, number))), tuned or "nothing")
     console.print(table)
-    hours = each * plan.runs(number) / plan.workers / 3600
+    seconds = each * plan.runs(number) / plan.workers
+    first, *others = [asked.name for asked in recipe.evaluate.after]
     lines = {
         "chooses": f"{criterion.name} {criterion.metric.name}",
-        "judges": ", ".join(asked.name for asked in recipe.evaluate.after),
+        "judges": first + (f"; also measured: {', '.join(others)}" if others else ""),
         "finalists": f"at most {plan.most_finalists}, seeds {', '.join(map(str, plan.final_seeds))}",
         "runs": f"{plan.runs(number):,} of {of_run.steps:,} steps on {of_run.device}",
-        "time": f"about {hours:.1f} h with {plan.workers} worker(s), without evaluations",
+        "time": f"about {duration(seconds)} with {plan.workers} worker(s), without evaluations",
         "space": f"about {plan.bytes(of_run.parameters) / 1e6:,.0f} MB at most",
         "folder": str(plan.folder),
     }
     for key, line in lines.items():
         console.print(f"  {key:<10}{line}", soft_wrap=True)
+    if plan.halving and of_run.steps <= recipe.evaluate.every_steps:
+        every = f"evaluate.every_steps ({recipe.evaluate.every_steps:,})"
+        warnings.append(
+            f"--halving stops no trial, as none is measured before its end: set {every} below {of_run.steps:,}"
+        )
     for warning in [*of_run.warnings, *warnings]:
         console.print(f"  warning   {warning}", soft_wrap=True)
 
@@ -203,13 +215,13 @@ def _print(swept: Swept, as_json: bool) -> None:
     headings, rows = swept.verdict.table()
     table = Table()
     table.add_column("finalist", no_wrap=True)
-    for heading in headings[:-1]:
+    for heading in headings[:-2]:
         table.add_column(heading)
     for name, cells in rows:
-        table.add_row(name, *cells[:-1])
+        table.add_row(name, *cells[:-2])
     console.print(table)
-    for name, (*_, settings) in rows:
-        console.print(f"{name}: {settings or 'as in the recipe'}", soft_wrap=True)
+    for name, (*_, found, settings) in rows:
+        console.print(f"{name}: {found}; {settings or 'as in the recipe'}", soft_wrap=True)
     console.print(swept.verdict.summary, soft_wrap=True)
     for warning in swept.verdict.warnings:
         console.print(f"note: {warning}", soft_wrap=True)
@@ -220,6 +232,12 @@ def _print(swept: Swept, as_json: bool) -> None:
 def _whole(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number above 0, got {text}")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number, 0 or more, got {text}")
     return int(text)
 
 

@@ -178,7 +178,7 @@ def measure_images(
                     predicted, c = linear(bank[rows], classes[rows], test)
                     tuned.append(c)
                 right[number] = predicted == gold
-            parts = (Items("mean", right.mean(axis=0), source=digest(data.test["label"], _names(data.test))),)
+            parts = (Items("mean", right.mean(axis=0), source=digest(data.test["label"], image_names(data.test))),)
             found = scores_of_items(ACCURACY, {name: parts}, effort, average=False)
             items[ACCURACY.key(name)] = parts
             if len(chosen) > 1:
@@ -311,7 +311,7 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
-def _names(rows: Dataset) -> list[str]:
+def image_names(rows: Dataset) -> list[str]:
     """Return what tells each image from all others."""
     return [hashlib.blake2b(image, digest_size=8).hexdigest() for image in rows["image"]]
 
@@ -319,9 +319,9 @@ def _names(rows: Dataset) -> list[str]:
 def _copies(data: LabelledImages) -> list[list[int]]:
     """Return the rows of the bank that are copies of each test image."""
     places: dict[str, list[int]] = {}
-    for place, name in enumerate(_names(data.bank)):
+    for place, name in enumerate(image_names(data.bank)):
         places.setdefault(name, []).append(place)
-    return [places.get(name, []) for name in _names(data.test)]
+    return [places.get(name, []) for name in image_names(data.test)]
 
 
 def _positions(copies: list[list[int]], rows: np.ndarray) -> list[list[int]]:

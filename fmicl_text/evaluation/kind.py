@@ -6,7 +6,7 @@ A recipe, ``fmicl eval`` and the choice of a checkpoint know nothing else of an 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -90,12 +90,16 @@ class Loaded:
             one that summarises the whole is first.
         missing: Task -> why it cannot be scored.
         pairs: Task -> the pairs of sentences that were read, for the record of what a run depends on.
+        items: Gives what each item that is scored is made of: its texts, or a digest of its image. By these, two
+            evaluations on the same data are known, whatever its files are called. Of data that is only read when
+            it is measured on, what names it.
     """
 
     measure: Callable[[ScoredModel, Effort], Measured]
     offers: Mapping[str, Metric]
     missing: Mapping[str, str] = field(default_factory=dict)
     pairs: Mapping[str, Pairs] = field(default_factory=dict)
+    items: Callable[[], Iterable[tuple[str, ...]]] = tuple
 
 
 class Evaluation(Section):

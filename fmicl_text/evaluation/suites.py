@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -78,6 +78,10 @@ class Pairs:
     sentences1: list[str]
     sentences2: list[str]
     scores: np.ndarray
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        """Yield the two sentences of each pair."""
+        return zip(self.sentences1, self.sentences2, strict=True)
 
 
 class MissingTask(InputError):

@@ -23,7 +23,7 @@ from fmicl_text.evaluation.metrics import ACCURACY, F1_OF_CLASS_1
 from fmicl_text.evaluation.results import Result, Score
 from fmicl_text.evaluation.scored_model import ScoredModel, scored_model
 from fmicl_text.evaluation.statistics import percentile_interval, resampled_means
-from fmicl_text.evaluation.transfer_tasks import TASKS, Labelled, TransferTask, load_tasks
+from fmicl_text.evaluation.transfer_tasks import TASKS, Labelled, TransferTask, load_tasks, tested
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -102,10 +102,10 @@ def measure_transfer(
         x = {part: _features([embedded.of(column) for column in rows.texts]) for part, rows in parts.items()}
         y = {part: rows.labels for part, rows in parts.items()}
         predicted, chosen[task] = classify(x, y)
-        tested = parts["all" if "all" in parts else "test"]
-        items[task] = (Items("mean", 1.0 * (predicted == tested.labels), source=digest(*tested.texts)),)
+        rows = tested(parts)
+        items[task] = (Items("mean", 1.0 * (predicted == rows.labels), source=digest(*rows.texts)),)
         if task == "MRPC":
-            f1[task] = _f1(task, tested.labels, predicted, effort)
+            f1[task] = _f1(task, rows.labels, predicted, effort)
     scores = []
     for score in scores_of_items(ACCURACY, items, effort, average=tasks.keys() == TASKS.keys()):
         scores += [score, f1[score.name]] if score.name in f1 else [score]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -140,6 +140,17 @@ def choose_tasks(names: Sequence[str]) -> list[TransferTask]:
             [f'no transfer task "{n}"{did_you_mean(n.upper(), TASKS)}; there are {", ".join(TASKS)}' for n in unknown]
         )
     return [TASKS[name] for name in dict.fromkeys(name.upper() for name in names)]
+
+
+def tested(parts: Mapping[str, Labelled]) -> Labelled:
+    """Return the rows of a task that are scored."""
+    return parts["all" if "all" in parts else "test"]
+
+
+def tested_texts(tasks: Mapping[str, Mapping[str, Labelled]]) -> Iterator[tuple[str, ...]]:
+    """Yield the texts of each row of some tasks that is scored."""
+    for parts in tasks.values():
+        yield from zip(*tested(parts).texts, strict=True)
 
 
 def load_tasks(

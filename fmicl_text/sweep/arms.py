@@ -27,6 +27,8 @@ INFONCE = "infonce"
 OWN = "recipe"
 """The arm of the recipe as it is, which is not tuned."""
 _COMPARED = ("objective", "divergence", "kernel")
+_TRAINING_ALONE = ("mine", "augment", "shuffle_buffer")
+"""Keys of ``data`` on which held-out rows do not depend."""
 _TEMPERATURE = Range(low=0.01, high=0.5, log=True)
 _SIGMA = Range(low=0.1, high=0.7, log=True)
 
@@ -60,11 +62,25 @@ class Arm:
     def may_apply(self, key: str) -> bool:
         """Return whether a key applies beside some choice of the keys before it."""
         value = self.tuned[key].some[0]
-        return any(self.applies(key, value, chosen) for chosen in _before(self.tuned, key))
+        return any(self.applies(key, value, chosen) for chosen in self.before(key))
 
     def why_not(self, key: str, value: Scalar) -> str:
         """Return what is wrong with a key that applies nowhere."""
-        return _problems(self._loss({key: value}))[0].message
+        return _problems(self._loss({**next(self.before(key)), key: value}))[0].message
+
+    def before(self, key: str) -> Iterator[Settings]:
+        """Yield every choice of the settings of the loss that come before a key; of a range, its ends."""
+        loss = [other for other in self.tuned if other.startswith("loss.")]
+        yield from self._chosen({}, loss[: loss.index(key)] if key in loss else loss)
+
+    def _chosen(self, chosen: Settings, keys: Sequence[str]) -> Iterator[Settings]:
+        if not keys:
+            yield chosen
+            return
+        key, values = keys[0], self.tuned[keys[0]]
+        tried = values.some if self.applies(key, values.some[0], chosen) else ()
+        for settings in [chosen | {key: value} for value in tried] or [chosen]:
+            yield from self._chosen(settings, keys[1:])
 
     def choose(self, choice: Any) -> Settings:
         """Return a value of each key that applies, as ``choice(key, values)`` chooses them one after the other."""
@@ -138,21 +154,30 @@ def arms_of(base: Recipe, parts: Sequence[Part]) -> list[Arm]:
     """
     if not isinstance(base.loss, Objective):
         raise InputError(f'loss.objective: "{base.loss.objective}" is declared by a file that was not run')
+    if problems := [problem for part in parts for problem in _not_varied(base, part)]:
+        raise InputError(list(dict.fromkeys(problems)))
     arms: dict[str, Arm] = {}
-    problems: list[str] = []
+    read: list[tuple[Part, list[Arm]]] = []
     for part in parts:
         try:
             found = [_arm(base.loss, part, fixed) for fixed in _fixed(base.loss, part)]
         except InputError as error:
             problems += error.problems
             continue
-        problems += _unused(base, part, found)
-        arms.update({arm.name: arm for arm in found if arm.name not in arms})
+        read.append((part, found))
+        if twice := [arm.name for arm in found if arm.name in arms]:
+            place = next(iter(part.places.values()), "the space")
+            problems.append(f"{place}: {', '.join(twice)}: another part has it too; each is compared once")
+        arms.update({arm.name: arm for arm in found})
+    problems += _unused(base, read)
     if problems:
         raise InputError(list(dict.fromkeys(problems)))
-    others = {key: values for part in parts for key, values in part.keys.items() if not key.startswith("loss.")}
     baseline = next((arm for arm in arms.values() if arm.is_infonce), None)
-    baseline = baseline or Arm(INFONCE, _kept(base.loss, {"objective": INFONCE}), others)
+    if baseline is None:
+        loss = _kept(base.loss, {"objective": INFONCE})
+        baseline = Arm(
+            INFONCE, loss, _ordered(loss, {k: v for part in parts for k, v in part.keys.items() if _of_all(k)})
+        )
     if not {"loss.temperature", "loss.sigma"} & baseline.tuned.keys():
         wide = (
             {"loss.sigma": _SIGMA} if baseline.loss.get("kernel") == "gaussian" else {"loss.temperature": _TEMPERATURE}
@@ -173,7 +198,7 @@ def _fixed(base: Objective, part: Part) -> Iterator[dict[str, Any]]:
     listed = {}
     for name in _COMPARED:
         if (values := part.keys.get(f"loss.{name}")) is not None:
-            if not isinstance(values, Choices):
+            if not isinstance(values, Choices) or None in values.values:
                 raise InputError(f"{part.places[f'loss.{name}']}: loss.{name}: must be a list of names")
             listed[name] = values.values
     known = set()
@@ -199,7 +224,7 @@ def _arm(base: Objective, part: Part, fixed: dict[str, Any]) -> Arm:
         raise InputError(f"{part.places.get(f'loss.{name}', 'the space')}: loss.{name}: {finding.message}")
     kept = _kept(base, fixed)
     name = "-".join(str(fixed.get(key, kept.get(key))) for key in _COMPARED if key in fixed or key == "objective")
-    tuned = {key: values for key, values in part.keys.items() if key.removeprefix("loss.") not in _COMPARED}
+    tuned = _ordered(kept, {k: values for k, values in part.keys.items() if k.removeprefix("loss.") not in _COMPARED})
     if fixed["objective"] == "fmicl" and "divergence" not in fixed:
         name += f"-{kept.get('divergence', 'js')}"
     return Arm(name, kept, tuned)
@@ -222,31 +247,80 @@ def _given(base: Objective) -> dict[str, Any]:
     return {name: value for name, value in base.model_dump(mode="json").items() if name in base.model_fields_set}
 
 
-def _unused(base: Recipe, part: Part, arms: Sequence[Arm]) -> list[str]:
-    """Return what is wrong with each value that no arm of a part accepts, whatever else is chosen."""
-    problems = []
-    for key in arms[0].tuned:
-        beside = _before(arms[0].tuned, key)
-        for value in part.keys[key].some:
-            if not key.startswith("loss."):
-                try:
-                    arms[0].recipe(base, {key: value})
-                except InputError as error:
-                    problems += [f"{part.places[key]}: {problem}" for problem in error.problems]
-            elif not any(arm.applies(key, value, chosen) for arm in arms for chosen in beside):
-                name = key.removeprefix("loss.")
-                best = next((arm for arm in arms if name in _fields(arm)), arms[0])
-                problems.append(f"{part.places[key]}: {key}: {best.why_not(key, value)}")
-    return problems
+def _not_varied(base: Recipe, part: Part) -> Iterator[str]:
+    """Yield what is wrong with keys that cannot be varied, since by what they decide trials are compared."""
+    drawn = any(isinstance(source.heldout, float) for source in base.data.sources.values())
+    for key in part.keys:
+        section, _, name = key.partition(".")
+        data = section == "data" and (name == "heldout" or (drawn and name.partition(".")[0] not in _TRAINING_ALONE))
+        if data or section in ("name", "evaluate", "imports", "seeds", "publish"):
+            yield f"{part.places[key]}: {key}: cannot be varied, as trials are compared by it; set it in the recipe"
 
 
-def _before(tuned: Mapping[str, Values], key: str) -> list[Settings]:
-    """Return every choice of the listed settings of the loss that come before a key, and none of them."""
-    keys = list(tuned)
-    listed = {
-        k: tuned[k].some for k in keys[: keys.index(key)] if k.startswith("loss.") and isinstance(tuned[k], Choices)
-    }
-    return [{}, *(dict(zip(listed, values, strict=True)) for values in product(*listed.values()))]
+def _of_all(key: str) -> bool:
+    """Whether a key is one of every objective."""
+    section, _, name = key.partition(".")
+    return section != "loss" or (name in Objective.model_fields and name not in _COMPARED)
+
+
+def _ordered(loss: Mapping[str, Any], tuned: Mapping[str, Values]) -> dict[str, Values]:
+    """Return settings in an order in which each comes after those that decide whether it applies."""
+    ordered: list[str] = []
+    for key in tuned:
+        later = (place for place, other in enumerate(ordered) if _decides(loss, tuned, key, other))
+        ordered.insert(next(later, len(ordered)), key)
+    return {key: tuned[key] for key in ordered}
+
+
+def _decides(loss: Mapping[str, Any], tuned: Mapping[str, Values], first: str, other: str) -> bool:
+    """Whether it depends on a setting if another applies, and not the other way round."""
+    if not (first.startswith("loss.") and other.startswith("loss.")):
+        return False
+
+    def fits(settings: Settings) -> bool:
+        return not _problems({**loss, **{key.removeprefix("loss."): value for key, value in settings.items()}})
+
+    def rules_out(one: str, another: str) -> bool:
+        return any(
+            fits({one: value}) and not any(fits({one: value, another: beside}) for beside in tuned[another].some)
+            for value in tuned[one].some
+        )
+
+    def alone(key: str) -> bool:
+        return any(fits({key: value}) for value in tuned[key].some)
+
+    if not (alone(first) and alone(other)):
+        return alone(first) and not rules_out(first, other)  # the other needs it
+    return rules_out(first, other) and not rules_out(other, first)
+
+
+def _unused(base: Recipe, read: Sequence[tuple[Part, Sequence[Arm]]]) -> list[str]:
+    """Return what is wrong with each value that no arm accepts of the parts that have it, whatever else is chosen."""
+    problems: dict[tuple[str, str, str], list[str]] = {}
+    for part, arms in read:
+        for key, values in part.keys.items():
+            for value in values.some:
+                place = (part.places[key], key, repr(value))
+                if problems.get(place, ["not seen yet"]):
+                    problems[place] = _why_unused(base, part, arms, key, value)
+    return [problem for found in problems.values() for problem in found]
+
+
+def _why_unused(base: Recipe, part: Part, arms: Sequence[Arm], key: str, value: Scalar) -> list[str]:
+    name = key.removeprefix("loss.")
+    if not key.startswith("loss."):
+        try:
+            arms[0].recipe(base, {key: value})
+        except InputError as error:
+            return [f"{part.places[key]}: {problem}" for problem in error.problems]
+        return []
+    best = next((arm for arm in arms if name in _fields(arm)), None)
+    if name in _COMPARED:
+        objectives_here = ", ".join(dict.fromkeys(str(arm.loss["objective"]) for arm in arms))
+        return [] if best is not None else [f"{part.places[key]}: {key}: {objectives_here} has no {name}"]
+    if any(arm.applies(key, value, chosen) for arm in arms for chosen in arm.before(key)):
+        return []
+    return [f"{part.places[key]}: {key}: {(best or arms[0]).why_not(key, value)}"]
 
 
 def _fields(arm: Arm) -> Mapping[str, Any]:

@@ -15,12 +15,14 @@ import warnings
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock, Timeout
 
 from fmicl_text.errors import InputError
+from fmicl_text.files import cannot_write
 from fmicl_text.sweep.arms import Settings
 from fmicl_text.text import one_line
 
@@ -34,8 +36,13 @@ logger = logging.getLogger(__name__)
 
 HEARTBEAT = 30
 """Seconds between two signs of life of a worker in a database; after twice as many without one its trial is free."""
-_PLACE, _WORKER, _WHY, _SECONDS = "place", "worker", "why", "seconds"
-_PACKAGES = {"MySQLdb": "mysqlclient", "psycopg": '"psycopg[binary]"', "psycopg2": "psycopg2-binary"}
+_PLACE, RUN, _WORKER, _WHY, _SECONDS = "place", "run", "worker", "why", "seconds"
+_PACKAGES = {
+    "MySQLdb": "mysqlclient",
+    "mysql": "mysql-connector-python",
+    "psycopg": '"psycopg[binary]"',
+    "psycopg2": "psycopg2-binary",
+}
 """Drivers of databases whose package has another name."""
 _RANDOM = 4
 """Trials of an arm that are drawn at random before TPE proposes, the default among them."""
@@ -55,6 +62,8 @@ class Trial:
         score: The score that chooses, in its unit; None if it has none.
         seconds: How long it trained.
         why: Why it failed.
+        took: How long it took a worker in all, in seconds, from the moment it was last taken.
+        run: Its name, if it was planned by that; see :meth:`Board.plan_runs`.
     """
 
     arm: str
@@ -64,6 +73,8 @@ class Trial:
     score: float | None = None
     seconds: float | None = None
     why: str | None = None
+    took: float | None = None
+    run: str | None = None
 
     @property
     def name(self) -> str:
@@ -164,6 +175,16 @@ class Board:
         for place, fixed in enumerate(trials):
             if place not in known:
                 study.enqueue_trial(dict(fixed), user_attrs={_PLACE: place})
+
+    def plan_runs(self, arm: str, runs: Sequence[str]) -> None:
+        """Plan runs that have a name in place of settings; those of a name that is planned already stay."""
+        study = self._studies[arm]
+        planned = [trial.user_attrs for trial in study.get_trials(deepcopy=False)]
+        known = {trial.get(RUN) for trial in planned}
+        free = count(1 + max((trial.get(_PLACE, -1) for trial in planned), default=-1))
+        for run in runs:
+            if run not in known:
+                study.enqueue_trial({}, user_attrs={_PLACE: next(free), RUN: run})
 
     def trials(self) -> list[Trial]:
         """Return every planned trial as it stands, round by round."""
@@ -281,8 +302,11 @@ def _storage(place: str) -> BaseStorage:
     from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
     if place.endswith(".journal"):
-        Path(place).parent.mkdir(parents=True, exist_ok=True)
-        return optuna.storages.JournalStorage(JournalFileBackend(place))
+        try:
+            Path(place).parent.mkdir(parents=True, exist_ok=True)
+            return optuna.storages.JournalStorage(JournalFileBackend(place))
+        except OSError as error:
+            raise cannot_write("--storage", Path(place), error) from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -294,6 +318,7 @@ def _storage(place: str) -> BaseStorage:
         module = getattr(cause, "name", None)
         if module is None:
             raise InputError(f"--storage: {one_line(cause)}") from None
+        module = module.partition(".")[0]
         package = _PACKAGES.get(module, module)
         raise InputError(f"--storage: needs the database's driver {module}: pip install {package}") from None
     except (ArgumentError, NoSuchModuleError, DBAPIError) as error:
@@ -330,4 +355,6 @@ def _trial(arm: str, trial: FrozenTrial) -> Trial:
         trial.value if trial.state.name == "COMPLETE" else None,
         trial.user_attrs.get(_SECONDS),
         trial.user_attrs.get(_WHY),
+        None if trial.duration is None else trial.duration.total_seconds(),
+        trial.user_attrs.get(RUN),
     )

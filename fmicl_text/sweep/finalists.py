@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fmicl_text.errors import RunFailedError
+from fmicl_text.recipe.file import load_recipe
+from fmicl_text.recipe.schema import Recipe
+from fmicl_text.runs.folder import RunFolder
 from fmicl_text.sweep.arms import OWN
 from fmicl_text.sweep.board import Board, Trial
 from fmicl_text.sweep.plan import FINALISTS, Plan
+
+_SEED = "/seed-"
 
 
 def finalists(plan: Plan, board: Board) -> list[Trial]:
@@ -22,7 +27,7 @@ def finalists(plan: Plan, board: Board) -> list[Trial]:
         best.setdefault(trial.arm, trial)
     infonce, own = best.pop(plan.arms[0].name, None), best.pop(OWN, None)
     if infonce is None or (not best and own is None):
-        reasons = dict.fromkeys(f"{trial.name}: {trial.why}" for trial in trials if trial.why)
+        reasons = dict.fromkeys(f"{trial.name}: {trial.why.splitlines()[0]}" for trial in trials if trial.why)
         raise RunFailedError("\n".join(["too few trials have a score for a verdict", *list(reasons)[:5]]))
     chosen = [infonce, *list(best.values())[: plan.finalists]]
     known = [plan.arm(trial.arm).recipe(plan.recipe, trial.settings) for trial in chosen]
@@ -31,6 +36,26 @@ def finalists(plan: Plan, board: Board) -> list[Trial]:
     return chosen
 
 
-def runs_of(plan: Plan, arms: Sequence[str]) -> list[str]:
-    """Return the runs of finalists: arm and seed, as their folders."""
-    return [f"{arm}/seed-{seed}" for seed in plan.final_seeds for arm in arms]
+def runs_of(plan: Plan, chosen: Sequence[Trial]) -> list[str]:
+    """Return the names of the finalists' runs: the trial whose settings each has, and its seed."""
+    return [f"{trial.name}{_SEED}{seed}" for seed in plan.final_seeds for trial in chosen]
+
+
+def trial_and_seed(run: str) -> tuple[str, int]:
+    """Return the name of a trial, and the seed, from the name of a finalist's run."""
+    trial, _, seed = run.rpartition(_SEED)
+    return trial, int(seed)
+
+
+def is_trained(plan: Plan, trial: Trial, seed: int) -> bool:
+    """Whether a finalist's run is in this folder and done; not if another trial of its arm was the best then."""
+    folder = plan.final_folder(trial.arm, seed)
+    return folder.is_done() and has_settings(folder, plan.final_recipe(plan.arm(trial.arm), trial.settings, seed))
+
+
+def has_settings(folder: RunFolder, recipe: Recipe) -> bool:
+    """Whether the run in a folder, if there is one, has a recipe."""
+    if not folder.recipe.is_file():
+        return False
+    begun = load_recipe(folder.recipe)
+    return recipe.pinned_as(begun) == begun

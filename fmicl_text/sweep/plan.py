@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fmicl_text.errors import InputError
-from fmicl_text.evaluation.items import digest
-from fmicl_text.evaluation.kind import Evaluation
+from fmicl_text.evaluation.kind import Evaluation, Loaded
 from fmicl_text.evaluation.kinds.geometry import GeometryOfPairs
-from fmicl_text.evaluation.kinds.images import OfImages
 from fmicl_text.evaluation.registry import evaluation
 from fmicl_text.recipe.file import dump_recipe
 from fmicl_text.recipe.schema import Recipe
@@ -28,6 +26,7 @@ FINALISTS = "finalists"
 TRIALS = 8
 """Of each arm, where neither a number, a budget nor a grid decides it."""
 _MOST_OF_A_GRID = 10_000
+_FEW = 0.01  # of the items that judge: those that happen to be in two data sets
 
 
 @dataclass(frozen=True)
@@ -119,6 +118,16 @@ class Plan:
         trials = sum(len(self.planned(arm, number)) for arm in self.arms)
         return trials + self.most_finalists * self.seeds
 
+    def affordable(self, each: float) -> int:
+        """Return how many trials each arm can have within the budget, finalists included.
+
+        Args:
+            each: Seconds of a run.
+        """
+        assert self.budget is not None  # there is a number of trials otherwise
+        trials = self.budget * self.workers / each - self.most_finalists * self.seeds
+        return max(int((trials - 1) / (len(self.arms) - 1)), 1)  # the recipe as it is has one
+
     @property
     def most_finalists(self) -> int:
         """How many finalists there are, with InfoNCE and the recipe's own setting."""
@@ -132,19 +141,6 @@ class Plan:
         """
         weights = 4 * parameters
         return weights * (self.workers * (3 * 3 + 1) + self.keep + self.most_finalists * self.seeds + 1)
-
-
-def trials_within(plan: Plan, each: float, spent: float) -> int:
-    """Return how many trials each arm can have within the budget, the first one and the finalists included.
-
-    Args:
-        plan: A sweep with a budget.
-        each: Seconds of a trial, as of a final run.
-        spent: Seconds that the first trial of every arm took, together.
-    """
-    assert plan.budget is not None  # there is a number of trials otherwise
-    left = plan.budget * plan.workers - spent - each * plan.most_finalists * plan.seeds
-    return 1 + max(int(left / (each * (len(plan.arms) - 1))), 0)  # the recipe's own setting has one trial
 
 
 def judged(recipe: Recipe, inputs: Inputs) -> tuple[Recipe, Criterion, list[str]]:
@@ -171,16 +167,20 @@ def judged(recipe: Recipe, inputs: Inputs) -> tuple[Recipe, Criterion, list[str]
         evaluate = recipe.evaluate.model_copy(update={"after": [chooses.model_copy(update={"metric": None})]})
         why = f"evaluate.after is empty, so {chooses.name} judges what it chose itself: the verdict is too favourable"
         return recipe.model_copy(update={"evaluate": evaluate}), criterion, [*warnings, why]
-    same = [asked.name for asked in recipe.evaluate.after if _same_data(asked, chooses, inputs, criterion)]
-    why = "chooses and judges on the same data: the verdict is too favourable; name other data in evaluate.after"
-    return recipe, criterion, [*warnings, *([f"{', '.join(same)}: {why}"] if same else [])]
+    chosen_by = _items(criterion.loaded)
+    for asked in recipe.evaluate.after:
+        judging = _items(inputs.after[asked.result_name])
+        shared = len(judging & chosen_by)
+        if (judging and shared == len(judging)) or asked.model_copy(update={"metric": chooses.metric}) == chooses:
+            same = "chooses and judges on the same data: the verdict is too favourable"
+        elif shared > _FEW * len(judging):
+            same = f"{shared:,} of the {len(judging):,} items that judge also choose: the verdict is too favourable"
+        else:
+            continue
+        warnings.append(f"{asked.result_name}: {same}; name other data in evaluate.after")
+    return recipe, criterion, warnings
 
 
-def _same_data(asked: Evaluation, chooses: Evaluation, inputs: Inputs, criterion: Criterion) -> bool:
-    texts = [
-        {digest(pairs.sentences1, pairs.sentences2) for pairs in loaded.pairs.values()}
-        for loaded in (inputs.after[asked.result_name], criterion.loaded)
-    ]
-    if isinstance(asked, OfImages) and isinstance(chooses, OfImages):
-        return (asked.test or asked.train, asked.test_split) == (chooses.test or chooses.train, chooses.test_split)
-    return bool(texts[0] & texts[1]) or asked.name == chooses.name
+def _items(loaded: Loaded) -> set[frozenset[str]]:
+    """Return what an evaluation scores, whatever the names of its files and the order of rows and columns."""
+    return {frozenset(item) for item in loaded.items()}

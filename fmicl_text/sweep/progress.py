@@ -16,12 +16,12 @@ def progress(trial: Trial, board: Board, criterion: Criterion) -> str:
     final = trial.arm == FINALISTS
     trials = [one for one in board.trials() if (one.arm == FINALISTS) == final]
     ended = [one for one in trials if one.state not in ("waiting", "running")]
-    what, name = ("final run", str(trial.settings.get("run"))) if final else ("trial", _named(trial))
+    what, name = ("final run", str(trial.run)) if final else ("trial", _named(trial))
     parts = [f"{what} {len(ended)} of {len(trials)}: {name}: {outcome(trial, criterion)}"]
     if not final and (best := board.best(ended)):
         shown = number(best[0].score or 0.0, criterion.metric.unit)
         parts.append(f"best so far {shown} ({_named(best[0])})")
-    times = [one.seconds for one in trials if one.seconds is not None]
+    times = [one.took for one in trials if one.took is not None and one.score is not None]
     running = sum(one.state == "running" for one in trials) + 1
     if times and len(ended) < len(trials):
         parts.append(f"about {duration(mean(times) * (len(trials) - len(ended)) / running)} left")

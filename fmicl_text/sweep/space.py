@@ -123,10 +123,14 @@ def read_space(source: str) -> list[Part]:
     problems = [f"{place.text}: {text}" for place, text in tree.problems]
     shared: dict[str, Values] = {}
     parts: list[dict[str, Values]] = []
-    places: dict[str, str] = {}
+    places: list[dict[str, str]] = []
+    shared_places: dict[str, str] = {}
 
-    def read(place: str, key: str, written: Any, into: dict[str, Values]) -> None:
-        places.setdefault(name := _spelled(key), place)
+    def read(place: str, key: str, written: Any, into: dict[str, Values], at: dict[str, str]) -> None:
+        name = _spelled(key)
+        if (first := at.setdefault(name, place)) != place:
+            problems.append(f"{place}: {key}: is {name}, which is there already, at {first}")
+            return
         try:
             into[name] = _values(written)
         except InputError as error:
@@ -134,11 +138,12 @@ def read_space(source: str) -> list[Part]:
 
     for key, written in tree.value.items():
         if "." in key:
-            read(tree.place((key,)).text, key, written, shared)
+            read(tree.place((key,)).text, key, written, shared, shared_places)
         elif isinstance(written, dict) and all("." in inner for inner in written):
             parts.append({})
+            places.append({})
             for inner, values in written.items():
-                read(tree.place((key, inner)).text, inner, values, parts[-1])
+                read(tree.place((key, inner)).text, inner, values, parts[-1], places[-1])
         else:
             place = tree.place((key,)).text
             problems.append(
@@ -146,7 +151,9 @@ def read_space(source: str) -> list[Part]:
             )
     if problems:
         raise InputError(problems)
-    return [Part(shared | part, places) for part in parts or [{}]]
+    if not parts:
+        return [Part(shared, shared_places)]
+    return [Part(shared | part, shared_places | at) for part, at in zip(parts, places, strict=True)]
 
 
 def read_grid(overrides: Sequence[str]) -> tuple[Part, list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -17,13 +18,13 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from fmicl_text.errors import InputError, RunFailedError, RunInterrupted
-from fmicl_text.files import write_json, write_text
+from fmicl_text.files import cannot_write, write_json, write_text
 from fmicl_text.recipe.file import dump_recipe
 from fmicl_text.report import read_report, write_report
 from fmicl_text.sweep.board import Board
-from fmicl_text.sweep.finalists import finalists, runs_of
+from fmicl_text.sweep.finalists import finalists, is_trained, runs_of
 from fmicl_text.sweep.pictures import chapter
-from fmicl_text.sweep.plan import FINALISTS, Plan, judged, trials_within
+from fmicl_text.sweep.plan import FINALISTS, Plan, judged
 from fmicl_text.sweep.slots import slots
 from fmicl_text.sweep.verdict import Verdict, verdict
 from fmicl_text.sweep.worker import Worker
@@ -71,21 +72,23 @@ def sweep(plan: Plan, command: Sequence[str] = ()) -> Swept:
     with _leading(plan.folder), _board(plan, criterion) as board:
         for warning in warnings:
             logger.warning(warning)
+        _mark(plan.folder, board)
         worker = Worker(plan, board, criterion)
         board.note(done=False)
         with _workers(plan, command) as started:
-            number = plan.number() or board.facts.get("trials")
+            number = plan.number()
+            if number is None and board.facts.get("budget") == plan.budget:
+                number = board.facts.get("trials")
             if number is None:
                 for arm in plan.arms:
                     board.plan(arm.name, plan.planned(arm, 1))
                 _finish(worker, board, started)
                 number = affordable(plan, board)
-            board.note(trials=number)
+            board.note(trials=number, budget=plan.budget)
             for arm in plan.arms:
                 board.plan(arm.name, plan.planned(arm, number))
             _finish(worker, board, started)
-            names = [trial.arm for trial in finalists(plan, board)]
-            board.plan(FINALISTS, [{"run": run} for run in runs_of(plan, names)])
+            board.plan_runs(FINALISTS, runs_of(plan, finalists(plan, board)))
             _finish(worker, board, started)
             _train_missing_finals(plan, board, worker)
             board.note(done=True)
@@ -93,8 +96,12 @@ def sweep(plan: Plan, command: Sequence[str] = ()) -> Swept:
         return _written(plan, board, criterion, found)
 
 
-def join(plan: Plan) -> None:
+def join(plan: Plan, leader: int | None = None) -> None:
     """Work on a sweep that another process leads, until it is done.
+
+    Args:
+        plan: What to do.
+        leader: Number of the process that leads if it has started this one, which then ends with it.
 
     Raises:
         InputError: As :func:`sweep`.
@@ -102,7 +109,7 @@ def join(plan: Plan) -> None:
     """
     plan, criterion, _ = _judged(plan)
     with _board(plan, criterion) as board:
-        Worker(plan, board, criterion).work(until_done=True)
+        Worker(plan, board, criterion).work(until_done=True, leader=leader)
 
 
 def _judged(plan: Plan) -> tuple[Plan, Criterion, list[str]]:
@@ -112,7 +119,10 @@ def _judged(plan: Plan) -> tuple[Plan, Criterion, list[str]]:
 
 @contextmanager
 def _leading(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write("the sweep", folder, error) from error
     try:
         with FileLock(folder / ".lock", timeout=0), Interruption(folder):
             yield
@@ -137,13 +147,25 @@ def _board(plan: Plan, criterion: Criterion) -> Iterator[Board]:
         board.close()
 
 
+def _mark(folder: Path, board: Board) -> None:
+    """Note in a folder which sweep it has; refuse one with the runs of another, which would be taken for its own."""
+    file, number = folder / ".sweep", board.facts.get("number") or secrets.token_hex(8)
+    known = file.read_text() if file.is_file() else None
+    if (known != number) if known else ((folder / "trials").is_dir() and not board.trials()):
+        raise InputError(f"{folder} has the runs of another sweep; give this one another folder with --output")
+    board.note(number=number)
+    write_text(file, number)
+
+
 @contextmanager
 def _workers(plan: Plan, command: Sequence[str]) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Start workers on this machine if there are to be several, and stop them at the end or with this process."""
     started = []
     if plan.workers > 1:
         for slot in slots(plan.workers):
-            started.append(subprocess.Popen([sys.executable, *command], env=os.environ | slot))
+            started.append(
+                subprocess.Popen([sys.executable, *command, f"--leader={os.getpid()}"], env=os.environ | slot)
+            )
     try:
         yield started
     except BaseException:
@@ -167,12 +189,12 @@ def _finish(worker: Worker, board: Board, started: Sequence[subprocess.Popen[byt
 
 
 def affordable(plan: Plan, board: Board) -> int:
-    """Return how many trials each arm can have within the budget, from the time of the first, finalists included."""
-    took = [trial.seconds for trial in board.trials() if trial.seconds is not None]
+    """Return how many trials each arm can have within the budget, by the time that those so far took."""
+    took = [trial.took for trial in board.trials() if trial.took is not None and trial.score is not None]
     if not took:
         raise RunFailedError("no trial of the first round has ended well, so a budget cannot be planned")
     each = sum(took) / len(took)
-    number = trials_within(plan, each, sum(took))
+    number = plan.affordable(each)
     logger.info("%.0f s a trial: %d trials of each of %d arms", each, number, len(plan.arms))
     return number
 
@@ -181,8 +203,7 @@ def _train_missing_finals(plan: Plan, board: Board, worker: Worker) -> None:
     """Train the finalists' runs that are not in this folder, as workers elsewhere have trained them."""
     for trial in finalists(plan, board):
         for seed in plan.final_seeds:
-            folder = plan.final_folder(trial.arm, seed)
-            if not folder.is_done():
+            if not is_trained(plan, trial, seed):
                 worker.train_final(trial, seed)
 
 

@@ -176,6 +176,9 @@ def _cautions(plan: Plan, board: Board) -> list[str]:
         few = f"{plan.seeds} seed{'s' * (plan.seeds > 1)}"
         found.append(f"{few}: so few understate how much seeds differ, and the intervals with them")
     trials = [trial for trial in board.trials() if trial.arm != FINALISTS]
+    scores = [trial.score for trial in trials if trial.score is not None]
+    if len(scores) > 1 and len(set(scores)) == 1:
+        found.append("all trials have the same score, so nothing was chosen by it")
     for state, what in (("failed", "failed"), ("pruned", "were stopped early")):
         names = [trial.name for trial in trials if trial.state == state]
         if names:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 import shutil
@@ -12,17 +14,18 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from fmicl_text.encoders.kept import KeptEncoder
-from fmicl_text.errors import InputError
+from fmicl_text.errors import InputError, RunFailedError
 from fmicl_text.files import read_json
 from fmicl_text.recipe.schema import Recipe
 from fmicl_text.runs.folder import RunFolder
-from fmicl_text.sweep.board import Board, note_seconds
+from fmicl_text.sweep.board import RUN, Board, note_seconds
 from fmicl_text.sweep.board import Trial as Best
-from fmicl_text.sweep.finalists import finalists, runs_of
+from fmicl_text.sweep.finalists import finalists, has_settings, trial_and_seed
 from fmicl_text.sweep.plan import FINALISTS, Plan
 from fmicl_text.sweep.progress import progress
 from fmicl_text.training.criterion import Criterion
 from fmicl_text.training.non_finite import NonFiniteError
+from fmicl_text.training.provenance import changes
 from fmicl_text.training.train import Prepared, prepare, train_on
 
 if TYPE_CHECKING:
@@ -52,14 +55,14 @@ class Worker:
         self._prepared: dict[str, Prepared] = {}
         self._encoder = KeptEncoder()
 
-    def work(self, until_done: bool = False) -> None:
+    def work(self, until_done: bool = False, leader: int | None = None) -> None:
         """Train whatever waits, until nothing does and nothing runs elsewhere.
 
         Args:
-            until_done: Stay until the whole sweep is done, or the process that started this one has ended.
+            until_done: Stay until the whole sweep is done.
+            leader: Number of the process that started this one, to end when that has ended.
         """
-        parent = os.getppid()
-        while not until_done or os.getppid() == parent:
+        while leader is None or os.getppid() == leader:
             arm = self._board.next_arm()
             if arm is not None:
                 self._take(arm)
@@ -99,10 +102,11 @@ class Worker:
         return train
 
     def _final(self, trial: Trial, place: int) -> float:
-        run = trial.suggest_categorical("run", runs_of(self._plan, [arm.name for arm in self._plan.arms]))
-        name, _, seed = run.rpartition("/seed-")
-        best = next(one for one in finalists(self._plan, self._board) if one.arm == name)
-        folder = self.train_final(best, int(seed))
+        name, seed = trial_and_seed(trial.user_attrs[RUN])
+        best = next((one for one in finalists(self._plan, self._board) if one.name == name), None)
+        if best is None:
+            raise InputError(f"{name} is no finalist any more: a later trial was better")
+        folder = self.train_final(best, seed)
         note_seconds(trial, read_json(folder.manifest)["seconds"])
         return during_score(folder)
 
@@ -110,7 +114,9 @@ class Worker:
         """Train the settings of an arm's best trial with a seed of the finalists, and return the run's folder."""
         recipe = self._plan.final_recipe(self._plan.arm(best.arm), best.settings, seed)
         folder = self._plan.final_folder(best.arm, seed)
-        train_on(self._inputs(recipe), recipe, folder.path, resume=folder.recipe.is_file())
+        resume = has_settings(folder, recipe)
+        other = folder.recipe.is_file() and not resume  # of a trial that was the best until there were more
+        train_on(self._inputs(recipe), recipe, folder.path, resume=resume, overwrite=other)
         return folder
 
     def _inputs(self, recipe: Recipe) -> Prepared:
@@ -121,7 +127,20 @@ class Worker:
         key = recipe.model_dump_json(include=reads)
         if key not in self._prepared:
             self._prepared[key] = prepare(recipe, self._encoder.load)
+            self._refuse_other_data(
+                f"origin {hashlib.sha256(key.encode()).hexdigest()[:16]}", self._prepared[key].origin
+            )
         return self._prepared[key]
+
+    def _refuse_other_data(self, name: str, origin: dict[str, Any]) -> None:
+        """Stop where the data or the base model is another one than for trials before: their scores do not compare."""
+        origin = json.loads(json.dumps(origin))
+        if found := changes(self._board.facts.get(name, origin), origin):
+            raise RunFailedError(
+                f"{'; '.join(found)}, and trials do not compare; put back what there was, or begin another sweep with "
+                "--set name=NAME"
+            )
+        self._board.note(**{name: origin})
 
 
 class Halving(TrainerCallback):
@@ -177,7 +196,7 @@ def tidy(plan: Plan, board: Board) -> None:
         if trial.name not in kept:
             shutil.rmtree(folder.model, ignore_errors=True)
     for trial in ended:
-        if trial.arm == FINALISTS:
-            shutil.rmtree(
-                RunFolder(plan.folder / FINALISTS / str(trial.settings.get("run"))).checkpoints, ignore_errors=True
-            )
+        if trial.run is not None:
+            name, seed = trial_and_seed(trial.run)
+            arm, _, _ = name.rpartition("-")
+            shutil.rmtree(plan.final_folder(arm, seed).checkpoints, ignore_errors=True)

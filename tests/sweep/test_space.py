@@ -12,7 +12,7 @@ from fmicl_text.losses.registry import objectives
 from fmicl_text.recipe.file import load_recipe
 from fmicl_text.recipe.schema import Recipe
 from fmicl_text.sweep.arms import arms_of
-from fmicl_text.sweep.space import Choices, read_grid, read_space, shipped_spaces
+from fmicl_text.sweep.space import Choices, Part, read_grid, read_space, shipped_spaces
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +116,24 @@ def test_shipped_spaces_tune_infonce_and_each_divergence_of_the_paper(recipe: Re
         ("train.learning_rate: [fast]", "learning_rate: must be a number"),
         ("loss: {divergence: [kl]}", "must be a key of a section, such as loss.sigma"),
         ("loss.order: [2.0]\nloss.divergence: [kl, js]", "loss.order: belongs to divergence: tsallis"),
+        (
+            "loss.sigma: [0.1]\nloss.kernel.sigma: [0.2]",
+            "yaml:2: loss.kernel.sigma: is loss.sigma, which is there al.*:1",
+        ),
+        (
+            "p: {loss.divergence: kl}\nq:\n  loss.divergence: [js, kl]",
+            "space.yaml:3: fmicl-kl: another part has it too",
+        ),
+        ("loss.divergence: [kl, null]", "loss.divergence: must be a list of names"),
+        ("loss.objective: dhel\nloss.divergence: kl", "space.yaml:2: loss.divergence: dhel has no divergence"),
+        (
+            "loss.shift: row\nloss.balance_cosine: [0.1, 0.2]",
+            "space.yaml:2: loss.balance_cosine: balances the terms by its",
+        ),
+        ("loss.balance_cosine: 0.1\nloss.alpha: 2.0", "space.yaml:2: loss.alpha: is another way to give alpha"),
+        ("evaluate.every_steps: [1, 2]", "space.yaml:1: evaluate.every_steps: cannot be varied"),
+        ("data.heldout: [0.1, 0.2]", "space.yaml:1: data.heldout: cannot be varied, as trials are compared by it"),
+        ("p:\n  loss.shift: row\nq:\n  loss.divergence: kl\n  loss.shift: raw", "space.yaml:5: loss.shift: must be"),
     ],
 )
 def test_what_is_wrong_with_a_space_is_said_with_its_line(recipe: Recipe, tmp_path: Path, text: str, message: str):
@@ -126,3 +144,33 @@ def test_what_is_wrong_with_a_space_is_said_with_its_line(recipe: Recipe, tmp_pa
 def test_a_list_of_one_is_an_override():
     grid, rest = read_grid(["loss.divergence=[kl, js]", "loss.sigma=0.1, 0.2"])
     assert grid.keys == {"loss.sigma": Choices((0.1, 0.2))} and rest == ["loss.divergence=[kl, js]"]
+
+
+def test_the_order_in_which_keys_are_written_does_not_matter(recipe: Recipe, tmp_path: Path):
+    """The shift decides whether there is a balance, wherever it stands."""
+    keys = ["loss.balance_cosine: [0.1, 0.3]", "loss.shift: [row, none]", "loss.sigma: [0.2]"]
+    shift = {"loss.shift": "row", "loss.sigma": 0.2}
+    balanced = [{"loss.shift": "none", "loss.balance_cosine": balance, "loss.sigma": 0.2} for balance in (0.1, 0.3)]
+    for written in (keys, keys[::-1], [keys[1], keys[0], keys[2]]):
+        grid = arms(recipe, tmp_path, "\n".join(["loss.divergence: js", *written]))["fmicl-js"].grid(10)
+        assert len(grid) == 3 and all(settings in grid for settings in (shift, *balanced))
+
+
+def test_infonce_varies_what_every_objective_has(recipe: Recipe, tmp_path: Path):
+    found = arms(recipe, tmp_path, "loss.divergence: [kl]\nloss.queue: [16, 32]\nloss.sigma: [0.1, 0.2]")
+    assert set(found["infonce"].tuned) == {"loss.queue", "loss.temperature"}
+
+
+def test_what_is_given_for_all_parts_is_needed_in_one(recipe: Recipe):
+    grid, _ = read_grid(["loss.sigma=0.1,0.2"])
+    parts = [Part({**part.keys, **grid.keys}, {**part.places, **grid.places}) for part in read_space("text")]
+    found = {arm.name: arm for arm in arms_of(recipe, parts)}
+    assert found["fmicl-kl-gaussian"].tuned["loss.sigma"] == Choices((0.1, 0.2))
+
+
+def test_rows_that_are_held_out_by_a_share_stay_the_same(recipe: Recipe):
+    grid, _ = read_grid(["data.split=train,test"])
+    document = recipe.model_dump(mode="json", exclude_unset=True)
+    drawn = Recipe.model_validate(document | {"data": document["data"] | {"heldout": 0.5}})
+    with pytest.raises(InputError, match=r"data\.split: cannot be varied"):
+        arms_of(drawn, [grid])

@@ -6,17 +6,20 @@ import json
 import logging
 import signal
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sweep_recipes import write_sweep_recipe
 
 from fmicl_text.cli import main
-from fmicl_text.errors import RunInterrupted
+from fmicl_text.errors import InputError, RunInterrupted
 from fmicl_text.evaluation.items import read_items
 from fmicl_text.evaluation.paired import paired_test
 from fmicl_text.evaluation.results import read_result
 from fmicl_text.recipe.file import load_recipe
+from fmicl_text.runs.folder import RunFolder
 from fmicl_text.sweep.arms import arms_of
 from fmicl_text.sweep.label_free import agreement
 from fmicl_text.sweep.plan import Plan, judged
@@ -160,7 +163,7 @@ def test_the_plan_says_what_would_be_tried_and_writes_nothing(sweep_recipe: Path
 
 def test_a_choice_without_labels_says_how_far_it_agrees_with_labels(sweep_recipe: Path):
     recipe = load_recipe(sweep_recipe, ["evaluate.during={name: geometry, metric: uniformity}"])
-    _, criterion, [warning] = judged(recipe, load_inputs(recipe))
+    _, criterion, [warning, _] = judged(recipe, load_inputs(recipe))  # the second: its pairs judge too
     assert warning.startswith("geometry uniformity chooses: no label says that it is right; ")
     assert agreement(criterion.metric) in warning
 
@@ -192,3 +195,50 @@ def test_a_signal_to_the_process_that_leads_ends_its_workers(sweep_recipe: Path,
         signal.signal(signal.SIGTERM, before)
     pids = [int(file.name.removeprefix("begun-")) for file in tmp_path.glob("begun-*")]
     assert len(pids) == 2 and not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_a_sweep_that_goes_on_with_more_trials_judges_what_is_best_now(sweep_recipe: Path, tmp_path: Path):
+    """Its finalists are trained anew where another trial is better, and further seeds are added."""
+    from fmicl_text.files import read_json
+    from fmicl_text.sweep.finalists import has_settings
+
+    folder = tmp_path / "out"
+    recipe = load_recipe(sweep_recipe)
+    plan = Plan(recipe, arms_of(recipe, [Part({}, {})]), folder, f"sqlite:///{tmp_path}/sweep.db", finalists=1, seeds=1)
+    scores: dict[str, float] = {}
+
+    def scored(run: RunFolder) -> float:
+        return scores.get(run.path.name, 1.0)
+
+    def sweep_with(**more: int) -> dict[str, Any]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("fmicl_text.sweep.worker.during_score", scored)
+            sweep(replace(plan, **more))
+        return read_json(folder / "sweep.json")
+
+    sweep_with(trials=1)
+    scores["infonce-001"] = 2.0
+    found = sweep_with(trials=2, seeds=2)
+    best = next(trial for trial in found["trials"] if trial["score"] == 2.0)
+    for seed in (8, 9):
+        wanted = plan.final_recipe(plan.arm("infonce"), best["settings"], seed)
+        assert has_settings(plan.final_folder("infonce", seed), wanted)
+    assert best["arm"] == "infonce" and best["place"] == 1
+
+
+def test_a_folder_with_the_runs_of_another_sweep_is_refused(sweep_recipe: Path, tmp_path: Path):
+    (tmp_path / "trials").mkdir()
+    recipe = load_recipe(sweep_recipe)
+    plan = Plan(recipe, arms_of(recipe, [Part({}, {})]), tmp_path, f"sqlite:///{tmp_path}/sweep.db", trials=1)
+    for _ in range(2):
+        with pytest.raises(InputError, match="has the runs of another sweep; give this one another folder"):
+            sweep(plan)
+    (tmp_path / "trials").rmdir()
+    (tmp_path / ".sweep").write_text("of another")
+    with pytest.raises(InputError, match="has the runs of another sweep"):
+        sweep(plan)
+
+
+def test_a_data_file_is_no_recipe(tmp_path: Path, capsys):
+    assert main(["sweep", "pairs.csv"]) == 2
+    assert "pairs.csv is no recipe: `fmicl recipe new pairs.csv` writes one from it" in capsys.readouterr().err

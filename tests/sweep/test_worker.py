@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sweep_recipes import write_sweep_recipe
 
+from fmicl_text.errors import RunFailedError
 from fmicl_text.recipe.file import load_recipe
 from fmicl_text.sweep.arms import arms_of
 from fmicl_text.sweep.board import Board
@@ -42,3 +44,42 @@ def test_trials_are_trainings_of_their_own_and_read_the_encoder_once(tmp_path: P
         alone = train(load_recipe(folder / "recipe.yaml"), tmp_path / "alone" / folder.name).folder
         for file in ("model/model.safetensors", "metrics.jsonl"):
             assert (folder / file).read_bytes() == (alone / file).read_bytes(), file
+
+
+def test_a_worker_stays_without_the_process_that_started_it_unless_that_leads(tmp_path: Path):
+    """`nohup fmicl sweep ... --worker &` goes on when the shell ends; a worker of --workers ends with its leader."""
+    plan = SimpleNamespace()
+    facts = iter([{}, {}, {"done": True}])
+    looked: list[int] = []
+
+    class Idle:
+        def next_arm(self) -> None:
+            looked.append(1)
+
+        @property
+        def facts(self) -> dict[str, bool]:
+            return next(facts)
+
+    worker = Worker(plan, Idle(), None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fmicl_text.sweep.worker._PAUSE", 0.0)
+        parents = iter([10, 1, 1, 1, 1])
+        patch.setattr("os.getppid", lambda: next(parents))
+        worker.work(until_done=True)
+        assert len(looked) == 3
+        parents = iter([10, 1])
+        facts = iter([{}, {}])
+        worker.work(until_done=True, leader=10)
+    assert len(looked) == 4
+
+
+def test_trials_on_other_data_are_not_put_with_those_before(tmp_path: Path):
+    noted: dict[str, object] = {}
+    board = SimpleNamespace(facts=noted, note=lambda **facts: noted.update(facts))
+    worker = Worker(SimpleNamespace(), board, None)
+    before = {"data": {"training": {"rows": 3, "sha256": "a"}}, "base_model": {}}
+    worker._refuse_other_data("origin", before)
+    worker._refuse_other_data("origin", before)
+    now = {"data": {"training": {"rows": 2, "sha256": "b"}}, "base_model": {}}
+    with pytest.raises(RunFailedError, match=r"3 rows then, 2 rows now.*begin another sweep"):
+        worker._refuse_other_data("origin", now)

@@ -96,12 +96,15 @@ class GeometryOfPairs(Evaluation):
         else:
             pairs = stsb_pair_set(data)
         return Loaded(
-            partial(measure_pair_set, pairs=pairs), {metric.key(SENTENCES): metric for metric in GEOMETRY.values()}
+            partial(measure_pair_set, pairs=pairs),
+            {metric.key(SENTENCES): metric for metric in GEOMETRY.values()},
+            items=lambda: ((pairs.sentences[a], pairs.sentences[b]) for a, b in pairs.positives),
         )
 
     def _load_images(self, given: Given) -> Loaded:
         from fmicl_text.data.images import load_images
         from fmicl_text.evaluation.geometry import IMAGES, measure_views
+        from fmicl_text.evaluation.images import image_names
         from fmicl_text.evaluation.metrics import GEOMETRY
 
         images = self.images or given.data
@@ -118,4 +121,8 @@ class GeometryOfPairs(Evaluation):
             section=self.augment or given.augment or AugmentSection(),
             source=f"{images}, the first {self.rows:,} images",
         )
-        return Loaded(measure, {metric.key(IMAGES): metric for metric in GEOMETRY.values()})
+        return Loaded(
+            measure,
+            {metric.key(IMAGES): metric for metric in GEOMETRY.values()},
+            items=lambda: [(images,)] if at_hand is None else ((name,) for name in image_names(at_hand)),
+        )

@@ -38,4 +38,10 @@ class Heldout(Evaluation):
         }
         scored = (["average"] if len(searches) > 1 else []) + [*searches]
         offers = {metric.key(name): metric for metric in (MRR_AT_10, ACCURACY_AT_1) for name in scored}
-        return Loaded(partial(measure_retrieval, searches=searches), offers)
+        return Loaded(
+            partial(measure_retrieval, searches=searches),
+            offers,
+            items=lambda: (
+                pair for search in searches.values() for pair in zip(search.queries, search.documents, strict=True)
+            ),
+        )

@@ -76,7 +76,7 @@ class OfImages(Evaluation):
         """Load the images, if it is known already at which size the encoder reads them; otherwise when it is."""
         from fmicl_text.data.images import DIGITS, load_images
         from fmicl_text.data.sources import is_hub_id
-        from fmicl_text.evaluation.images import LabelledImages, check_classes, check_known, measure_images
+        from fmicl_text.evaluation.images import LabelledImages, check_classes, check_known, image_names, measure_images
         from fmicl_text.evaluation.metrics import ACCURACY
 
         train = self.train or given.data
@@ -101,4 +101,10 @@ class OfImages(Evaluation):
 
         at_hand = None if given.image_size is None else load(given.image_size)
         measure = partial(measure_images, load=load, at_hand=at_hand, options=self, source=f"{train}, {test}")
-        return Loaded(measure, {ACCURACY.key(method): ACCURACY for method in self.methods})
+        return Loaded(
+            measure,
+            {ACCURACY.key(method): ACCURACY for method in self.methods},
+            items=lambda: (
+                [(test, self.test_split)] if at_hand is None else ((name,) for name in image_names(at_hand.test))
+            ),
+        )

@@ -85,4 +85,16 @@ def _loaded(selection: Selection) -> Loaded:
     if len(by_name) > 1 and not selection.absent:
         average = mteb_metric(*{task.metadata.main_score for task in selection.tasks})
         offers = {average.key("average"): average} | offers
-    return Loaded(partial(measure_selection, selection=selection), offers, selection.absent)
+    return Loaded(
+        partial(measure_selection, selection=selection), offers, selection.absent, items=partial(_items, selection)
+    )
+
+
+def _items(selection: Selection) -> Iterator[tuple[str, ...]]:
+    from fmicl_text.evaluation.mteb.own_tasks import items_of_own
+
+    for task in selection.tasks:
+        if task.data_loaded:
+            yield from items_of_own(task)
+        else:
+            yield (task.metadata.name,)

@@ -51,4 +51,5 @@ class OwnPairs(Evaluation):
         pairs = read_pairs(user_path(self.name), gold, self.label or self.score or "score", (first, second))
         task = Path(self.name).name
         offers = {PAIR_METRICS[name].key(task): PAIR_METRICS[name] for name in METRICS[gold]}
-        return Loaded(partial(measure_pairs, file=self.name, gold=gold, pairs=pairs), offers)
+        measure = partial(measure_pairs, file=self.name, gold=gold, pairs=pairs)
+        return Loaded(measure, offers, items=partial(iter, pairs))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import chain
 from typing import ClassVar
 
 from fmicl_text.evaluation.kind import Evaluation, Given, Loaded
@@ -35,4 +36,10 @@ class Sts(Evaluation):
         pairs, missing = load_pairs(suite, data)
         names = ["average", *pairs] if len(suite.tasks) > 1 and not missing else list(pairs)
         measure = partial(measure_sts, suite=suite, pairs=pairs, missing=missing, source=data or "Hub", bf16=self.bf16)
-        return Loaded(measure, {SPEARMAN.key(name): SPEARMAN for name in names}, missing, pairs)
+        return Loaded(
+            measure,
+            {SPEARMAN.key(name): SPEARMAN for name in names},
+            missing,
+            pairs,
+            partial(chain.from_iterable, pairs.values()),
+        )

@@ -28,10 +28,12 @@ class Transfer(Evaluation):
         """Load the texts of the tasks."""
         from fmicl_text.evaluation.metrics import ACCURACY
         from fmicl_text.evaluation.transfer import measure_transfer
-        from fmicl_text.evaluation.transfer_tasks import TASKS, choose_tasks, load_tasks
+        from fmicl_text.evaluation.transfer_tasks import TASKS, choose_tasks, load_tasks, tested_texts
 
         data = self.data or given.data
         loaded, missing = load_tasks(choose_tasks(self.tasks or list(TASKS)), data)
         names = ["average", *loaded] if loaded.keys() == TASKS.keys() else list(loaded)
         measure = partial(measure_transfer, tasks=loaded, missing=missing, source=data or "Hub")
-        return Loaded(measure, {ACCURACY.key(name): ACCURACY for name in names}, missing)
+        return Loaded(
+            measure, {ACCURACY.key(name): ACCURACY for name in names}, missing, items=partial(tested_texts, loaded)
+        )

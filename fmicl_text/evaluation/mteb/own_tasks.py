@@ -5,7 +5,7 @@ Their data is in memory, and every row of it has been checked.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class _Clustering(AbsTaskClustering):
     max_fraction_of_documents_to_embed = None  # all of them; the default is for sets of a hundred thousand
 
 
+_TEXTS = ("sentence1", "sentence2", "text", "sentences")
 _KINDS: dict[str, tuple[type[AbsTask], str, str]] = {
     "sts": (AbsTaskSTS, "STS", "cosine_spearman"),
     "pair-classification": (AbsTaskPairClassification, "PairClassification", "max_ap"),
@@ -88,6 +89,21 @@ def own_tasks(suite: OwnSuite, folder: Path) -> list[AbsTask]:
     if problems:
         raise InputError(problems)
     return tasks
+
+
+def items_of_own(task: AbsTask) -> Iterator[tuple[str, ...]]:
+    """Yield the texts of each item of a user's own task; of a search, a query and what it is to find."""
+    dataset: Any = task.dataset
+    if isinstance(task, AbsTaskRetrieval):
+        found = dataset["default"]["test"]
+        queries, corpus = (
+            dict(zip(rows["id"], rows["text"], strict=True)) for rows in (found["queries"], found["corpus"])
+        )
+        for query, documents in found["relevant_docs"].items():
+            yield from ((queries[query], corpus[document]) for document in documents)
+    else:
+        test = dataset["test"]
+        yield from zip(*(test[name] for name in _TEXTS if name in test.column_names), strict=True)
 
 
 def is_public(name: str) -> bool:
