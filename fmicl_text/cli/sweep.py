@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -145,14 +146,15 @@ def _default_space(recipe: Recipe) -> str:
 
 
 def _worker_arguments(args: argparse.Namespace, plan: Plan) -> list[str]:
-    """Return the arguments of a worker of the same sweep."""
+    """Return the arguments of a worker of the same sweep, which this process leads."""
     given = ["--space", args.space] if args.space else []
     for override in args.overrides:
         given += ["--set", override]
     given += ["--verbose"] * args.verbose + ["--halving"] * args.halving
     numbers = {"trials": args.trials, "finalists": args.finalists, "seeds": args.seeds, "keep": args.keep}
     given += [f"--{name}={number}" for name, number in numbers.items() if number is not None]
-    return [args.recipe, *given, "--output", str(plan.folder), "--storage", plan.storage, "--worker"]
+    given += ["--output", str(plan.folder), "--storage", plan.storage, "--worker", f"--leader={os.getpid()}"]
+    return [args.recipe, *given]
 
 
 def _print_plan(plan: Plan) -> None:

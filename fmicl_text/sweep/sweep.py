@@ -60,7 +60,8 @@ def sweep(plan: Plan, command: Sequence[str] = ()) -> Swept:
 
     Args:
         plan: What to do.
-        command: Arguments of ``python`` that start a worker of this sweep; needed for more than one.
+        command: Arguments of ``python`` that start a worker of this sweep, by :func:`join` with this process as its
+            leader; needed for more than one.
 
     Raises:
         InputError: The recipe or its data cannot be used, the storage cannot be reached or has another sweep of this
@@ -163,9 +164,7 @@ def _workers(plan: Plan, command: Sequence[str]) -> Iterator[list[subprocess.Pop
     started = []
     if plan.workers > 1:
         for slot in slots(plan.workers):
-            started.append(
-                subprocess.Popen([sys.executable, *command, f"--leader={os.getpid()}"], env=os.environ | slot)
-            )
+            started.append(subprocess.Popen([sys.executable, *command], env=os.environ | slot))
     try:
         yield started
     except BaseException:

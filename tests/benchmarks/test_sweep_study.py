@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -36,6 +38,16 @@ def test_every_objective_is_tuned_on_every_job(job: str, tmp_path: Path):
         if arm.name != "recipe":
             ends = [arm.recipe(recipe, arm.choose(lambda _, values, end=end: values.some[end])) for end in (0, -1)]
             assert ends[0].loss != ends[1].loss, f"nothing of {arm.name} is tuned"
+
+
+def test_a_worker_that_the_study_starts_knows_its_leader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    joined = []
+    monkeypatch.setattr(study, "plan_of", lambda job, args: (job, args.trials, args.seeds))
+    monkeypatch.setattr(study, "join", lambda *given: joined.append(given))
+    args = SimpleNamespace(data=tmp_path, model=tmp_path, runs=tmp_path, trials=2, seeds=4)
+    monkeypatch.setattr(sys, "argv", ["study", *study.worker_of("images", args)[2:]])
+    study.main()
+    assert joined == [(("images", 2, 4), os.getpid())]
 
 
 def test_questions_and_answers_share_no_text_between_parts(tmp_path: Path):

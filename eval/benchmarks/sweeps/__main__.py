@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -50,6 +51,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="seeds of each objective's best; default 3")
     parser.add_argument("--workers", type=int, default=1, help="processes that train; default 1")
     parser.add_argument("--worker", action="store_true", help="train runs of the one job that another process sweeps")
+    parser.add_argument("--leader", type=int, help=argparse.SUPPRESS)  # the process that started this worker
     args = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("fmicl_text.sweep").setLevel(logging.INFO)
@@ -64,7 +66,7 @@ def main() -> None:
 def study(job: str, args: argparse.Namespace) -> None:
     """Sweep a job unless its figures are there, and write the report; or work on its sweep."""
     if args.worker:
-        join(plan_of(job, args))
+        join(plan_of(job, args), args.leader)
         return
     if not (RESULTS / f"{job}.json").is_file():
         plan = plan_of(job, args)
@@ -75,10 +77,10 @@ def study(job: str, args: argparse.Namespace) -> None:
 
 
 def worker_of(job: str, args: argparse.Namespace) -> list[str]:
-    """Return the arguments of ``python`` that start a worker of a job's sweep."""
+    """Return the arguments of ``python`` that start a worker of a job's sweep, which this process leads."""
     given = {name: getattr(args, name) for name in ("data", "model", "runs", "trials", "seeds")}
     options = [f"--{name}={value}" for name, value in given.items()]
-    return ["-m", __package__, *options, "--jobs", job, "--worker"]
+    return ["-m", __package__, *options, "--jobs", job, "--worker", f"--leader={os.getpid()}"]
 
 
 def plan_of(job: str, args: argparse.Namespace) -> Plan:
