@@ -51,6 +51,7 @@ def rankings(results: Path) -> Jobs:
             "rank_correlation": {measure: rho for measure, rho in job["geometry"].items() if rho is not None},
         }
         for name, job in jobs.items()
+        if job["geometry"]
     }
 
 
