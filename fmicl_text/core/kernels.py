@@ -69,7 +69,7 @@ class Kernel(nn.Module):
     @property
     def has_width(self) -> bool:
         """Whether the width is known: given, or measured."""
-        return not math.isnan(self.initial_temperature)
+        return self.initial_temperature > 0  # not NaN; a comparison can be compiled, math.isnan cannot
 
     def set_width(self, temperature: float) -> None:
         """Set a width that was left to the data."""
