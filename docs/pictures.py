@@ -79,10 +79,7 @@ def _weights(divergence: Divergence, critics: np.ndarray) -> np.ndarray:
     low = divergence.domain[0]
 
     def weights(shift: float) -> np.ndarray:
-        shifted = torch.from_numpy(critics - shift)
-        inside = shifted > low
-        log = divergence.inverse_critic(shifted.where(inside, divergence.critic(torch.zeros(()).double())))
-        return (log.exp() * inside).numpy()
+        return divergence.conjugate.ratio(torch.from_numpy(critics - shift).clamp(low)).numpy()
 
     top = critics.max()
     at = divergence.critic(torch.tensor([1.0, 1 / len(critics)], dtype=torch.float64).log()).tolist()

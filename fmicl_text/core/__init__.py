@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # the same names, for type checkers
     from fmicl_text.core.alpha import Alpha
     from fmicl_text.core.balance import balance_cosine_of, measured_temperature
     from fmicl_text.core.batch import NEGATIVES, Batch, as_batch
+    from fmicl_text.core.conjugate import Conjugate
     from fmicl_text.core.devices import across_devices
     from fmicl_text.core.divergence import DIVERGENCES, Divergence, divergence_named, register_divergence
     from fmicl_text.core.divergences.tsallis import tsallis
@@ -47,6 +48,7 @@ _EXPORTS = {
     "alpha": ("Alpha",),
     "balance": ("balance_cosine_of", "measured_temperature"),
     "batch": ("NEGATIVES", "Batch", "as_batch"),
+    "conjugate": ("Conjugate",),
     "devices": ("across_devices",),
     "divergence": ("DIVERGENCES", "Divergence", "divergence_named", "register_divergence"),
     "divergences.tsallis": ("tsallis",),

@@ -26,9 +26,7 @@ from typing import TYPE_CHECKING
 from fmicl_text.core.registry import Registry
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    Scalar = Callable[[Tensor], Tensor]
+    from fmicl_text.core.conjugate import Conjugate, Scalar
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,8 @@ class Divergence:
         penalty: ``r -> f*(f'(e^r))``, increasing.
         inverse_critic: ``t -> log (f')^{-1}(t)``, the log ratio at which the critic is ``t``.
         domain: The open interval of ``t`` on which ``inverse_critic`` is finite: ``f'((0, inf))``.
+        closed_conjugate: ``f*`` and its derivatives as functions of ``u``, where a shift is to be found fast; default
+            ``None``: they are derived from the three above.
         ruled_out: Why the paper's theory excludes the divergence, or ``None``.
         with_order: For a family of divergences, the function from the order to its member; else ``None``.
     """
@@ -56,8 +56,16 @@ class Divergence:
     penalty: Scalar
     inverse_critic: Scalar
     domain: tuple[float, float]
+    closed_conjugate: Conjugate | None = None
     ruled_out: str | None = None
     with_order: Callable[[float], Divergence] | None = None
+
+    @property
+    def conjugate(self) -> Conjugate:
+        """``f*`` and its derivatives."""
+        from fmicl_text.core.conjugate import derived  # needs torch, which listing the names does not
+
+        return self.closed_conjugate or derived(self)
 
 
 DIVERGENCES: Registry[Divergence] = Registry.of_files("divergence", "fmicl_text.core.divergences", "DIVERGENCE")

@@ -1,6 +1,6 @@
 """What is done to each pair of a tile, and summed, as one kernel of a GPU.
 
-The search for the shifts of rows makes some thirty passes over a tile in a sweep, in float64. On a GPU each takes the
+The search for the shifts of rows makes a dozen passes over a tile in a sweep, in float64. On a GPU each takes the
 time of its memory traffic, or for a small matrix that of its launch; ``torch.compile`` makes one or two of them.
 ``eval/benchmarks/gpu_check.py`` measures it. (A mean and a log-sum-exp make ten passes in float32, which take about as
 long as running what is compiled: nothing is gained there.)
@@ -22,7 +22,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 WORTH = 20_000
-"""Calls of a function before it is compiled: that takes 10 to 30 s, and a call saves about 1.5 ms on an H100."""
+"""Calls of a function before it is compiled: that takes 10 to 30 s, and then saves each call a dozen launches."""
 
 _failed = False
 

@@ -135,10 +135,10 @@ def _tile_slope(
     critics = tile_scores(cosines, out, kernel, critic, fill=0.0)
     with torch.no_grad():
         shift, scale = rows
-        share = weights(divergence, critics - shift.unsqueeze(1))[0] * scale.unsqueeze(1)
+        share = weights(divergence, critics - shift.unsqueeze(1)) * scale.unsqueeze(1)
         if columns is not None:
             shift, scale = columns
-            share += weights(divergence, critics - shift)[0] * scale
+            share += weights(divergence, critics - shift) * scale
     return (critics * share).sum()
 
 
@@ -165,7 +165,7 @@ class _DenseRowBound(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_derivative("f-MICL with a shift for each row")
         critics, shift, total_weight = ctx.saved_tensors
-        weight = weights(ctx.divergence, critics - shift.unsqueeze(1))[0]  # (B, N)
+        weight = weights(ctx.divergence, critics - shift.unsqueeze(1))  # (B, N)
         return weight * (gradient / total_weight).unsqueeze(1), None, None, None
 
 
@@ -256,5 +256,5 @@ class _RowBound(torch.autograd.Function):
                 found.columns = visit(block.columns, partial(look, block, found), found.columns)
                 sides += found.of_inputs()[:2]
                 learned = [a + b for a, b in zip(learned, found.learned, strict=True)] if learned else found.learned
-        share = weights(ctx.divergence, own - shift)[0] * scale
+        share = weights(ctx.divergence, own - shift) * scale
         return None, None, None, None, None, share, *sides, *learned

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from fmicl_text.core.conditions import note
+from fmicl_text.core.conjugate import at_zero
 from fmicl_text.core.devices import total
 from fmicl_text.core.divergence import Divergence
 from fmicl_text.core.shift import MARGIN, constant
-from fmicl_text.core.tiles import Score
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +31,7 @@ class Sums(NamedTuple):
 
     weight: Tensor
     slope: Tensor  # of w, by t
-    conjugate: Tensor
-    inside: Tensor  # how many are inside the domain
+    conjugate: Tensor  # f*(t) + f(0), 0 for a pair that does not count
 
     def add(self, other: Sums, rows: slice, times: float = 1.0) -> None:
         """Add the sums of some rows, as often as what was seen stands for what was not."""
@@ -40,30 +39,16 @@ class Sums(NamedTuple):
             mine[rows].add_(more, alpha=times)
 
 
-def _slope(function: Score, at: Tensor) -> Tensor:
-    """Return the derivative of an elementwise function."""
-    if torch.compiler.is_compiling():  # cannot take the other way, which is the faster one where nothing is compiled
-        return torch.func.jvp(function, (at,), (torch.ones_like(at),))[1]
-    with torch.enable_grad():
-        at = at.detach().requires_grad_()
-        return torch.autograd.grad(function(at).sum(), at)[0]
-
-
-def weights(divergence: Divergence, critic: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return ``w(t)``, its log where it is not 0 (elsewhere any number), and where it is not 0."""
+def weights(divergence: Divergence, critic: Tensor) -> Tensor:
+    """Return ``w(t) = f*'(t)``, 0 below the domain, so for a pair that does not count, at minus infinity, too."""
     low, high = divergence.domain
-    inside = critic > low  # false also for a pair that does not count, at minus infinity
-    at_one = divergence.critic(torch.zeros((), dtype=critic.dtype, device=critic.device))
-    log = divergence.inverse_critic(critic.where(inside, at_one).clamp(max=high - MARGIN))
-    return log.exp() * inside, log, inside
+    return divergence.conjugate.ratio(critic.clamp(low, high - MARGIN))
 
 
 def sums_of(divergence: Divergence, critic: Tensor, dim: int = 1) -> Sums:
     """Sum over one dimension of shifted critics."""
-    weight, log, inside = weights(divergence, critic)
-    slope = (weight / _slope(divergence.critic, log)).where(inside & (weight > 0), 0)
-    conjugate = divergence.penalty(log) * inside
-    return Sums(weight.sum(dim), slope.sum(dim), conjugate.sum(dim), inside.sum(dim).to(weight.dtype))
+    weight, conjugate = weights(divergence, critic), divergence.conjugate
+    return Sums(*(part.sum(dim) for part in (weight, conjugate.curvature(weight), conjugate.value(weight))))
 
 
 def _say_unfinished() -> None:
@@ -119,8 +104,8 @@ def improved(search: Search, sums: Sums, target: Target) -> tuple[Search, Tensor
     log = sums.weight.log()
     excess = log - target.level
     low, high = torch.where(excess > 0, shift, low), torch.where(excess > 0, high, shift)
-    critic = target.divergence.critic
-    step = (critic(log) - target.aim) / (_slope(critic, log) * sums.slope / sums.weight)
+    critic, curvature = target.divergence.critic, target.divergence.conjugate.curvature
+    step = (critic(log) - target.aim) * curvature(sums.weight) / sums.slope
     newton = shift + step
     # The solution may be an end, where one candidate has all the weight, and rounding takes the step beyond it.
     between = (low - target.resolution <= newton) & (newton <= high + target.resolution)
@@ -157,10 +142,7 @@ def best_shifts(
             break
     else:
         note(moving.any(), _say_unfinished)
-    divergence, conjugate = target.divergence, sums.conjugate
-    if divergence.domain[0] > -torch.inf:  # below it, f* is -f(0)
-        conjugate = conjugate - (target.candidates - sums.inside) * divergence.generator(
-            torch.zeros_like(target.candidates)
-        )
-    bound = search.shift + target.alpha / target.candidates * conjugate + constant(divergence, target.alpha)
+    divergence = target.divergence
+    conjugate = sums.conjugate / target.candidates - at_zero(divergence.generator, sums.conjugate)  # mean of f*
+    bound = search.shift + target.alpha * conjugate + constant(divergence, target.alpha)
     return Found(bound, search.shift, sums.weight)

@@ -13,6 +13,7 @@ from reference.formulas import RECOMMENDED, RULED_OUT, TABLE, Row
 from reference.formulas import tsallis as tsallis_row
 
 from fmicl_text.core import DIVERGENCES, Divergence, divergence_named, tsallis
+from fmicl_text.core.conjugate import derived
 
 ORDERS = (1.1, 1.5, 2.0, 3.0)
 PAIRS = [pytest.param(DIVERGENCES[name], TABLE[name], id=name) for name in TABLE]
@@ -114,6 +115,26 @@ def test_inverse_critic_and_its_domain(divergence: Divergence, row: Row):
     far = divergence.critic(torch.tensor([-700.0, 700.0], dtype=torch.float64))  # the domain's ends are the critic's
     for end, limit in zip(far.tolist(), divergence.domain, strict=True):
         assert end == pytest.approx(limit) if math.isfinite(limit) else abs(end) > 600
+
+
+@pytest.mark.parametrize("how", ["closed", "derived"])
+@pytest.mark.parametrize(("divergence", "row"), PAIRS)
+def test_conjugate_and_its_derivatives(divergence: Divergence, row: Row, how: str):
+    """``f*'(f'(u)) = u`` and ``f*''(f'(u)) = 1/f''(u)``; below the domain ``f*`` is constant, at ``-f(0)``."""
+    conjugate = divergence.closed_conjugate if how == "closed" else derived(divergence)
+    if conjugate is None:
+        assert divergence.ruled_out, "those that train have a closed form"
+        conjugate = divergence.conjugate
+    r = torch.linspace(-6, 3, 101, dtype=torch.float64)
+    u, nothing = r.exp(), torch.zeros((), dtype=torch.float64)
+    torch.testing.assert_close(conjugate.ratio(divergence.critic(r)), u, rtol=1e-8, atol=0)
+    f_0 = divergence.generator(nothing).item()
+    penalty, curvature = (torch.tensor(scalars(f, u), dtype=torch.float64) for f in (row.penalty, row.curvature))
+    expected = penalty + (f_0 if math.isfinite(f_0) else 0)
+    torch.testing.assert_close(conjugate.value(u), expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(conjugate.curvature(u), u.square() / curvature, rtol=1e-9, atol=0)
+    low = torch.tensor(divergence.domain[0], dtype=torch.float64)
+    assert [conjugate.ratio(low), conjugate.value(nothing), conjugate.curvature(nothing)] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("name", RULED_OUT)

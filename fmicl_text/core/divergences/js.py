@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from fmicl_text.core.conjugate import Conjugate
 from fmicl_text.core.divergence import Divergence
 
 _LOG2 = math.log(2.0)
@@ -33,6 +34,22 @@ def inverse_critic(t: Tensor) -> Tensor:
     return t - torch.log(2 - torch.exp(t))
 
 
+def ratio(t: Tensor) -> Tensor:
+    """Return ``u = e^t / (2 - e^t)``."""
+    double = torch.exp(t)  # 2u / (1 + u)
+    return double / (2 - double)
+
+
+def value(u: Tensor) -> Tensor:
+    """Return ``f*(f'(u)) + f(0) = log(1 + u)``."""
+    return torch.log1p(u)
+
+
+def curvature(u: Tensor) -> Tensor:
+    """Return ``1/f''(u) = u (1 + u)``."""
+    return u * (1 + u)
+
+
 DIVERGENCE = Divergence(
     name="js",
     title="Jensen-Shannon",
@@ -41,4 +58,5 @@ DIVERGENCE = Divergence(
     penalty=penalty,
     inverse_critic=inverse_critic,
     domain=(-math.inf, _LOG2),
+    closed_conjugate=Conjugate(ratio, value, curvature),
 )

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from fmicl_text.core.conjugate import Conjugate
 from fmicl_text.core.divergence import Divergence
 
 
@@ -30,6 +31,21 @@ def inverse_critic(t: Tensor) -> Tensor:
     return torch.log1p(t / 2)
 
 
+def ratio(t: Tensor) -> Tensor:
+    """Return ``u = 1 + t/2``."""
+    return 1 + t / 2
+
+
+def value(u: Tensor) -> Tensor:
+    """Return ``f*(f'(u)) + f(0) = u^2``."""
+    return u.square()
+
+
+def curvature(u: Tensor) -> Tensor:
+    """Return ``1/f''(u) = 1/2``, 0 at 0."""
+    return (u > 0) / u.new_tensor(2)
+
+
 DIVERGENCE = Divergence(
     name="pearson",
     title="Pearson chi squared",
@@ -38,4 +54,5 @@ DIVERGENCE = Divergence(
     penalty=penalty,
     inverse_critic=inverse_critic,
     domain=(-2.0, math.inf),
+    closed_conjugate=Conjugate(ratio, value, curvature),
 )

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from fmicl_text.core.conjugate import Conjugate
 from fmicl_text.core.divergence import Divergence
 
 
@@ -30,6 +31,21 @@ def inverse_critic(t: Tensor) -> Tensor:
     return -2 * torch.log1p(-t)
 
 
+def ratio(t: Tensor) -> Tensor:
+    """Return ``u = 1 / (1 - t)^2``."""
+    return (1 - t) ** -2
+
+
+def value(u: Tensor) -> Tensor:
+    """Return ``f*(f'(u)) + f(0) = sqrt(u)``."""
+    return u.sqrt()
+
+
+def curvature(u: Tensor) -> Tensor:
+    """Return ``1/f''(u) = 2 u^(3/2)``."""
+    return 2 * u * u.sqrt()
+
+
 DIVERGENCE = Divergence(
     name="sh",
     title="squared Hellinger",
@@ -38,4 +54,5 @@ DIVERGENCE = Divergence(
     penalty=penalty,
     inverse_critic=inverse_critic,
     domain=(-math.inf, 1.0),
+    closed_conjugate=Conjugate(ratio, value, curvature),
 )

@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from fmicl_text.core.conjugate import Conjugate
 from fmicl_text.core.divergence import Divergence
 
 
@@ -31,6 +32,21 @@ def inverse_critic(t: Tensor, order: float) -> Tensor:
     return torch.log(t / (order / (order - 1))) / (order - 1)
 
 
+def ratio(t: Tensor, order: float) -> Tensor:
+    """Return ``u = ((a - 1) t / a)^(1/(a - 1))``."""
+    return (t / (order / (order - 1))) ** (1 / (order - 1))
+
+
+def value(u: Tensor, order: float) -> Tensor:
+    """Return ``f*(f'(u)) + f(0) = u^a``."""
+    return u**order
+
+
+def curvature(u: Tensor, order: float) -> Tensor:
+    """Return ``1/f''(u) = u^(2 - a) / a``, 0 at 0."""
+    return (u ** (2 - order) / order).where(u > 0, 0)
+
+
 def tsallis(order: float = 2.0) -> Divergence:
     r"""Tsallis divergence of ``order`` a: ``f(u) = (u^a - 1)/(a - 1)``.
 
@@ -50,6 +66,7 @@ def tsallis(order: float = 2.0) -> Divergence:
         penalty=partial(penalty, order=order),
         inverse_critic=partial(inverse_critic, order=order),
         domain=(0.0, math.inf),
+        closed_conjugate=Conjugate(*(partial(function, order=order) for function in (ratio, value, curvature))),
         with_order=tsallis,
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fmicl_text.core.conjugate import Conjugate
 from fmicl_text.core.divergence import Divergence
 
 
@@ -32,6 +33,21 @@ def inverse_critic(t: Tensor) -> Tensor:
     return torch.log(2 / torch.sqrt(1 - t) - 1)
 
 
+def ratio(t: Tensor) -> Tensor:
+    """Return ``u = 2 / sqrt(1 - t) - 1``."""
+    return 2 * torch.rsqrt(1 - t) - 1
+
+
+def value(u: Tensor) -> Tensor:
+    """Return ``f*(f'(u)) + f(0) = 4p^2``."""
+    return 4 * (u / (1 + u)).square()
+
+
+def curvature(u: Tensor) -> Tensor:
+    """Return ``1/f''(u) = (1 + u)^3 / 8``, 0 at 0."""
+    return (1 + u) ** 3 / 8 * (u > 0)
+
+
 DIVERGENCE = Divergence(
     name="vlc",
     title="Vincze-Le Cam",
@@ -40,4 +56,5 @@ DIVERGENCE = Divergence(
     penalty=penalty,
     inverse_critic=inverse_critic,
     domain=(-3.0, 1.0),
+    closed_conjugate=Conjugate(ratio, value, curvature),
 )
