@@ -21,6 +21,7 @@ from fmicl_text.findings import explain
 from fmicl_text.losses.matryoshka import Matryoshka
 from fmicl_text.losses.mlp import Mlp
 from fmicl_text.losses.nested import flattened, keys_of
+from fmicl_text.losses.ranking import instead_of, instead_of_scale
 from fmicl_text.section import Conflict, KeyPath, Section, refused
 
 if TYPE_CHECKING:
@@ -38,19 +39,6 @@ _WIDTHS: dict[str, tuple[str, Callable[[float], float]]] = {
     "cosine": ("temperature", lambda sigma: sigma**2),
 }
 """Kernel -> its width, and how it follows from that of the other."""
-_OF_RANKING: dict[str, dict[str, str]] = {
-    "similarity_fct": {"": "leave it out: pairs are compared by the cosine"},
-    "directions": {
-        "negatives": 'chooses the pairs ("cross", "anchor" or "both")',
-        "symmetric": "adds the direction from positives to anchors",
-    },
-    "partition_mode": {},
-    "hardness_mode": {"region": 'keeps only the hardest negatives ("ball" or "ring")'},
-    "hardness_strength": {"region": 'keeps only the hardest negatives ("ball" or "ring")'},
-    "mini_batch_num_tokens": {"mini_batch_size": "bounds the memory, in rows"},
-    "show_progress_bar": {"": "leave it out"},
-}
-"""Setting of ``MultipleNegativesRankingLoss`` -> settings here that are nearest to it, or advice under no name."""
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
 OpenShare = Annotated[float, Field(ge=0, lt=1)]
@@ -335,39 +323,15 @@ class Objective(Section, ABC):
         """
         given = {name: value.item() if hasattr(value, "item") else value for name, value in settings.items()}
         if "scale" in given and "scale" not in cls.model_fields:
-            raise InputError(f"{label}: {cls.instead_of_scale(given['scale'])}")
+            raise InputError(f"{label}: {instead_of_scale(given['scale'], cls)}")
         try:
             return cls.model_validate(given)
         except ValidationError as error:
             found = explain(error, given, cls)
-            meant = {f.path: cls.instead_of_ranking(str(f.path[-1])) if f.unknown else "" for f in found}
+            meant = {f.path: instead_of(str(f.path[-1]), cls.model_fields) if f.unknown else "" for f in found}
             raise InputError(
                 [f"{label}: {'.'.join(map(str, f.path))} {meant[f.path] or f.message}" for f in found]
             ) from None
-
-    @classmethod
-    def instead_of_ranking(cls, name: str) -> str:
-        """Return what takes the place of a setting of ``MultipleNegativesRankingLoss``; empty if that has no such."""
-        if name not in _OF_RANKING:
-            return ""
-        of = "is a setting of MultipleNegativesRankingLoss, which this loss has not"
-        others = [
-            f"{other} {meaning}" for other, meaning in _OF_RANKING[name].items() if other in (*cls.model_fields, "")
-        ]
-        return "; ".join([of, *(other.strip() for other in others)])
-
-    @classmethod
-    def instead_of_scale(cls, scale: Any) -> str:
-        """Return which setting takes the place of the ``scale`` of ``MultipleNegativesRankingLoss``, and its value."""
-        meaning = "scale is MultipleNegativesRankingLoss's name for the inverse of the temperature"
-        if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < math.inf:
-            return f"{meaning}; this loss has no scale"
-        usual = cls.model_validate({})
-        widths = {"sigma": scale**-0.5, "temperature": 1 / scale, "t": scale / 2}
-        for name, value in widths.items():
-            if getattr(usual, name, None) is not None:
-                return f"{meaning}; scale={scale:g} is {name}={value:.4g} here"
-        return f"{meaning}; this loss has none"
 
     @model_validator(mode="before")
     @classmethod

@@ -24,6 +24,7 @@ from fmicl_text.losses.features import Features, twice
 from fmicl_text.losses.identities import IDENTITY, identities_of_features
 from fmicl_text.losses.length_groups import BATCH_NORMS, by_length, encode
 from fmicl_text.losses.objective import OF_RECIPES, Objective
+from fmicl_text.losses.ranking import instead_of_scale
 from fmicl_text.losses.terms import Terms
 
 logger = logging.getLogger(__name__)
@@ -246,7 +247,7 @@ class _Bound(SentenceLoss):
     def __init__(self, model: SentenceTransformer = None, *arguments: Any, **settings: Any) -> None:
         cls, name = self.declaration, type(self).__name__
         if arguments and isinstance(arguments[0], int | float) and not isinstance(arguments[0], bool):
-            raise InputError(f"{name}: {cls.instead_of_scale(arguments[0])}")
+            raise InputError(f"{name}: {instead_of_scale(arguments[0], cls)}")
         if len(arguments) > len(cls.positional):
             takes = ", ".join(("model", *cls.positional))
             raise TypeError(f"{name} takes {takes} by position, got {1 + len(arguments)} positional arguments")
