@@ -7,7 +7,6 @@ import math
 import torch
 from torch import Tensor
 
-from fmicl_text.core.conjugate import Conjugate
 from fmicl_text.core.divergence import Divergence
 
 
@@ -26,16 +25,6 @@ def inverse_critic(t: Tensor) -> Tensor:
     return t - 1
 
 
-def ratio(t: Tensor) -> Tensor:
-    """Return ``u = e^(t - 1)``."""
-    return torch.exp(t - 1)
-
-
-def identity(u: Tensor) -> Tensor:
-    """Return ``u``, which is ``f*(f'(u))``, ``f(0)`` being 0, and ``1/f''(u)``."""
-    return u
-
-
 DIVERGENCE = Divergence(
     name="kl",
     title="Kullback-Leibler",
@@ -44,5 +33,4 @@ DIVERGENCE = Divergence(
     penalty=torch.exp,  # f*(f'(u)) = u
     inverse_critic=inverse_critic,
     domain=(-math.inf, math.inf),
-    closed_conjugate=Conjugate(ratio, identity, identity),
 )
