@@ -118,7 +118,10 @@ def _map(axes: Axes, trials: Sequence[Trial], score: str) -> None:
 def _parallel(
     axes: Axes, trials: Sequence[Trial], score: str, keys: Sequence[str], log: set[str], higher_is_better: bool
 ) -> None:
-    """Draw a line for each trial through its settings, the arm first and the score last; better ones are brighter."""
+    """Draw a line for each trial through its settings, the arm first and the score last; better ones are brighter.
+
+    Past an axis of which a trial has no value its line is dotted, as no value is to be read off there.
+    """
     import matplotlib
 
     columns: list[list[object]] = [[trial.arm for trial in trials]]
@@ -130,8 +133,11 @@ def _parallel(
     goodness = heights[-1] if higher_is_better else 1 - heights[-1]
     colours = matplotlib.colormaps[_MAP]
     for number in np.argsort(goodness):
-        points = [(x, column[number]) for x, column in enumerate(heights) if np.isfinite(column[number])]
-        axes.plot(*zip(*points, strict=True), color=colours(goodness[number]), linewidth=1.2, alpha=0.8)
+        points = np.array([column[number] for column in heights])
+        places = np.flatnonzero(np.isfinite(points))
+        style = {"color": colours(goodness[number]), "alpha": 0.8}
+        axes.plot(places, points[places], ":", linewidth=0.6, **style)
+        axes.plot(points, "o-", linewidth=1.2, markersize=3, **style)
     columns.append(list(values.tolist()))
     for x, column in enumerate(columns):
         for height, label in _ends(column):
@@ -139,7 +145,7 @@ def _parallel(
     names = ["objective", *(key.rpartition(".")[2] for key in keys), score]
     axes.set_xticks(range(len(names)), names, rotation=20, ha="right", fontsize=7)
     axes.set_yticks([])
-    axes.set_title("settings and score of every trial")
+    axes.set_title("settings and score of every trial; dotted: past settings it does not have", fontsize=9)
 
 
 def _is_number(value: object) -> bool:
