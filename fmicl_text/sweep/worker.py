@@ -121,26 +121,26 @@ class Worker:
 
     def _inputs(self, recipe: Recipe) -> Prepared:
         """Return what a recipe reads, which is the same for most trials."""
-        reads = {"model", "data", "evaluate"}
+        reads = {"model", "data"}
         if any(source.views == "group" for source in recipe.data.sources.values()):  # pairs that the seed draws
             reads.add("seeds")
-        key = recipe.model_dump_json(include=reads)
+        key = recipe.model_dump_json(include=reads | {"evaluate"})
         if key not in self._prepared:
             self._prepared[key] = prepare(recipe, self._encoder.load)
-            self._refuse_other_data(
-                f"origin {hashlib.sha256(key.encode()).hexdigest()[:16]}", self._prepared[key].origin
-            )
+            # Finalists are measured by more than trials are, and read the same besides.
+            origin = hashlib.sha256(recipe.model_dump_json(include=reads).encode()).hexdigest()[:16]
+            self._refuse_other_data(f"origin {origin}", self._prepared[key].origin)
         return self._prepared[key]
 
     def _refuse_other_data(self, name: str, origin: dict[str, Any]) -> None:
         """Stop where the data or the base model is another one than for trials before: their scores do not compare."""
-        origin = json.loads(json.dumps(origin))
-        if found := changes(self._board.facts.get(name, origin), origin):
+        known, origin = self._board.facts.get(name, {}), json.loads(json.dumps(origin))
+        if found := changes(known, origin):
             raise RunFailedError(
                 f"{'; '.join(found)}, and trials do not compare; put back what there was, or begin another sweep with "
                 "--set name=NAME"
             )
-        self._board.note(**{name: origin})
+        self._board.note(**{name: origin | {"data": known.get("data", {}) | origin["data"]}})
 
 
 class Halving(TrainerCallback):

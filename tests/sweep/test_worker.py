@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -71,6 +72,29 @@ def test_a_worker_stays_without_the_process_that_started_it_unless_that_leads(tm
         facts = iter([{}, {}])
         worker.work(until_done=True, leader=10)
     assert len(looked) == 4
+
+
+@pytest.mark.parametrize("changed", ["pairs", "chooses", "judges"])
+def test_a_file_that_has_changed_since_is_told(tmp_path: Path, tiny_encoder_path: Path, changed: str):
+    """Whether a trial read it or a finalist; of scored pairs one score is enough."""
+    (tmp_path / "own").mkdir()
+    own = write_sweep_recipe(tmp_path / "own", tiny_encoder_path).parent / "chooses.jsonl"
+    recipe = load_recipe(write_sweep_recipe(tmp_path, tiny_encoder_path), [f"evaluate.after=[{own}]"])
+    plan = Plan(recipe, arms_of(recipe, [read_grid([])[0]]), tmp_path / "sweep", "")
+    noted: dict[str, object] = {}
+    board = SimpleNamespace(facts=noted, note=lambda **facts: noted.update(facts))
+    arm = plan.arms[0]
+    trial, final = plan.trial_recipe(arm, {}), plan.final_recipe(arm, {}, 8)
+    begun = final if changed == "judges" else trial
+    Worker(plan, board, None)._inputs(begun)
+    Worker(plan, board, None)._inputs(begun)
+    file = own if changed == "judges" else tmp_path / f"{changed}.jsonl"
+    [first, *others] = [json.loads(line) for line in file.read_text().splitlines()]
+    first |= {"answer": "other"} if changed == "pairs" else {"score": first["score"] + 1}
+    file.write_text("".join(json.dumps(row) + "\n" for row in [first, *others]))
+    name = {"pairs": "training", "judges": "evaluate.after chooses"}.get(changed, changed)
+    with pytest.raises(RunFailedError, match=f"the {name} data has changed since .*begin another sweep"):
+        Worker(plan, board, None)._inputs(final)
 
 
 def test_trials_on_other_data_are_not_put_with_those_before(tmp_path: Path):
