@@ -25,7 +25,7 @@ from fmicl_text.sweep.plan import FINALISTS, Plan
 from fmicl_text.sweep.progress import progress
 from fmicl_text.training.criterion import Criterion
 from fmicl_text.training.non_finite import NonFiniteError
-from fmicl_text.training.provenance import changes
+from fmicl_text.training.provenance import changes, pinned
 from fmicl_text.training.train import Prepared, prepare, train_on
 
 if TYPE_CHECKING:
@@ -126,10 +126,11 @@ class Worker:
             reads.add("seeds")
         key = recipe.model_dump_json(include=reads | {"evaluate"})
         if key not in self._prepared:
-            self._prepared[key] = prepare(recipe, self._encoder.load)
             # Finalists are measured by more than trials are, and read the same besides.
-            origin = hashlib.sha256(recipe.model_dump_json(include=reads).encode()).hexdigest()[:16]
-            self._refuse_other_data(f"origin {origin}", self._prepared[key].origin)
+            name = f"origin {hashlib.sha256(recipe.model_dump_json(include=reads).encode()).hexdigest()[:16]}"
+            at_known = pinned(recipe, self._board.facts.get(name, {}))
+            self._prepared[key] = prepare(at_known, self._encoder.load)
+            self._refuse_other_data(name, self._prepared[key].origin)
         return self._prepared[key]
 
     def _refuse_other_data(self, name: str, origin: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,18 @@ def provenance(recipe: Recipe, inputs: Inputs) -> dict[str, Any]:
         "base_model": model_fingerprint(recipe.model),
         **({"broken_images_left_out": inputs.skipped} if recipe.trains_on_images else {}),
     }
+
+
+def pinned(recipe: Recipe, origin: Mapping[str, Any]) -> Recipe:
+    """Return a recipe at the commits that its names on the Hub stood for, which may change.
+
+    Args:
+        recipe: The recipe.
+        origin: What :func:`provenance` said of it; empty if it has not.
+    """
+    data = origin.get("data", {})
+    revisions = {name: data.get(training_data(name), {}).get("revision") for name in recipe.data.sources}
+    return recipe.pinned(origin.get("base_model", {}).get("revision"), revisions)
 
 
 def command_line() -> str:

@@ -44,7 +44,7 @@ from fmicl_text.training.measure import measure_after, measure_before
 from fmicl_text.training.memory import keep_memory
 from fmicl_text.training.precision import precision
 from fmicl_text.training.processes import in_first_process, lost_contact, processes
-from fmicl_text.training.provenance import changes, provenance, training_data
+from fmicl_text.training.provenance import changes, pinned, provenance
 from fmicl_text.training.results import TrainResult
 from fmicl_text.training.trainer import ContrastiveTrainer
 from fmicl_text.training.view_picture import draw_views
@@ -151,10 +151,7 @@ def train_on(
         repeats: See there.
         callbacks: Called by the trainer before the run's own callbacks.
     """
-    inputs, origin = prepared.inputs, prepared.origin
-    # What a name on the Hub stands for may change.
-    revisions = {name: origin["data"][training_data(name)].get("revision") for name in inputs.train}
-    recipe = recipe.pinned(origin["base_model"].get("revision"), revisions)
+    inputs, recipe = prepared.inputs, pinned(recipe, prepared.origin)
     with ExitStack() as stack:
         in_first_process(lambda: stack.enter_context(open_run(folder, recipe, resume, overwrite)))
         interruption = stack.enter_context(Interruption(folder))

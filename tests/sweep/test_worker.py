@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from sweep_recipes import write_sweep_recipe
 
+from fmicl_text.encoders.text import load_encoder
 from fmicl_text.errors import RunFailedError
 from fmicl_text.recipe.file import load_recipe
 from fmicl_text.sweep.arms import arms_of
@@ -18,7 +19,7 @@ from fmicl_text.sweep.plan import Plan, judged
 from fmicl_text.sweep.space import read_grid
 from fmicl_text.sweep.worker import Worker
 from fmicl_text.training.inputs import load_inputs
-from fmicl_text.training.train import train
+from fmicl_text.training.train import train, train_on
 
 pytestmark = pytest.mark.usefixtures("blank_pictures")
 
@@ -95,6 +96,35 @@ def test_a_file_that_has_changed_since_is_told(tmp_path: Path, tiny_encoder_path
     name = {"pairs": "training", "judges": "evaluate.after chooses"}.get(changed, changed)
     with pytest.raises(RunFailedError, match=f"the {name} data has changed since .*begin another sweep"):
         Worker(plan, board, None)._inputs(final)
+
+
+def test_a_base_on_the_hub_stays_at_its_commit_and_is_loaded_once_more(
+    tmp_path: Path, tiny_encoder_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As loading leaves it in the cache: first by its name, then, for all runs of the sweep, by its commit."""
+    repo, commits = tmp_path / "cache" / "models--me--encoder", ["0123456789" * 4, "9876543210" * 4]
+    (repo / "refs").mkdir(parents=True)
+    for commit in commits:
+        shutil.copytree(tiny_encoder_path, repo / "snapshots" / commit)
+    (repo / "refs" / "main").write_text(commits[0])
+    monkeypatch.setenv("SENTENCE_TRANSFORMERS_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    loaded: list[str | None] = []
+    monkeypatch.setattr(
+        "fmicl_text.encoders.kept.load_encoder", lambda of: loaded.append(of.revision) or load_encoder(of)
+    )
+    recipe = load_recipe(write_sweep_recipe(tmp_path, tiny_encoder_path), ["model.base=me/encoder"])
+    plan = Plan(recipe, arms_of(recipe, [read_grid([])[0]]), tmp_path / "sweep", "")
+    noted: dict[str, object] = {}
+    board = SimpleNamespace(facts=noted, note=lambda **facts: noted.update(facts))
+    trial, final = plan.trial_recipe(plan.arms[0], {}), plan.final_recipe(plan.arms[0], {}, 8)
+    first = Worker(plan, board, None)
+    train_on(first._inputs(trial), trial, tmp_path / "trial")
+    first._inputs(final)
+    assert loaded == [None, commits[0]]
+    (repo / "refs" / "main").write_text(commits[1])  # somebody commits while the sweep runs
+    assert Worker(plan, board, None)._inputs(final).origin["base_model"] == {"revision": commits[0]}
+    assert loaded[2:] == commits[:1]
 
 
 def test_trials_on_other_data_are_not_put_with_those_before(tmp_path: Path):
