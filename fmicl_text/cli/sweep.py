@@ -242,6 +242,6 @@ def _count(text: str) -> int:
 
 
 def _seconds(text: str) -> float:
-    if not (match := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)):
-        raise argparse.ArgumentTypeError(f"must be a number and s, m, h or d, such as 90m or 2h, got {text}")
+    if not (match := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)) or not float(match[1]):
+        raise argparse.ArgumentTypeError(f"must be a number above 0 and s, m, h or d, such as 90m or 2h, got {text}")
     return float(match[1]) * _UNITS[match[2]]

@@ -254,6 +254,7 @@ def test_trials_of_a_killed_worker_are_taken_up_again(tmp_path: Path, shallow: P
 def test_a_budget_is_for_equal_trials_and_the_finalists(budget: float, number: int):
     # 100 s for two workers are 50 runs of 4 s: 6 of finalists, 1 of the recipe itself, and 3.9 of each of 11 arms
     plan = SimpleNamespace(budget=budget, workers=2, most_finalists=3, seeds=2, arms=["own", *range(11)])
+    plan._at_most = int
     assert Plan.affordable(plan, 4.0) == number
 
 

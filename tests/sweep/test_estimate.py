@@ -16,21 +16,21 @@ from fmicl_text.training.plan import plan
 def test_the_time_is_that_of_steps_and_of_every_evaluation(tmp_path: Path, tiny_encoder_path: Path, capsys):
     recipe = write_sweep_recipe(tmp_path, tiny_encoder_path)
     command = ["sweep", str(recipe), "--set", "loss.divergence=kl,js", "--trials", "2", "--seeds", "2"]
-    command += ["--finalists", "1", "--workers", "2", "--set", "evaluate.every_steps=3"]
+    command += ["--set", "loss.sigma=0.2,0.3", "--finalists", "1", "--workers", "2", "--set", "evaluate.every_steps=3"]
     assert main([*command, "--dry-run", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [(arm["name"], arm["trials"]) for arm in found["arms"]] == [
         ("infonce", 2),
-        ("fmicl-kl", 1),
-        ("fmicl-js", 1),
+        ("fmicl-kl", 2),
+        ("fmicl-js", 2),
         ("recipe", 1),
     ]
     assert found["arms"][0]["tuned"] == {"loss.temperature": "0.01 to 0.5, log"}
     assert (found["chooses"], found["judges"], found["seeds"]) == ("chooses Spearman", ["heldout"], [8, 9])
-    assert (found["runs"], found["steps"], found["evaluations"]) == (2 + 1 + 1 + 1 + 3 * 2, 4, 2)
+    assert (found["runs"], found["steps"], found["evaluations"]) == (2 + 2 + 2 + 1 + 3 * 2, 4, 2)
     step, during, heldout = found["times"]["step"], found["times"]["during"], found["times"]["after"]["heldout"]
     assert min(step, during, heldout) > 0
-    assert found["seconds"] == pytest.approx((11 * (4 * step + 2 * during) + 3 * 2 * heldout) / 2)
+    assert found["seconds"] == pytest.approx((13 * (4 * step + 2 * during) + 3 * 2 * heldout) / 2)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from fmicl_text.runs.folder import RunFolder
 from fmicl_text.sweep.arms import arms_of
 from fmicl_text.sweep.label_free import agreement
 from fmicl_text.sweep.plan import Plan, judged
-from fmicl_text.sweep.space import Part
+from fmicl_text.sweep.space import Part, Range
 from fmicl_text.sweep.sweep import sweep
 from fmicl_text.training.inputs import load_inputs
 from fmicl_text.training.train import train_on
@@ -204,7 +204,8 @@ def test_a_sweep_that_goes_on_with_more_trials_judges_what_is_best_now(sweep_rec
 
     folder = tmp_path / "out"
     recipe = load_recipe(sweep_recipe)
-    plan = Plan(recipe, arms_of(recipe, [Part({}, {})]), folder, f"sqlite:///{tmp_path}/sweep.db", finalists=1, seeds=1)
+    tuned = Part({"loss.sigma": Range(low=0.2, high=0.3)}, {"loss.sigma": "the space"})
+    plan = Plan(recipe, arms_of(recipe, [tuned]), folder, f"sqlite:///{tmp_path}/sweep.db", finalists=1, seeds=1)
     scores: dict[str, float] = {}
 
     def scored(run: RunFolder) -> float:
@@ -242,3 +243,10 @@ def test_a_folder_with_the_runs_of_another_sweep_is_refused(sweep_recipe: Path, 
 def test_a_data_file_is_no_recipe(tmp_path: Path, capsys):
     assert main(["sweep", "pairs.csv"]) == 2
     assert "pairs.csv is no recipe: `fmicl recipe new pairs.csv` writes one from it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("budget", ["0h", "2", "h"])
+def test_a_budget_is_a_time(budget: str, capsys):
+    with pytest.raises(SystemExit):
+        main(["sweep", "recipe.yaml", "--budget", budget])
+    assert "--budget: must be a number above 0 and s, m, h or d, such as 90m or 2h" in capsys.readouterr().err
