@@ -101,7 +101,7 @@ class Verdict:
 def verdict(plan: Plan, board: Board, criterion: Criterion, warnings: Sequence[str]) -> Verdict:
     """Read the finalists' runs, and test each against InfoNCE."""
     chosen = finalists(plan, board)
-    runs = read_runs([plan.final_folder(trial.arm).path for trial in chosen])
+    runs = read_runs([plan.final_folder(trial.arm).path for trial in chosen], plan.final_seeds)
     title, score, judge = judge_of(plan, runs[0])
     tests = [test_against(run, runs[0], title, score) for run in runs[1:]]
     adjusted = iter(holm([test.p_value for test in tests if test is not None]))

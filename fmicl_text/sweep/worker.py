@@ -106,6 +106,8 @@ class Worker:
         best = next((one for one in finalists(self._plan, self._board) if one.name == name), None)
         if best is None:
             raise InputError(f"{name} is no finalist any more: a later trial was better")
+        if seed not in self._plan.final_seeds:
+            raise InputError(f"seed {seed} is not asked for any more")
         folder = self.train_final(best, seed)
         note_seconds(trial, read_json(folder.manifest)["seconds"])
         return during_score(folder)

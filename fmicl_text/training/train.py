@@ -190,7 +190,7 @@ def _run(
     before = measure_before(recipe, inputs, RunFolder(folder)) if recipe.evaluate.before else {}
     results = []
     for seed, place in folders.items():
-        if _is_finished(RunFolder(place)):
+        if is_finished(RunFolder(place)):
             if processes().is_main_process:
                 logger.warning("%s is finished: nothing is trained", place)
         else:
@@ -226,7 +226,7 @@ def _found(inputs: Inputs, error: StreamError) -> list[str]:
     return [f"{names}: {why}"]
 
 
-def _is_finished(folder: RunFolder) -> bool:
+def is_finished(folder: RunFolder) -> bool:
     """Return whether the encoder of a run is there and undamaged; one that is damaged is made again."""
     if not folder.is_done():
         return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import signal
 from collections import Counter
 from dataclasses import replace
@@ -150,6 +151,28 @@ def test_the_page_has_the_verdict_and_the_pictures(swept):
     assert "The sweep" in page and "minus InfoNCE" in page and "chooses Spearman chooses, heldout MRR@10 judges" in page
     names = {path.stem for path in folder.glob("report-*.png")}
     assert {"report-objectives", "report-cost", "report-balance-width", "report-parallel"} <= names
+
+
+@pytest.mark.parametrize("fault", ["another seed", "broken", "missing", "damaged"])
+def test_final_runs_are_as_many_as_asked_for_and_whole(swept, sweep_recipe: Path, tmp_path: Path, fault: str):
+    """A seed of an earlier call with more of them may have settings that are not the best any more."""
+    folder = shutil.copytree(swept[0], tmp_path / "out")
+    before = json.loads((folder / "sweep.json").read_text())["verdict"]
+    run = folder / "finalists" / before["winner"] / "seed-8"
+    result, weights = run / "results" / "heldout.json", run / "model" / "model.safetensors"
+    if fault == "another seed":
+        manifest = shutil.copytree(run, run.with_name("seed-9")) / "manifest.json"
+        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"seed": 9}))
+    elif fault == "broken":
+        result.write_text("{")
+    elif fault == "missing":
+        result.unlink()
+    else:
+        weights.write_bytes(b"")
+    command = ["sweep", str(sweep_recipe), "--space", str(swept[0].parent / "space.yaml"), "--output", str(folder)]
+    assert main([*command, "--trials", "2", "--seeds", "1", "--finalists", "1"]) == 0
+    assert json.loads((folder / "sweep.json").read_text())["verdict"] == before
+    assert (folder / "winner" / weights.name).read_bytes() == (swept[0] / "winner" / weights.name).read_bytes()
 
 
 def test_the_plan_says_what_would_be_tried_and_writes_nothing(sweep_recipe: Path, tmp_path: Path, capsys):
