@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,9 @@ def chapter(plan: Plan, board: Board, criterion: Criterion, found: Verdict) -> C
     """Return the chapter of a sweep."""
     trials = [trial for trial in board.trials() if trial.arm != FINALISTS]
     headings, rows = found.table()
-    of_trials = Table("trials", ["number", "default", "best", "settings of the best"], tried(board, trials, criterion))
+    of_trials = Table(
+        "trials", ["number", "default", "best", "settings of the best"], tried(plan, board, trials, criterion)
+    )
     done = [trial for trial in trials if trial.score is not None]
     return Chapter(
         title="The sweep",
@@ -43,8 +45,10 @@ def chapter(plan: Plan, board: Board, criterion: Criterion, found: Verdict) -> C
 
 def pictures(plan: Plan, trials: Sequence[Trial], score: str, higher_is_better: bool) -> list[Picture]:
     """Return the pictures of trials that have a score: those that their settings allow."""
+    defaults = {trial.name for trial in trials if plan.is_default(trial.arm, trial.settings)}
+    by_arm = partial(_by_arm, trials=trials, score=score, defaults=defaults)
     drawn = [
-        Picture("objectives", f"{score} of every trial, by objective", partial(_by_arm, trials=trials, score=score)),
+        Picture("objectives", f"{score} of every trial, by objective", by_arm),
         Picture("cost", f"seconds and {score} of every trial", partial(_cost, trials=trials, score=score)),
     ]
     if any(_width(trial) is not None and _BALANCE in trial.settings for trial in trials):
@@ -76,16 +80,16 @@ def _scores(trials: Sequence[Trial]) -> np.ndarray:
     return np.array([trial.score for trial in trials], dtype=float)
 
 
-def _by_arm(axes: Axes, trials: Sequence[Trial], score: str) -> None:
+def _by_arm(axes: Axes, trials: Sequence[Trial], score: str, defaults: Collection[str]) -> None:
     """Draw every trial as a point, a row for each arm; the default is a ring."""
     colours = _colours(trials)
     for row, (arm, colour) in enumerate(colours.items()):
         of_arm = [trial for trial in trials if trial.arm == arm]
         beside = row + np.linspace(-0.2, 0.2, len(of_arm)) if len(of_arm) > 1 else np.array([float(row)])
-        first = np.array([trial.place == 0 for trial in of_arm])
+        default = np.array([trial.name in defaults for trial in of_arm])
         values = _scores(of_arm)
-        axes.plot(values[~first], beside[~first], "o", color=colour, markersize=4, alpha=0.8)
-        axes.plot(values[first], beside[first], "o", color=colour, fillstyle="none", markersize=7)
+        axes.plot(values[~default], beside[~default], "o", color=colour, markersize=4, alpha=0.8)
+        axes.plot(values[default], beside[default], "o", color=colour, fillstyle="none", markersize=7)
     axes.set_yticks(range(len(colours)), list(colours))
     axes.invert_yaxis()
     axes.set(title="trials by objective; rings: the default", xlabel=score)

@@ -104,6 +104,11 @@ class Plan:
             default = grid[0]
         return grid if grid is not None and len(grid) <= number else [default, *({} for _ in range(number - 1))]
 
+    def is_default(self, name: str, settings: Mapping[str, Any]) -> bool:
+        """Return whether settings of an arm are those that it has when nothing is tuned; a grid may be without them."""
+        arm = self.arm(name)
+        return arm.recipe(self.recipe, settings) == arm.recipe(self.recipe, {})
+
     def trial_recipe(self, arm: Arm, settings: Mapping[str, Any]) -> Recipe:
         """Return the recipe of a trial."""
         return without_results(arm.recipe(self.recipe, settings), self.recipe.seeds[0])

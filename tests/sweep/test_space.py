@@ -156,6 +156,15 @@ def test_a_key_is_given_once_and_is_no_section(recipe: Recipe):
         arms_of(recipe, [grid])
 
 
+def test_the_default_is_known_by_its_recipe(recipe: Recipe, tmp_path: Path):
+    """Of a grid that is without it, the first trial is another one."""
+    plan = Plan(recipe, [*arms(recipe, tmp_path, "loss.divergence: kl\nloss.sigma: [0.3, 0.2]").values()], tmp_path, "")
+    assert plan.planned(plan.arm("fmicl-kl"), 2)[0] == {"loss.sigma": 0.3}
+    assert [plan.is_default("fmicl-kl", {"loss.sigma": sigma}) for sigma in (0.3, 0.2646)] == [False, True]
+    assert [plan.is_default("infonce", {"loss.temperature": value}) for value in (0.06, 0.05)] == [False, True]
+    assert plan.is_default("recipe", {})
+
+
 @pytest.mark.parametrize("given", [{}, {"trials": 8}, {"budget": 1e6}], ids=str)
 def test_infonce_has_no_more_trials_than_the_largest_grid(recipe: Recipe, tmp_path: Path, given: dict):
     """Unless there is nothing else."""
