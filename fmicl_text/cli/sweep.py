@@ -97,6 +97,8 @@ def run(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     from fmicl_text.sweep.sweep import join, sweep
 
+    if args.worker and args.json and not args.dry_run:
+        raise InputError("--json: a worker has no verdict to print; give it to the process that leads")
     silence_model_files()
     plan = _plan(args)
     if args.dry_run:

@@ -263,6 +263,11 @@ def test_a_folder_with_the_runs_of_another_sweep_is_refused(sweep_recipe: Path, 
         sweep(plan)
 
 
+def test_a_worker_has_no_verdict_to_print(sweep_recipe: Path, capsys):
+    assert main(["sweep", str(sweep_recipe), "--worker", "--json"]) == 2
+    assert "--json: a worker has no verdict to print" in capsys.readouterr().err
+
+
 def test_a_data_file_is_no_recipe(tmp_path: Path, capsys):
     assert main(["sweep", "pairs.csv"]) == 2
     assert "pairs.csv is no recipe: `fmicl recipe new pairs.csv` writes one from it" in capsys.readouterr().err
