@@ -18,6 +18,7 @@ from fmicl_text.errors import InputError
 
 if TYPE_CHECKING:
     from fmicl_text.recipe.schema import Recipe
+    from fmicl_text.sweep.estimate import Estimate
     from fmicl_text.sweep.plan import Plan
     from fmicl_text.sweep.sweep import Swept
 
@@ -76,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--leader", type=int, help=argparse.SUPPRESS)  # the process that started this worker
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="the folder; default runs/NAME-sweep")
     parser.add_argument("--dry-run", action="store_true", help="show what would be tried, and how long it would take")
-    parser.add_argument("--json", action="store_true", help="print the verdict as JSON and nothing else")
+    parser.add_argument("--json", action="store_true", help="print the verdict, or the plan, as JSON and nothing else")
     parser.add_argument("-v", "--verbose", action="store_true", help="also show the progress within each trial")
 
 
@@ -96,10 +97,14 @@ def run(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     from fmicl_text.sweep.sweep import join, sweep
 
+    if args.worker and args.json and not args.dry_run:
+        raise InputError("--json: a worker has no verdict to print; give it to the process that leads")
     silence_model_files()
     plan = _plan(args)
     if args.dry_run:
-        _print_plan(plan)
+        from fmicl_text.sweep.estimate import estimate
+
+        _print_estimate(estimate(plan), args.json)
     elif args.worker:
         join(plan, args.leader)
     else:
@@ -157,51 +162,46 @@ def _worker_arguments(args: argparse.Namespace, plan: Plan) -> list[str]:
     return [args.recipe, *given]
 
 
-def _print_plan(plan: Plan) -> None:
+def _print_estimate(found: Estimate, as_json: bool) -> None:
     """Print what would be tried, how long it would take, and how much space it would need."""
     from rich.table import Table
 
     from fmicl_text.cli.console import Console
-    from fmicl_text.sweep.plan import judged
     from fmicl_text.training.callbacks import duration
-    from fmicl_text.training.inputs import load_inputs
-    from fmicl_text.training.plan import plan as plan_run
-    from fmicl_text.training.timing import seconds_per_step
 
+    if as_json:
+        print(json.dumps(asdict(found), indent=2))
+        return
     console = Console()
-    recipe, criterion, warnings = judged(plan.recipe, load_inputs(plan.recipe, mine=False))
-    number, of_run = plan.number(), plan_run(plan.recipe)
-    each = seconds_per_step(plan.recipe) * of_run.steps
-    if number is None and plan.budget is not None:
-        number = plan.affordable(each)
-    assert number is not None  # there is a budget otherwise
     table = Table()
     for heading in ("objective", "trials", "tuned"):
         table.add_column(heading)
-    for arm in plan.arms:
-        tuned = "; ".join(f"{key} {values}" for key, values in arm.tuned.items() if arm.may_apply(key))
-        table.add_row(arm.name, str(len(plan.planned(arm, number))), tuned or "nothing")
+    for arm in found.arms:
+        tuned = "; ".join(f"{key} {values}" for key, values in arm.tuned.items())
+        table.add_row(arm.name, str(arm.trials), tuned or "nothing")
     console.print(table)
-    seconds = each * plan.runs(number) / plan.workers
-    first, *others = [asked.name for asked in recipe.evaluate.after]
+    first, *others = found.judges
+    timed = {"a step": found.times.step, "what chooses": found.times.during, **found.times.after}
     lines = {
-        "chooses": f"{criterion.name} {criterion.metric.name}",
+        "chooses": found.chooses,
         "judges": first + (f"; also measured: {', '.join(others)}" if others else ""),
-        "finalists": f"at most {plan.most_finalists}, seeds {', '.join(map(str, plan.final_seeds))}",
-        "runs": f"{plan.runs(number):,} of {of_run.steps:,} steps on {of_run.device}",
-        "time": f"about {duration(seconds)} with {plan.workers} worker(s), without evaluations",
-        "space": f"about {plan.bytes(of_run.parameters) / 1e6:,.0f} MB at most",
-        "folder": str(plan.folder),
+        "finalists": f"at most {found.finalists}, seeds {', '.join(map(str, found.seeds))}",
+        "runs": f"{found.runs:,} of {found.steps:,} steps on {found.device}, each measured {found.evaluations} time(s)",
+        "time": f"about {duration(found.seconds)} with {found.workers} worker(s), without loading, saving and drawing",
+        "timed": ", ".join(f"{name} {_short(seconds)}" for name, seconds in timed.items()),
+        "space": f"about {found.bytes / 1e6:,.0f} MB at most",
+        "folder": found.folder,
     }
     for key, line in lines.items():
         console.print(f"  {key:<10}{line}", soft_wrap=True)
-    if plan.halving and of_run.steps <= recipe.evaluate.every_steps:
-        every = f"evaluate.every_steps ({recipe.evaluate.every_steps:,})"
-        warnings.append(
-            f"--halving stops no trial, as none is measured before its end: set {every} below {of_run.steps:,}"
-        )
-    for warning in [*of_run.warnings, *warnings]:
+    for warning in found.warnings:
         console.print(f"  warning   {warning}", soft_wrap=True)
+
+
+def _short(seconds: float) -> str:
+    from fmicl_text.training.callbacks import duration
+
+    return duration(seconds) if seconds >= 10 else f"{seconds:.2g} s"
 
 
 def _print(swept: Swept, as_json: bool) -> None:
@@ -244,6 +244,6 @@ def _count(text: str) -> int:
 
 
 def _seconds(text: str) -> float:
-    if not (match := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)):
-        raise argparse.ArgumentTypeError(f"must be a number and s, m, h or d, such as 90m or 2h, got {text}")
+    if not (match := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)) or not float(match[1]):
+        raise argparse.ArgumentTypeError(f"must be a number above 0 and s, m, h or d, such as 90m or 2h, got {text}")
     return float(match[1]) * _UNITS[match[2]]

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from fmicl_text.evaluation.items import Measured
     from fmicl_text.evaluation.metrics import Metric
     from fmicl_text.evaluation.scored_model import ScoredModel
-    from fmicl_text.evaluation.suites import Pairs
 
 
 Data = Literal["texts", "images"]
@@ -89,7 +88,9 @@ class Loaded:
         offers: :attr:`~fmicl_text.evaluation.results.Score.key` of each score that is always there -> its metric; the
             one that summarises the whole is first.
         missing: Task -> why it cannot be scored.
-        pairs: Task -> the pairs of sentences that were read, for the record of what a run depends on.
+        record: Gives what each part of the data is known by, for the record of what a run depends on: a fingerprint of
+            everything in it that decides a score, labels and what is learned from included, or a revision. Of held-out
+            pairs, which the record has anyway, and of data that is only read when it is measured on, nothing.
         items: Gives what each item that is scored is made of: its texts, or a digest of its image. By these, two
             evaluations on the same data are known, whatever its files are called. Of data that is only read when
             it is measured on, what names it.
@@ -98,7 +99,7 @@ class Loaded:
     measure: Callable[[ScoredModel, Effort], Measured]
     offers: Mapping[str, Metric]
     missing: Mapping[str, str] = field(default_factory=dict)
-    pairs: Mapping[str, Pairs] = field(default_factory=dict)
+    record: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
     items: Callable[[], Iterable[tuple[str, ...]]] = tuple
 
 

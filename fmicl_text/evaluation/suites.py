@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import ConfigDict, PositiveInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from fmicl_text.data.fingerprints import fingerprint
 from fmicl_text.data.formats import read_file
 from fmicl_text.data.readers import require_columns
 from fmicl_text.data.yaml_tree import Tree
@@ -82,6 +83,12 @@ class Pairs:
     def __iter__(self) -> Iterator[tuple[str, str]]:
         """Yield the two sentences of each pair."""
         return zip(self.sentences1, self.sentences2, strict=True)
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What they are known by, scores included."""
+        rows = zip(self.sentences1, self.sentences2, self.scores.tolist(), strict=True)
+        return fingerprint(list(_COLUMNS), rows)
 
 
 class MissingTask(InputError):

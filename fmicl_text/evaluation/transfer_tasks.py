@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fmicl_text.data.fingerprints import fingerprint
 from fmicl_text.data.formats import read_file
 from fmicl_text.data.readers import require_columns
 from fmicl_text.errors import InputError
@@ -63,6 +64,12 @@ class Labelled:
 
     texts: tuple[list[str], ...]
     labels: np.ndarray
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What they are known by, classes included."""
+        columns = [*(f"text {number}" for number in range(1, len(self.texts) + 1)), "label"]
+        return fingerprint(columns, zip(*self.texts, self.labels.tolist(), strict=True))
 
 
 # Revisions are given where they are known; row counts are checked everywhere.

@@ -8,7 +8,7 @@ that was not measured yet. Modules here import ``runs`` and what is below; for t
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,7 @@ def read_report(
     bases: Sequence[str] = (),
     output: Path | None = None,
     show_progress: bool = False,
+    seeds: Container[int] | None = None,
 ) -> Report:
     """Read runs, and compare each with the first and with the model it started from, if that was measured.
 
@@ -56,12 +57,13 @@ def read_report(
             :func:`fmicl_text.report.base.read_base`.
         output: Where the report will go, and results of base models are kept; default the first run.
         show_progress: Draw progress bars on standard error while a base model is measured.
+        seeds: Which of several seeds to read; default all.
 
     Raises:
         InputError: A folder is no run, a file in it is broken, a table is unknown, or a base model cannot be measured.
     """
     figures = [figure for name in published for figure in load_published(name)]
-    runs = read_runs(list(folders))
+    runs = read_runs(list(folders), seeds)
     measured = [
         read_base(name, runs, page_file(output or folders[0]).parent, show_progress) for name in dict.fromkeys(bases)
     ]

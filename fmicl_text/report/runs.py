@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
@@ -113,8 +113,12 @@ def spread(values: Iterable[float]) -> tuple[float, float | None]:
     return mean(numbers), stdev(numbers) if len(numbers) > 1 else None
 
 
-def read_runs(folders: list[Path]) -> list[Run]:
+def read_runs(folders: list[Path], seeds: Container[int] | None = None) -> list[Run]:
     """Read run folders; each may have one seed or several.
+
+    Args:
+        folders: The folders.
+        seeds: Which of several seeds to read; default all.
 
     Raises:
         InputError: A folder is no run, or has a file that is not what this package writes. All problems at once.
@@ -122,7 +126,7 @@ def read_runs(folders: list[Path]) -> list[Run]:
     runs, problems = [], []
     for folder, name in zip(folders, _names(folders), strict=True):
         try:
-            runs.append(_read_run(folder, name))
+            runs.append(_read_run(folder, name, seeds))
         except InputError as error:
             problems += error.problems
     if problems:
@@ -141,8 +145,9 @@ def _names(folders: list[Path]) -> list[str]:
     return ["/".join(part[-depth:]) for part in parts]
 
 
-def _read_run(path: Path, name: str) -> Run:
+def _read_run(path: Path, name: str, wanted: Container[int] | None) -> Run:
     folders = [path] if (path / "manifest.json").is_file() else sorted(path.glob("seed-*"), key=_seed_of)
+    folders = [folder for folder in folders if wanted is None or folder is path or _seed_of(folder) in wanted]
     folders = [folder for folder in folders if (folder / "manifest.json").is_file()]
     if not folders:
         raise InputError(f"{path} is no run folder: it has neither manifest.json nor seed-*/manifest.json")

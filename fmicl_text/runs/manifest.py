@@ -84,7 +84,7 @@ class Manifest(BaseModel):
     precision: str | None = None
     versions: dict[str, str] = {}
     data: dict[str, Table] = {}
-    """Of training and held-out rows, and of data that is measured during training."""
+    """Of training and held-out rows, and of what evaluations measure on, during training and after."""
     base_model: Base | None = None
     model_files: dict[str, dict[str, Any]] | None = None
     """The fingerprints of the files in ``model/``; manifests of version 0.1.0 have none."""

@@ -255,6 +255,8 @@ def _not_varied(base: Recipe, part: Part) -> Iterator[str]:
         data = section == "data" and (name == "heldout" or (drawn and name.partition(".")[0] not in _TRAINING_ALONE))
         if data or section in ("name", "evaluate", "imports", "seeds", "publish"):
             yield f"{part.places[key]}: {key}: cannot be varied, as trials are compared by it; set it in the recipe"
+        elif not name:
+            yield f"{part.places[key]}: {key}: must be a key of a section, such as loss.sigma"
 
 
 def _of_all(key: str) -> bool:

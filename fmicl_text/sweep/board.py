@@ -64,6 +64,7 @@ class Trial:
         why: Why it failed.
         took: How long it took a worker in all, in seconds, from the moment it was last taken.
         run: Its name, if it was planned by that; see :meth:`Board.plan_runs`.
+        ended: When it ended, in seconds since 1970.
     """
 
     arm: str
@@ -75,6 +76,7 @@ class Trial:
     why: str | None = None
     took: float | None = None
     run: str | None = None
+    ended: float | None = None
 
     @property
     def name(self) -> str:
@@ -244,6 +246,8 @@ class Board:
             except refused as error:
                 trial.set_user_attr(_WHY, str(error))
                 raise
+            finally:
+                self._claim.acquire()  # until it has ended: trials are counted in the order of their ends
 
         self._claim.acquire()
         try:
@@ -357,4 +361,5 @@ def _trial(arm: str, trial: FrozenTrial) -> Trial:
         trial.user_attrs.get(_WHY),
         None if trial.duration is None else trial.duration.total_seconds(),
         trial.user_attrs.get(RUN),
+        None if trial.datetime_complete is None else trial.datetime_complete.timestamp(),
     )

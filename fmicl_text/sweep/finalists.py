@@ -11,6 +11,8 @@ from fmicl_text.runs.folder import RunFolder
 from fmicl_text.sweep.arms import OWN
 from fmicl_text.sweep.board import Board, Trial
 from fmicl_text.sweep.plan import FINALISTS, Plan
+from fmicl_text.training.measure import is_measured
+from fmicl_text.training.train import is_finished
 
 _SEED = "/seed-"
 
@@ -48,9 +50,15 @@ def trial_and_seed(run: str) -> tuple[str, int]:
 
 
 def is_trained(plan: Plan, trial: Trial, seed: int) -> bool:
-    """Whether a finalist's run is in this folder and done; not if another trial of its arm was the best then."""
+    """Whether a finalist's run is in this folder, undamaged, with all that judges it.
+
+    It is not if another trial of its arm was the best then.
+    """
     folder = plan.final_folder(trial.arm, seed)
-    return folder.is_done() and has_settings(folder, plan.final_recipe(plan.arm(trial.arm), trial.settings, seed))
+    recipe = plan.final_recipe(plan.arm(trial.arm), trial.settings, seed)
+    if not (has_settings(folder, recipe) and is_finished(folder)):
+        return False
+    return all(is_measured(folder.result(asked.result_name)) for asked in recipe.evaluate.after)
 
 
 def has_settings(folder: RunFolder, recipe: Recipe) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,9 @@ def chapter(plan: Plan, board: Board, criterion: Criterion, found: Verdict) -> C
     """Return the chapter of a sweep."""
     trials = [trial for trial in board.trials() if trial.arm != FINALISTS]
     headings, rows = found.table()
-    of_trials = Table("trials", ["number", "default", "best", "settings of the best"], tried(board, trials, criterion))
+    of_trials = Table(
+        "trials", ["number", "default", "best", "settings of the best"], tried(plan, board, trials, criterion)
+    )
     done = [trial for trial in trials if trial.score is not None]
     return Chapter(
         title="The sweep",
@@ -43,8 +45,10 @@ def chapter(plan: Plan, board: Board, criterion: Criterion, found: Verdict) -> C
 
 def pictures(plan: Plan, trials: Sequence[Trial], score: str, higher_is_better: bool) -> list[Picture]:
     """Return the pictures of trials that have a score: those that their settings allow."""
+    defaults = {trial.name for trial in trials if plan.is_default(trial.arm, trial.settings)}
+    by_arm = partial(_by_arm, trials=trials, score=score, defaults=defaults)
     drawn = [
-        Picture("objectives", f"{score} of every trial, by objective", partial(_by_arm, trials=trials, score=score)),
+        Picture("objectives", f"{score} of every trial, by objective", by_arm),
         Picture("cost", f"seconds and {score} of every trial", partial(_cost, trials=trials, score=score)),
     ]
     if any(_width(trial) is not None and _BALANCE in trial.settings for trial in trials):
@@ -76,16 +80,16 @@ def _scores(trials: Sequence[Trial]) -> np.ndarray:
     return np.array([trial.score for trial in trials], dtype=float)
 
 
-def _by_arm(axes: Axes, trials: Sequence[Trial], score: str) -> None:
+def _by_arm(axes: Axes, trials: Sequence[Trial], score: str, defaults: Collection[str]) -> None:
     """Draw every trial as a point, a row for each arm; the default is a ring."""
     colours = _colours(trials)
     for row, (arm, colour) in enumerate(colours.items()):
         of_arm = [trial for trial in trials if trial.arm == arm]
         beside = row + np.linspace(-0.2, 0.2, len(of_arm)) if len(of_arm) > 1 else np.array([float(row)])
-        first = np.array([trial.place == 0 for trial in of_arm])
+        default = np.array([trial.name in defaults for trial in of_arm])
         values = _scores(of_arm)
-        axes.plot(values[~first], beside[~first], "o", color=colour, markersize=4, alpha=0.8)
-        axes.plot(values[first], beside[first], "o", color=colour, fillstyle="none", markersize=7)
+        axes.plot(values[~default], beside[~default], "o", color=colour, markersize=4, alpha=0.8)
+        axes.plot(values[default], beside[default], "o", color=colour, fillstyle="none", markersize=7)
     axes.set_yticks(range(len(colours)), list(colours))
     axes.invert_yaxis()
     axes.set(title="trials by objective; rings: the default", xlabel=score)
@@ -118,7 +122,10 @@ def _map(axes: Axes, trials: Sequence[Trial], score: str) -> None:
 def _parallel(
     axes: Axes, trials: Sequence[Trial], score: str, keys: Sequence[str], log: set[str], higher_is_better: bool
 ) -> None:
-    """Draw a line for each trial through its settings, the arm first and the score last; better ones are brighter."""
+    """Draw a line for each trial through its settings, the arm first and the score last; better ones are brighter.
+
+    Past an axis of which a trial has no value its line is dotted, as no value is to be read off there.
+    """
     import matplotlib
 
     columns: list[list[object]] = [[trial.arm for trial in trials]]
@@ -130,8 +137,11 @@ def _parallel(
     goodness = heights[-1] if higher_is_better else 1 - heights[-1]
     colours = matplotlib.colormaps[_MAP]
     for number in np.argsort(goodness):
-        points = [(x, column[number]) for x, column in enumerate(heights) if np.isfinite(column[number])]
-        axes.plot(*zip(*points, strict=True), color=colours(goodness[number]), linewidth=1.2, alpha=0.8)
+        points = np.array([column[number] for column in heights])
+        places = np.flatnonzero(np.isfinite(points))
+        style = {"color": colours(goodness[number]), "alpha": 0.8}
+        axes.plot(places, points[places], ":", linewidth=0.6, **style)
+        axes.plot(points, "o-", linewidth=1.2, markersize=3, **style)
     columns.append(list(values.tolist()))
     for x, column in enumerate(columns):
         for height, label in _ends(column):
@@ -139,7 +149,7 @@ def _parallel(
     names = ["objective", *(key.rpartition(".")[2] for key in keys), score]
     axes.set_xticks(range(len(names)), names, rotation=20, ha="right", fontsize=7)
     axes.set_yticks([])
-    axes.set_title("settings and score of every trial")
+    axes.set_title("settings and score of every trial; dotted: past settings it does not have", fontsize=9)
 
 
 def _is_number(value: object) -> bool:

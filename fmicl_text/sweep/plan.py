@@ -38,7 +38,7 @@ class Plan:
         arms: What is compared; the first is InfoNCE.
         folder: Where everything goes.
         storage: Where the trials are kept; see :class:`fmicl_text.sweep.board.Board`.
-        trials: Of each arm; a grid that is smaller has fewer.
+        trials: Of each arm; a grid that is smaller has fewer, and InfoNCE then no more.
         budget: Seconds in place of a number of trials, of all workers together; decided after the first round.
         finalists: How many arms are trained again, besides InfoNCE and the recipe's own setting.
         seeds: How many seeds each of them gets.
@@ -77,11 +77,21 @@ class Plan:
 
     def number(self) -> int | None:
         """Return how many trials an arm has; None if the budget is to decide it."""
-        if self.trials is not None or self.budget is not None:
-            return self.trials
-        grids = [arm.grid(_MOST_OF_A_GRID) for arm in self.arms if not arm.is_infonce]
+        if self.budget is not None:
+            return None
+        return self._at_most(self.trials) if self.trials is not None else self._largest or TRIALS
+
+    @property
+    def _largest(self) -> int | None:
+        """Size of the largest grid of what is compared with InfoNCE, or of InfoNCE alone; None if any has no end."""
+        compared = [arm for arm in self.arms if not arm.is_infonce and arm.name != OWN] or self.arms[:1]
+        grids = [arm.grid(_MOST_OF_A_GRID) for arm in compared]
         sizes = [len(grid) for grid in grids if grid is not None]
-        return max(sizes) if len(sizes) == len(grids) else TRIALS
+        return max(sizes) if len(sizes) == len(grids) else None
+
+    def _at_most(self, number: int) -> int:
+        """Return a number of trials that InfoNCE has no more of than anything else."""
+        return number if self._largest is None else min(number, self._largest)
 
     def planned(self, arm: Arm, number: int) -> list[Settings]:
         """Return what is fixed of each trial of an arm: all of a grid that fits, else the first, its default."""
@@ -93,6 +103,11 @@ class Plan:
             grid.sort(key=lambda settings: settings != default)
             default = grid[0]
         return grid if grid is not None and len(grid) <= number else [default, *({} for _ in range(number - 1))]
+
+    def is_default(self, name: str, settings: Mapping[str, Any]) -> bool:
+        """Return whether settings of an arm are those that it has when nothing is tuned; a grid may be without them."""
+        arm = self.arm(name)
+        return arm.recipe(self.recipe, settings) == arm.recipe(self.recipe, {})
 
     def trial_recipe(self, arm: Arm, settings: Mapping[str, Any]) -> Recipe:
         """Return the recipe of a trial."""
@@ -126,7 +141,7 @@ class Plan:
         """
         assert self.budget is not None  # there is a number of trials otherwise
         trials = self.budget * self.workers / each - self.most_finalists * self.seeds
-        return max(int((trials - 1) / (len(self.arms) - 1)), 1)  # the recipe as it is has one
+        return self._at_most(max(int((trials - 1) / (len(self.arms) - 1)), 1))  # the recipe as it is has one
 
     @property
     def most_finalists(self) -> int:

@@ -15,7 +15,8 @@ def progress(trial: Trial, board: Board, criterion: Criterion) -> str:
     """Return the line of a trial that has just ended."""
     final = trial.arm == FINALISTS
     trials = [one for one in board.trials() if (one.arm == FINALISTS) == final]
-    ended = [one for one in trials if one.state not in ("waiting", "running")]
+    # Others may have ended since, at other workers: each is counted once, in the order of their ends.
+    ended = [one for one in trials if one.ended is not None and one.ended <= (trial.ended or 0.0)]
     what, name = ("final run", str(trial.run)) if final else ("trial", _named(trial))
     parts = [f"{what} {len(ended)} of {len(trials)}: {name}: {outcome(trial, criterion)}"]
     if not final and (best := board.best(ended)):

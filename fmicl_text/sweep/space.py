@@ -160,7 +160,7 @@ def read_grid(overrides: Sequence[str]) -> tuple[Part, list[str]]:
     """Take ``a.b=v1,v2`` out of overrides: the keys with several values, and the overrides that have one.
 
     Raises:
-        InputError: The same value is given twice.
+        InputError: The same value, or a key, is given twice.
     """
     keys: dict[str, Values] = {}
     places: dict[str, str] = {}
@@ -169,6 +169,8 @@ def read_grid(overrides: Sequence[str]) -> tuple[Part, list[str]]:
         key, _, text = override.partition("=")
         if len(values := listed(text)) > 1:
             name, place = _spelled(key), f"--set {override}"
+            if name in places:
+                raise InputError(f"{place}: {key}: is there already, at {places[name]}; give all its values in one")
             try:
                 keys[name] = _values(values)
             except InputError as error:

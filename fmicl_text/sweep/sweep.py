@@ -215,6 +215,6 @@ def _written(plan: Plan, board: Board, criterion: Criterion, found: Verdict) -> 
     shutil.copytree(plan.final_folder(found.winner, plan.final_seeds[0]).model, model)
     trials = [asdict(trial) for trial in board.trials()]
     write_json(plan.folder / "sweep.json", {"verdict": asdict(found), "trials": trials})
-    report = read_report([plan.final_folder(row.arm).path for row in found.rows])
+    report = read_report([plan.final_folder(row.arm).path for row in found.rows], seeds=plan.final_seeds)
     page = write_report(report, plan.folder, overwrite=True, chapters=[chapter(plan, board, criterion, found)])
     return Swept(found, recipe, model, page)

@@ -101,7 +101,7 @@ class Verdict:
 def verdict(plan: Plan, board: Board, criterion: Criterion, warnings: Sequence[str]) -> Verdict:
     """Read the finalists' runs, and test each against InfoNCE."""
     chosen = finalists(plan, board)
-    runs = read_runs([plan.final_folder(trial.arm).path for trial in chosen])
+    runs = read_runs([plan.final_folder(trial.arm).path for trial in chosen], plan.final_seeds)
     title, score, judge = judge_of(plan, runs[0])
     tests = [test_against(run, runs[0], title, score) for run in runs[1:]]
     adjusted = iter(holm([test.p_value for test in tests if test is not None]))
@@ -201,14 +201,14 @@ def _agreement(
     return [f"{label} ranks the {len(judged)} final runs as {judge} does with a rank correlation of {number(rho)}"]
 
 
-def tried(board: Board, trials: Sequence[Trial], criterion: Criterion) -> list[tuple[str, list[str]]]:
-    """Return a row for each arm: its number of trials, its default, the first trial, and its best."""
+def tried(plan: Plan, board: Board, trials: Sequence[Trial], criterion: Criterion) -> list[tuple[str, list[str]]]:
+    """Return a row for each arm: its number of trials, its default, if that is among them, and its best."""
     rows = []
     for arm in dict.fromkeys(trial.arm for trial in trials):
         of_arm = [trial for trial in trials if trial.arm == arm]
         best = board.best(of_arm)
-        first = next((trial for trial in of_arm if trial.place == 0), None)
-        scores = [trial.score if trial is not None else None for trial in (first, best[0] if best else None)]
+        default = next((trial for trial in of_arm if plan.is_default(arm, trial.settings)), None)
+        scores = [trial.score if trial is not None else None for trial in (default, best[0] if best else None)]
         cells = ["" if value is None else number(value, criterion.metric.unit) for value in scores]
         rows.append((arm, [str(len(of_arm)), *cells, best[0].described if best else ""]))
     return rows

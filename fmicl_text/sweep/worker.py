@@ -25,7 +25,7 @@ from fmicl_text.sweep.plan import FINALISTS, Plan
 from fmicl_text.sweep.progress import progress
 from fmicl_text.training.criterion import Criterion
 from fmicl_text.training.non_finite import NonFiniteError
-from fmicl_text.training.provenance import changes
+from fmicl_text.training.provenance import changes, pinned
 from fmicl_text.training.train import Prepared, prepare, train_on
 
 if TYPE_CHECKING:
@@ -106,6 +106,8 @@ class Worker:
         best = next((one for one in finalists(self._plan, self._board) if one.name == name), None)
         if best is None:
             raise InputError(f"{name} is no finalist any more: a later trial was better")
+        if seed not in self._plan.final_seeds:
+            raise InputError(f"seed {seed} is not asked for any more")
         folder = self.train_final(best, seed)
         note_seconds(trial, read_json(folder.manifest)["seconds"])
         return during_score(folder)
@@ -121,26 +123,27 @@ class Worker:
 
     def _inputs(self, recipe: Recipe) -> Prepared:
         """Return what a recipe reads, which is the same for most trials."""
-        reads = {"model", "data", "evaluate"}
+        reads = {"model", "data"}
         if any(source.views == "group" for source in recipe.data.sources.values()):  # pairs that the seed draws
             reads.add("seeds")
-        key = recipe.model_dump_json(include=reads)
+        key = recipe.model_dump_json(include=reads | {"evaluate"})
         if key not in self._prepared:
-            self._prepared[key] = prepare(recipe, self._encoder.load)
-            self._refuse_other_data(
-                f"origin {hashlib.sha256(key.encode()).hexdigest()[:16]}", self._prepared[key].origin
-            )
+            # Finalists are measured by more than trials are, and read the same besides.
+            name = f"origin {hashlib.sha256(recipe.model_dump_json(include=reads).encode()).hexdigest()[:16]}"
+            at_known = pinned(recipe, self._board.facts.get(name, {}))
+            self._prepared[key] = prepare(at_known, self._encoder.load)
+            self._refuse_other_data(name, self._prepared[key].origin)
         return self._prepared[key]
 
     def _refuse_other_data(self, name: str, origin: dict[str, Any]) -> None:
         """Stop where the data or the base model is another one than for trials before: their scores do not compare."""
-        origin = json.loads(json.dumps(origin))
-        if found := changes(self._board.facts.get(name, origin), origin):
+        known, origin = self._board.facts.get(name, {}), json.loads(json.dumps(origin))
+        if found := changes(known, origin):
             raise RunFailedError(
                 f"{'; '.join(found)}, and trials do not compare; put back what there was, or begin another sweep with "
                 "--set name=NAME"
             )
-        self._board.note(**{name: origin})
+        self._board.note(**{name: origin | {"data": known.get("data", {}) | origin["data"]}})
 
 
 class Halving(TrainerCallback):

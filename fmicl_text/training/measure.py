@@ -53,7 +53,7 @@ def _results(
     files = {name: folder.result(prefix + name) for name in inputs.after}
 
     def compute() -> None:
-        wanted = [name for name, file in files.items() if not _is_there(file)]
+        wanted = [name for name, file in files.items() if not is_measured(file)]
         model = load() if wanted else None
         for name in wanted:
             assert model is not None
@@ -66,7 +66,8 @@ def _results(
     return {name: read_result(file) for name, file in files.items()}
 
 
-def _is_there(file: Path) -> bool:
+def is_measured(file: Path) -> bool:
+    """Whether a result is in a file; one that is broken is measured again."""
     if not file.exists():
         return False
     try:

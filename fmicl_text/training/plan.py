@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sentence_transformers import SentenceTransformerTrainingArguments
+from transformers import TrainerState
+
 from fmicl_text.data.mining import described
 from fmicl_text.data.mixture import SourceSection
 from fmicl_text.data.section import DataSection
@@ -44,10 +47,11 @@ class Plan:
     """What a run would do; ``sources`` are by name, and the name of a single one is empty.
 
     ``drawn`` says how batches are drawn from several sources, ``trained`` how many of the ``parameters`` train, and
-    ``adapter`` by which LoRA, if by one. ``weights`` says which step's weights are kept, and why. ``after`` names what
-    is measured at the end, ``dims`` at how many dimensions beside all. ``warnings`` say why the data will train badly.
-    ``image_size`` is None for texts. ``loading`` is optimizer and loading of batches, where CUDA has defaults of its
-    own. ``publish`` says what goes to the Hub at the end, if anything does.
+    ``adapter`` by which LoRA, if by one. ``weights`` says which step's weights are kept, and why, and ``evaluations``
+    how often what chooses them is measured. ``after`` names what is measured at the end, ``dims`` at how many
+    dimensions beside all. ``warnings`` say why the data will train badly. ``image_size`` is None for texts. ``loading``
+    is optimizer and loading of batches, where CUDA has defaults of its own. ``publish`` says what goes to the Hub at
+    the end, if anything does.
     """
 
     sources: dict[str, PlannedSource]
@@ -67,6 +71,7 @@ class Plan:
     imports: list[str]
     warnings: list[str]
     weights: str
+    evaluations: int
     after: list[str]
     dims: list[int]
     publish: str | None
@@ -81,7 +86,7 @@ def plan(recipe: Recipe) -> Plan:
     inputs = load_inputs(recipe, mine=False)
     trainer = check_build(recipe, inputs)
     arguments = trainer.args
-    *_, steps = trainer.set_initial_training_values(arguments, trainer.get_train_dataloader())
+    _, per_epoch, *_, steps = trainer.set_initial_training_values(arguments, trainer.get_train_dataloader())
     losses = dict(zip(recipe.data.sources, contrastive_losses(trainer.loss).values(), strict=True))
     prompts = {"": arguments.prompts} if isinstance(recipe.data, DataSection) else arguments.prompts
     return Plan(
@@ -105,10 +110,23 @@ def plan(recipe: Recipe) -> Plan:
         imports=recipe.imports,
         warnings=check_rows(recipe, inputs, trainer.model, arguments),
         weights=_weights(inputs, arguments.load_best_model_at_end),
+        evaluations=_evaluations(arguments, steps, per_epoch),
         after=[asked.name for asked in recipe.evaluate.after],
         dims=recipe.evaluate.dims,
         publish=_published(recipe.publish),
     )
+
+
+def _evaluations(arguments: SentenceTransformerTrainingArguments, steps: int, per_epoch: int) -> int:
+    """Return how often a run measures during training: after its last step in any case, by epochs at its end too."""
+    if arguments.eval_strategy == "no":
+        return 0
+    state = TrainerState()
+    state.compute_steps(arguments, steps)
+    by_epochs = arguments.eval_strategy == "epoch"
+    every, unit = (per_epoch, per_epoch) if by_epochs else (state.eval_steps, 1)
+    due = sum(step >= arguments.eval_delay * unit for step in range(every, steps, every))
+    return arguments.eval_on_start + due + 1 + by_epochs
 
 
 def _planned(

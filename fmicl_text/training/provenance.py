@@ -7,7 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,24 @@ def provenance(recipe: Recipe, inputs: Inputs) -> dict[str, Any]:
     return {
         "command": command_line(),
         "git_commit": _git_commit(),
-        "data": _streams(inputs) | {name: fingerprint(*table) for name, table in _tables(inputs).items()},
+        "data": _streams(inputs)
+        | {name: fingerprint(*table) for name, table in _tables(inputs).items()}
+        | _of_evaluations(inputs),
         "base_model": model_fingerprint(recipe.model),
         **({"broken_images_left_out": inputs.skipped} if recipe.trains_on_images else {}),
     }
+
+
+def pinned(recipe: Recipe, origin: Mapping[str, Any]) -> Recipe:
+    """Return a recipe at the commits that its names on the Hub stood for, which may change.
+
+    Args:
+        recipe: The recipe.
+        origin: What :func:`provenance` said of it; empty if it has not.
+    """
+    data = origin.get("data", {})
+    revisions = {name: data.get(training_data(name), {}).get("revision") for name in recipe.data.sources}
+    return recipe.pinned(origin.get("base_model", {}).get("revision"), revisions)
 
 
 def command_line() -> str:
@@ -126,12 +140,18 @@ def _tables(inputs: Inputs) -> dict[str, tuple[list[str], Iterator[tuple[Any, ..
             tables[training_data(name)] = rows.column_names, tuples(rows)
     for name, pairs in inputs.heldout.items():
         tables[f"held-out {name}".strip()] = pairs.column_names, tuples(pairs)
-    if inputs.during is not None:
-        for task, pairs in inputs.during.loaded.pairs.items():
-            rows = zip(pairs.sentences1, pairs.sentences2, pairs.scores.tolist(), strict=True)
-            name = "STS-B dev" if inputs.during.name == "stsb-dev" else f"{inputs.during.name} {task}"
-            tables[name] = (["sentence1", "sentence2", "score"], rows)
     return tables
+
+
+def _of_evaluations(inputs: Inputs) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if inputs.during is not None:
+        for part, known in inputs.during.loaded.record().items():
+            name = "STS-B dev" if inputs.during.name == "stsb-dev" else f"{inputs.during.name} {part}".strip()
+            found[name] = known
+    for name, loaded in inputs.after.items():
+        found |= {f"evaluate.after {name} {part}".strip(): known for part, known in loaded.record().items()}
+    return found
 
 
 def _git_commit() -> str | None:

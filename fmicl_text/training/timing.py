@@ -1,19 +1,27 @@
-"""How long a run would take, from a few steps of it: ``fmicl train --dry-run --time``."""
+"""How long a run would take, from a few steps of it and one evaluation of each kind."""
 
 from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from transformers import TrainerCallback
 
+from fmicl_text.evaluation.dimensions import measure_at
+from fmicl_text.evaluation.kind import Effort
+from fmicl_text.evaluation.scored_model import ScoredModel
 from fmicl_text.recipe.schema import Recipe
 from fmicl_text.runs.folder import RunFolder
 from fmicl_text.training.build import build_trainer
-from fmicl_text.training.inputs import load_inputs
+from fmicl_text.training.criterion import EvaluationInTraining
+from fmicl_text.training.inputs import Inputs, load_inputs
+from fmicl_text.training.trainer import ContrastiveTrainer
 
 STEPS = 6
 """How many steps are run; the first one, which includes setting up, does not count."""
@@ -37,16 +45,58 @@ class _Clock(TrainerCallback):
         self.times.append(time.perf_counter())
 
 
+@dataclass(frozen=True)
+class Times:
+    """Seconds of the parts of a run.
+
+    Attributes:
+        step: A step of training.
+        during: One evaluation by what chooses the checkpoint; 0 if nothing does.
+        after: Each of ``evaluate.after``, by the name of its result, at all of ``evaluate.dims``.
+    """
+
+    step: float
+    during: float
+    after: Mapping[str, float]
+
+
 def seconds_per_step(recipe: Recipe) -> float:
     """Train a few steps in a temporary folder, and return the median of a step's seconds.
 
     Raises:
         InputError: As :func:`fmicl_text.training.train.train`.
     """
+    return _train(recipe, load_inputs(recipe))[0]
+
+
+def times(recipe: Recipe) -> Times:
+    """Train a few steps in a temporary folder, then measure once by each evaluation of a run.
+
+    Raises:
+        InputError: As :func:`fmicl_text.training.train.train`.
+    """
+    inputs = load_inputs(recipe)
+    step, trainer = _train(recipe, inputs)
+    during = 0.0
+    if inputs.during is not None:
+        during = _seconds(partial(EvaluationInTraining(inputs.during), trainer.model))
+    scored, after = ScoredModel(trainer.model, "the model in training", None), {}
+    for name, loaded in inputs.after.items():
+        after[name] = _seconds(partial(measure_at, loaded, scored, Effort(), recipe.evaluate.dims))
+    return Times(step, during, after)
+
+
+def _train(recipe: Recipe, inputs: Inputs) -> tuple[float, ContrastiveTrainer]:
     recipe = recipe.model_copy(update={"train": recipe.train | _NOTHING_ELSE})
     clock = _Clock()
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = build_trainer(recipe, load_inputs(recipe), recipe.seeds[0], RunFolder(Path(scratch)))
+        trainer = build_trainer(recipe, inputs, recipe.seeds[0], RunFolder(Path(scratch)))
         trainer.add_callback(clock)
         trainer.train()
-    return median(later - earlier for earlier, later in zip(clock.times, clock.times[1:], strict=False))
+    return median(later - earlier for earlier, later in zip(clock.times, clock.times[1:], strict=False)), trainer
+
+
+def _seconds(evaluate: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    evaluate()
+    return time.perf_counter() - begun

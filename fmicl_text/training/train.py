@@ -44,7 +44,7 @@ from fmicl_text.training.measure import measure_after, measure_before
 from fmicl_text.training.memory import keep_memory
 from fmicl_text.training.precision import precision
 from fmicl_text.training.processes import in_first_process, lost_contact, processes
-from fmicl_text.training.provenance import changes, provenance, training_data
+from fmicl_text.training.provenance import changes, pinned, provenance
 from fmicl_text.training.results import TrainResult
 from fmicl_text.training.trainer import ContrastiveTrainer
 from fmicl_text.training.view_picture import draw_views
@@ -151,10 +151,7 @@ def train_on(
         repeats: See there.
         callbacks: Called by the trainer before the run's own callbacks.
     """
-    inputs, origin = prepared.inputs, prepared.origin
-    # What a name on the Hub stands for may change.
-    revisions = {name: origin["data"][training_data(name)].get("revision") for name in inputs.train}
-    recipe = recipe.pinned(origin["base_model"].get("revision"), revisions)
+    inputs, recipe = prepared.inputs, pinned(recipe, prepared.origin)
     with ExitStack() as stack:
         in_first_process(lambda: stack.enter_context(open_run(folder, recipe, resume, overwrite)))
         interruption = stack.enter_context(Interruption(folder))
@@ -193,7 +190,7 @@ def _run(
     before = measure_before(recipe, inputs, RunFolder(folder)) if recipe.evaluate.before else {}
     results = []
     for seed, place in folders.items():
-        if _is_finished(RunFolder(place)):
+        if is_finished(RunFolder(place)):
             if processes().is_main_process:
                 logger.warning("%s is finished: nothing is trained", place)
         else:
@@ -229,7 +226,7 @@ def _found(inputs: Inputs, error: StreamError) -> list[str]:
     return [f"{names}: {why}"]
 
 
-def _is_finished(folder: RunFolder) -> bool:
+def is_finished(folder: RunFolder) -> bool:
     """Return whether the encoder of a run is there and undamaged; one that is damaged is made again."""
     if not folder.is_done():
         return False

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
+from PIL import Image
 from pydantic import TypeAdapter
 from test_image_encoder import RESNET, encoder
 from transfer_data import fit_roughly
@@ -149,6 +150,43 @@ def test_a_kind_gives_a_result_that_is_written_and_read_again(asked, given, tiny
         len(a) == len(b) and all(x.same(y) for x, y in zip(a, b, strict=True))
         for a, b in zip(again.values(), measured.items.values(), strict=True)
     )
+
+
+@pytest.mark.parametrize("name", [name for name in ASKED if name not in ("heldout", "geometry", "images")])
+def test_the_record_of_a_kind_tells_another_label_apart(name, given, tmp_path):
+    """Or another text, where there are no labels."""
+    needs(ASKED[name])
+    before = load(ASKED[name], given).record()
+    assert load(ASKED[name], given).record() == before
+    for file in tmp_path.rglob("*.parquet"):
+        table = pq.read_table(file).to_pydict()
+        [key] = {"label", "score"} & table.keys()
+        table[key] = [(2 if key == "score" else 1) - table[key][0], *table[key][1:]]
+        pq.write_table(pa.table(table), file)
+    header, first, *lines = (tmp_path / "pairs.csv").read_text().splitlines()
+    *texts, _, label = first.split(",")
+    first = ",".join(["another text", *texts[1:], "1", label]) if "geometry" in name else ",".join([*texts, "7", "1"])
+    (tmp_path / "pairs.csv").write_text("\n".join([header, first, *lines]))
+    after = load(ASKED[name], given).record()
+    same = [part for part, known in after.items() if known == before[part]]
+    assert after.keys() == before.keys() and after and same == ["MRPC test"] * (name == "transfer")
+
+
+def test_the_record_of_images_has_their_classes(tmp_path):
+    for number in range(6):
+        Image.new("RGB", (16, 16), (40 * number, 9, 9)).save(tmp_path / f"{number}.png")
+
+    def record(labels):
+        for part, numbers in (("bank", range(4)), ("test", range(4, 6))):
+            rows = [f"{tmp_path}/{number}.png,{labels[number]}" for number in numbers]
+            (tmp_path / f"{part}.csv").write_text("\n".join(["image,label", *rows]))
+        asked = {"name": "knn", "train": str(tmp_path / "bank.csv"), "test": str(tmp_path / "test.csv")}
+        return evaluation(asked).load(Given(image_size=16)).record()
+
+    first, of_bank, of_test = record("ababab"), record("bbabab"), record("ababbb")
+    assert record("ababab") == first
+    assert [of_bank[part] == first[part] for part in ("train", "test")] == [False, True]
+    assert [of_test[part] == first[part] for part in ("train", "test")] == [True, False]
 
 
 @pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED)

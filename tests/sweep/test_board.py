@@ -15,10 +15,13 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
+from filelock import FileLock, Timeout
 
 from fmicl_text.errors import InputError
+from fmicl_text.evaluation.metrics import SPEARMAN
 from fmicl_text.sweep.board import Board, Trial
 from fmicl_text.sweep.plan import Plan
+from fmicl_text.sweep.progress import progress
 
 WORKER = """
 import sys, time
@@ -85,6 +88,23 @@ def test_a_trial_that_is_stopped_keeps_its_settings(tmp_path: Path):
     assert [trial.settings["width"] for trial in first.trials()][:1] == drawn
 
 
+def test_trials_that_end_at_once_are_counted_once_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    first = board(tmp_path)
+    first.plan("a", [{}, {}])
+    storage = first._studies["a"]._storage
+    change = storage.set_trial_state_values
+
+    def changed(*arguments, **more):
+        with pytest.raises(Timeout):  # else another might end between the time that is noted and when all see it
+            FileLock(tmp_path / "workers" / ".claim", timeout=0).acquire()
+        return change(*arguments, **more)
+
+    monkeypatch.setattr(storage, "set_trial_state_values", changed)
+    ended = [first.run("a", lambda trial, place: float(place), ()) for _ in range(2)]
+    criterion = SimpleNamespace(name="own", metric=SPEARMAN)
+    assert [progress(trial, first, criterion)[:12] for trial in ended] == ["trial 1 of 2", "trial 2 of 2"]
+
+
 def test_a_setting_that_is_refused_is_a_trial_that_failed(tmp_path: Path):
     def refuse(trial, place):
         if place == 0:
@@ -94,7 +114,7 @@ def test_a_setting_that_is_refused_is_a_trial_that_failed(tmp_path: Path):
     first = board(tmp_path)
     first.plan("a", [{}, {}])
     run_all(first, refuse, (InputError,))
-    found = [replace(trial, took=None) for trial in first.trials()]
+    found = [replace(trial, took=None, ended=None) for trial in first.trials()]
     assert found == [Trial("a", 0, "failed", {}, why="too wide"), Trial("a", 1, "complete", {}, 1.0)]
 
 
@@ -234,6 +254,7 @@ def test_trials_of_a_killed_worker_are_taken_up_again(tmp_path: Path, shallow: P
 def test_a_budget_is_for_equal_trials_and_the_finalists(budget: float, number: int):
     # 100 s for two workers are 50 runs of 4 s: 6 of finalists, 1 of the recipe itself, and 3.9 of each of 11 arms
     plan = SimpleNamespace(budget=budget, workers=2, most_finalists=3, seeds=2, arms=["own", *range(11)])
+    plan._at_most = int
     assert Plan.affordable(plan, 4.0) == number
 
 

@@ -12,6 +12,7 @@ from fmicl_text.losses.registry import objectives
 from fmicl_text.recipe.file import load_recipe
 from fmicl_text.recipe.schema import Recipe
 from fmicl_text.sweep.arms import arms_of
+from fmicl_text.sweep.plan import Plan
 from fmicl_text.sweep.space import Choices, Part, read_grid, read_space, shipped_spaces
 
 
@@ -144,6 +145,38 @@ def test_what_is_wrong_with_a_space_is_said_with_its_line(recipe: Recipe, tmp_pa
 def test_a_list_of_one_is_an_override():
     grid, rest = read_grid(["loss.divergence=[kl, js]", "loss.sigma=0.1, 0.2"])
     assert grid.keys == {"loss.sigma": Choices((0.1, 0.2))} and rest == ["loss.divergence=[kl, js]"]
+
+
+def test_a_key_is_given_once_and_is_no_section(recipe: Recipe):
+    first = "--set loss.sigma=0.1,0.2"
+    with pytest.raises(InputError, match=rf"loss.kernel.sigma: is there already, at {first}; give all its values in"):
+        read_grid(["loss.sigma=0.1,0.2", "loss.kernel.sigma=0.3,0.4"])
+    grid, _ = read_grid(["loss=a,b"])
+    with pytest.raises(InputError, match=r"--set loss=a,b: loss: must be a key of a section, such as loss\.sigma"):
+        arms_of(recipe, [grid])
+
+
+def test_the_default_is_known_by_its_recipe(recipe: Recipe, tmp_path: Path):
+    """Of a grid that is without it, the first trial is another one."""
+    plan = Plan(recipe, [*arms(recipe, tmp_path, "loss.divergence: kl\nloss.sigma: [0.3, 0.2]").values()], tmp_path, "")
+    assert plan.planned(plan.arm("fmicl-kl"), 2)[0] == {"loss.sigma": 0.3}
+    assert [plan.is_default("fmicl-kl", {"loss.sigma": sigma}) for sigma in (0.3, 0.2646)] == [False, True]
+    assert [plan.is_default("infonce", {"loss.temperature": value}) for value in (0.06, 0.05)] == [False, True]
+    assert plan.is_default("recipe", {})
+
+
+@pytest.mark.parametrize("given", [{}, {"trials": 8}, {"budget": 1e6}], ids=str)
+def test_infonce_has_no_more_trials_than_the_largest_grid(recipe: Recipe, tmp_path: Path, given: dict):
+    """Unless there is nothing else."""
+
+    def number(text: str) -> int:
+        plan = Plan(recipe, [*arms(recipe, tmp_path, text).values()], tmp_path, "", **given)
+        return plan.affordable(1.0) if plan.number() is None else plan.number()
+
+    assert number("loss.divergence: [kl, js]\nloss.sigma: [0.1, 0.2, 0.3]") == 3
+    assert number("loss.objective: [infonce]\nloss.temperature: [0.1, 0.2]") == 2
+    assert number("loss.objective: [infonce]") >= 8
+    assert number("loss.divergence: [kl]\nloss.sigma: {low: 0.1, high: 0.7}") >= 8
 
 
 def test_the_order_in_which_keys_are_written_does_not_matter(recipe: Recipe, tmp_path: Path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import signal
 from collections import Counter
 from dataclasses import replace
@@ -23,7 +24,7 @@ from fmicl_text.runs.folder import RunFolder
 from fmicl_text.sweep.arms import arms_of
 from fmicl_text.sweep.label_free import agreement
 from fmicl_text.sweep.plan import Plan, judged
-from fmicl_text.sweep.space import Part
+from fmicl_text.sweep.space import Part, Range
 from fmicl_text.sweep.sweep import sweep
 from fmicl_text.training.inputs import load_inputs
 from fmicl_text.training.train import train_on
@@ -152,6 +153,28 @@ def test_the_page_has_the_verdict_and_the_pictures(swept):
     assert {"report-objectives", "report-cost", "report-balance-width", "report-parallel"} <= names
 
 
+@pytest.mark.parametrize("fault", ["another seed", "broken", "missing", "damaged"])
+def test_final_runs_are_as_many_as_asked_for_and_whole(swept, sweep_recipe: Path, tmp_path: Path, fault: str):
+    """A seed of an earlier call with more of them may have settings that are not the best any more."""
+    folder = shutil.copytree(swept[0], tmp_path / "out")
+    before = json.loads((folder / "sweep.json").read_text())["verdict"]
+    run = folder / "finalists" / before["winner"] / "seed-8"
+    result, weights = run / "results" / "heldout.json", run / "model" / "model.safetensors"
+    if fault == "another seed":
+        manifest = shutil.copytree(run, run.with_name("seed-9")) / "manifest.json"
+        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"seed": 9}))
+    elif fault == "broken":
+        result.write_text("{")
+    elif fault == "missing":
+        result.unlink()
+    else:
+        weights.write_bytes(b"")
+    command = ["sweep", str(sweep_recipe), "--space", str(swept[0].parent / "space.yaml"), "--output", str(folder)]
+    assert main([*command, "--trials", "2", "--seeds", "1", "--finalists", "1"]) == 0
+    assert json.loads((folder / "sweep.json").read_text())["verdict"] == before
+    assert (folder / "winner" / weights.name).read_bytes() == (swept[0] / "winner" / weights.name).read_bytes()
+
+
 def test_the_plan_says_what_would_be_tried_and_writes_nothing(sweep_recipe: Path, tmp_path: Path, capsys):
     command = ["sweep", str(sweep_recipe), "--set", "loss.divergence=kl,js", "--set", "loss.sigma=0.2,0.3", "--dry-run"]
     assert main([*command, "--set", "evaluate.after=[]", "--output", str(tmp_path / "out")]) == 0
@@ -204,7 +227,8 @@ def test_a_sweep_that_goes_on_with_more_trials_judges_what_is_best_now(sweep_rec
 
     folder = tmp_path / "out"
     recipe = load_recipe(sweep_recipe)
-    plan = Plan(recipe, arms_of(recipe, [Part({}, {})]), folder, f"sqlite:///{tmp_path}/sweep.db", finalists=1, seeds=1)
+    tuned = Part({"loss.sigma": Range(low=0.2, high=0.3)}, {"loss.sigma": "the space"})
+    plan = Plan(recipe, arms_of(recipe, [tuned]), folder, f"sqlite:///{tmp_path}/sweep.db", finalists=1, seeds=1)
     scores: dict[str, float] = {}
 
     def scored(run: RunFolder) -> float:
@@ -239,6 +263,18 @@ def test_a_folder_with_the_runs_of_another_sweep_is_refused(sweep_recipe: Path, 
         sweep(plan)
 
 
+def test_a_worker_has_no_verdict_to_print(sweep_recipe: Path, capsys):
+    assert main(["sweep", str(sweep_recipe), "--worker", "--json"]) == 2
+    assert "--json: a worker has no verdict to print" in capsys.readouterr().err
+
+
 def test_a_data_file_is_no_recipe(tmp_path: Path, capsys):
     assert main(["sweep", "pairs.csv"]) == 2
     assert "pairs.csv is no recipe: `fmicl recipe new pairs.csv` writes one from it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("budget", ["0h", "2", "h"])
+def test_a_budget_is_a_time(budget: str, capsys):
+    with pytest.raises(SystemExit):
+        main(["sweep", "recipe.yaml", "--budget", budget])
+    assert "--budget: must be a number above 0 and s, m, h or d, such as 90m or 2h" in capsys.readouterr().err

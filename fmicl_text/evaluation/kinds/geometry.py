@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field, PositiveInt
 
+from fmicl_text.data.fingerprints import fingerprint, tuples
 from fmicl_text.data.section import AugmentSection
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.kind import Data, Evaluation, Given, Loaded
@@ -95,10 +96,15 @@ class GeometryOfPairs(Evaluation):
             pairs = heldout_pair_set([*given.heldout.values()])
         else:
             pairs = stsb_pair_set(data)
+
+        def items() -> Iterator[tuple[str, str]]:
+            return ((pairs.sentences[a], pairs.sentences[b]) for a, b in pairs.positives)
+
         return Loaded(
             partial(measure_pair_set, pairs=pairs),
             {metric.key(SENTENCES): metric for metric in GEOMETRY.values()},
-            items=lambda: ((pairs.sentences[a], pairs.sentences[b]) for a, b in pairs.positives),
+            record=lambda: {"": fingerprint(self.columns, items())},
+            items=items,
         )
 
     def _load_images(self, given: Given) -> Loaded:
@@ -124,5 +130,6 @@ class GeometryOfPairs(Evaluation):
         return Loaded(
             measure,
             {metric.key(IMAGES): metric for metric in GEOMETRY.values()},
+            record=lambda: {} if at_hand is None else {"": fingerprint(at_hand.column_names, tuples(at_hand))},
             items=lambda: [(images,)] if at_hand is None else ((name,) for name in image_names(at_hand)),
         )

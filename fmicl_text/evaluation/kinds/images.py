@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from functools import partial
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
+from fmicl_text.data.fingerprints import fingerprint, tuples
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.kind import Data, Evaluation, Given, Loaded
 from fmicl_text.files import user_path
@@ -100,10 +101,16 @@ class OfImages(Evaluation):
             return LabelledImages(bank, asked, size)
 
         at_hand = None if given.image_size is None else load(given.image_size)
+
+        def record() -> dict[str, dict[str, Any]]:
+            parts = {} if at_hand is None else {"train": at_hand.bank, "test": at_hand.test}
+            return {name: fingerprint(part.column_names, tuples(part)) for name, part in parts.items()}
+
         measure = partial(measure_images, load=load, at_hand=at_hand, options=self, source=f"{train}, {test}")
         return Loaded(
             measure,
             {ACCURACY.key(method): ACCURACY for method in self.methods},
+            record=record,
             items=lambda: (
                 [(test, self.test_split)] if at_hand is None else ((name,) for name in image_names(at_hand.test))
             ),

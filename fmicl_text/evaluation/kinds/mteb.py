@@ -86,7 +86,11 @@ def _loaded(selection: Selection) -> Loaded:
         average = mteb_metric(*{task.metadata.main_score for task in selection.tasks})
         offers = {average.key("average"): average} | offers
     return Loaded(
-        partial(measure_selection, selection=selection), offers, selection.absent, items=partial(_items, selection)
+        partial(measure_selection, selection=selection),
+        offers,
+        selection.absent,
+        lambda: {task.metadata.name: {"revision": task.metadata.revision} for task in selection.tasks},
+        partial(_items, selection),
     )
 
 

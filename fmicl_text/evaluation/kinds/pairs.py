@@ -52,4 +52,4 @@ class OwnPairs(Evaluation):
         task = Path(self.name).name
         offers = {PAIR_METRICS[name].key(task): PAIR_METRICS[name] for name in METRICS[gold]}
         measure = partial(measure_pairs, file=self.name, gold=gold, pairs=pairs)
-        return Loaded(measure, offers, items=partial(iter, pairs))
+        return Loaded(measure, offers, record=lambda: {"": pairs.fingerprint}, items=partial(iter, pairs))

@@ -40,6 +40,6 @@ class Sts(Evaluation):
             measure,
             {SPEARMAN.key(name): SPEARMAN for name in names},
             missing,
-            pairs,
+            lambda: {task: of_task.fingerprint for task, of_task in pairs.items()},
             partial(chain.from_iterable, pairs.values()),
         )

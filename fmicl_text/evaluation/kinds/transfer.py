@@ -35,5 +35,11 @@ class Transfer(Evaluation):
         names = ["average", *loaded] if loaded.keys() == TASKS.keys() else list(loaded)
         measure = partial(measure_transfer, tasks=loaded, missing=missing, source=data or "Hub")
         return Loaded(
-            measure, {ACCURACY.key(name): ACCURACY for name in names}, missing, items=partial(tested_texts, loaded)
+            measure,
+            {ACCURACY.key(name): ACCURACY for name in names},
+            missing,
+            lambda: {
+                f"{task} {name}": part.fingerprint for task, parts in loaded.items() for name, part in parts.items()
+            },
+            partial(tested_texts, loaded),
         )
