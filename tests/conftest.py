@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import gc
 import os
+import random
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +19,33 @@ from words import WORDS
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-hypothesis.settings.register_profile("fmicl", deadline=None)  # a slow example says that the machine is busy
+hypothesis.settings.register_profile(
+    "fmicl",
+    deadline=None,  # a slow example says that the machine is busy, and so do examples that are slow to be made
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    derandomize="FMICL_FUZZ" not in os.environ,  # what refuses a change should be the change, not other examples
+)
 hypothesis.settings.load_profile("fmicl")
+
+
+def _seed(what: str) -> None:
+    """Have the random numbers of a test or a fixture not depend on what ran before it in this process."""
+    import numpy as np
+    import torch
+
+    seed = zlib.crc32(what.encode())
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef) -> None:
+    _seed(fixturedef.argname)
+
+
+def pytest_runtest_call(item: pytest.Item) -> None:
+    _seed(item.nodeid)
 
 
 def pytest_collection_finish() -> None:

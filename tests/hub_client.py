@@ -33,7 +33,9 @@ def environment(endpoint: str, home: Path | str) -> dict[str, str]:
     """This process's environment, with another Hub and without what it knows of the real one."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
     # Xet's client is compiled and has servers of its own, which are not there; with this the client uploads by LFS.
-    return ours | {"HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(home)}
+    ours |= {"HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(home)}
+    # On a busy machine the server may be late; the client would ask again, and faults are counted by requests.
+    return ours | {"HF_HUB_ETAG_TIMEOUT": "300", "HF_HUB_DOWNLOAD_TIMEOUT": "300"}
 
 
 class Fmicl:

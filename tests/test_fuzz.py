@@ -37,8 +37,8 @@ from fmicl_text.report.published import TASKS
 from fmicl_text.runs.plots import training_curves
 
 EFFORT = int(os.environ.get("FMICL_FUZZ", "1"))
-"""How many times as many examples, which are others in each run; ``FMICL_FUZZ=300`` takes half an hour."""
-fuzz = settings(deadline=20_000, suppress_health_check=list(HealthCheck))
+"""How many times as many examples, which then are others in each run; ``FMICL_FUZZ=300`` takes half an hour."""
+fuzz = settings(suppress_health_check=list(HealthCheck))
 
 RECIPES = [yaml.safe_load(file.read_text()) for file in shipped_recipes().values()]
 SUITES = [yaml.safe_load(file.read_text()) for file in resource_folder("suites").glob("*.yaml")]

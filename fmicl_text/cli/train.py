@@ -21,6 +21,8 @@ from fmicl_text.cli.parser import completed_by, recipe_names
 from fmicl_text.errors import InputError, RunFailedError
 
 if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+
     from fmicl_text.cli.console import Console
     from fmicl_text.recipe.schema import Recipe
     from fmicl_text.training.plan import Plan, PlannedSource
@@ -199,7 +201,7 @@ def _launch(args: argparse.Namespace) -> int:
     try:
         elastic_launch(here, sys.executable)(*command)
     except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
+        rank, failure = _cause(error)
         if failure.exitcode > 0:
             return failure.exitcode
         folder = args.output or (Path(args.recipe) if args.resume else None)
@@ -209,6 +211,15 @@ def _launch(args: argparse.Namespace) -> int:
     except SignalException as error:  # the processes got the same signal, and have reported it
         return 128 + error.sigval
     return 0
+
+
+def _cause(error: ChildFailedError) -> tuple[int, ProcessFailure]:
+    """Return which process failed first, and how; one that was killed before those that lost contact with it.
+
+    They may end before the launcher looks, and then all seem to have failed at the same time.
+    """
+    killed = [(rank, failure) for rank, failure in error.failures.items() if failure.exitcode < 0]
+    return killed[0] if killed else error.get_first_failure()
 
 
 def _print_plan(console: Console, name: str, plan: Plan, output: Path, seeds: list[int], seconds: float | None) -> None:

@@ -162,10 +162,10 @@ def _mark(folder: Path, board: Board) -> None:
 def _workers(plan: Plan, command: Sequence[str]) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Start workers on this machine if there are to be several, and stop them at the end or with this process."""
     started = []
-    if plan.workers > 1:
-        for slot in slots(plan.workers):
-            started.append(subprocess.Popen([sys.executable, *command], env=os.environ | slot))
     try:
+        if plan.workers > 1:
+            for slot in slots(plan.workers):
+                started.append(subprocess.Popen([sys.executable, *command], env=os.environ | slot))
         yield started
     except BaseException:
         for process in started:

@@ -280,9 +280,17 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         if self.args.should_save:
             self.state.save_to_json(str(checkpoint / _STATE_FILE))
             checkpoints.seal(checkpoint, best)
-            checkpoints.rotate(folder, self._limit, best)
+        self.delete_spare_checkpoints()
         self._written = None
         self.accelerator.wait_for_everyone()
+
+    def delete_spare_checkpoints(self) -> None:
+        """Delete the oldest checkpoints above the limit, when one is sealed and when training is over.
+
+        A run that was stopped between the two, after its last step, writes no further checkpoint.
+        """
+        if self.args.should_save:
+            checkpoints.rotate(Path(self.args.output_dir), self._limit, self._best[0])
 
     def _best_step(self, folder: Path) -> int | None:
         """Return the step of the best checkpoint; the best score may be of a step that was not saved."""
@@ -424,7 +432,8 @@ class _Events(TrainerCallback):
         self._trainer.complete_checkpoint()
 
     def on_train_end(self, *args: Any, **kwargs: Any) -> None:
-        """Load the best checkpoint."""
+        """Delete checkpoints above the limit, and load the best one."""
+        self._trainer.delete_spare_checkpoints()
         self._trainer.load_best()
 
 

@@ -166,8 +166,8 @@ def on_a_terminal(command: list[str], **environment: str) -> str:
     } | environment  # `main` sets it
     process, terminal = pty.fork()
     if process == 0:
+        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 150, 0, 0))  # before the command can ask for it
         os.execve(sys.executable, [sys.executable, "-m", "fmicl_text", *command], environment)
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 150, 0, 0))
     written = b""
     with contextlib.suppress(OSError):  # how a terminal says that nothing more comes
         while chunk := os.read(terminal, 65_536):

@@ -170,7 +170,7 @@ def every(document, path=()):
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data(), current=st.booleans())
 def test_no_damage_ends_in_anything_but_a_result_or_an_input_error(path, tmp_path, data, current):
     document = read_result(path).document() if current else json.loads(path.read_text())

@@ -6,7 +6,9 @@ import json
 import logging
 import shutil
 import signal
+import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -218,6 +220,27 @@ def test_a_signal_to_the_process_that_leads_ends_its_workers(sweep_recipe: Path,
         signal.signal(signal.SIGTERM, before)
     pids = [int(file.name.removeprefix("begun-")) for file in tmp_path.glob("begun-*")]
     assert len(pids) == 2 and not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_a_signal_while_workers_are_started_ends_those_that_were(
+    sweep_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    started = tmp_path / "started"
+
+    def signalled(workers: int) -> Iterator[dict[str, str]]:
+        yield {}
+        while not (started.is_file() and started.read_text()):
+            time.sleep(0.05)
+        raise RunInterrupted(signal.SIGTERM, "stopped")
+
+    monkeypatch.setattr("fmicl_text.sweep.sweep.slots", signalled)
+    recipe = load_recipe(sweep_recipe)
+    storage = f"sqlite:///{tmp_path / 'sweep.db'}"
+    plan = Plan(recipe, arms_of(recipe, [Part({}, {})]), tmp_path / "out", storage, trials=1, workers=2)
+    worker = f"import os, pathlib, time; pathlib.Path({str(started)!r}).write_text(str(os.getpid())); time.sleep(60)"
+    with pytest.raises(RunInterrupted, match="to continue, give the same command again"):
+        sweep(plan, ["-c", worker])
+    assert not Path(f"/proc/{started.read_text()}").exists()
 
 
 def test_a_sweep_that_goes_on_with_more_trials_judges_what_is_best_now(sweep_recipe: Path, tmp_path: Path):

@@ -120,7 +120,7 @@ def test_the_dry_run_says_where_how_often_and_how_long(recipe, tmp_path, capsys)
     assert main(["train", str(path), "--output", str(tmp_path / "run"), "--dry-run", "--time"]) == 0
     said = capsys.readouterr().out
     assert f"folder    {tmp_path / 'run'}" in said and "seeds     42" in said
-    assert re.search(r"time      about [\d.]+ min, at [\d.e-]+ s a step", said)
+    assert re.search(r"time      about [\d.]+ min, at [\d.e+-]+ s a step", said)
     assert sorted(tmp_path.rglob("*")) == sorted([*before, path])
     assert main(["train", str(path), "--time"]) == 2
     assert "--time goes with --dry-run" in capsys.readouterr().err

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from test_image_encoder import VIT
 from test_image_encoder import encoder as image_encoder
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from words import WORDS
 
 from fmicl_text.cli import main
@@ -92,16 +93,17 @@ def train(
 
 def launched(command: list[str], processes: int, folder: Path) -> tuple[list[int], str]:
     """Run a command in several processes as a launcher does; return their exit statuses and all that they say."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(processes)}
     logs = [folder / f"{rank}.log" for rank in range(processes)]
-    running = [
-        forked.fmicl(*command, output=log, folder=folder, RANK=str(rank), LOCAL_RANK=str(rank), **shared)
-        for rank, log in enumerate(logs)
-    ]
-    for process in running:
-        process.join()
+    with socket.socket() as kept:  # or another program might be given the port before the processes listen there
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.bind(("127.0.0.1", 0))
+        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(kept.getsockname()[1]), "WORLD_SIZE": str(processes)}
+        running = [
+            forked.fmicl(*command, output=log, folder=folder, RANK=str(rank), LOCAL_RANK=str(rank), **shared)
+            for rank, log in enumerate(logs)
+        ]
+        for process in running:
+            process.join()
     return [process.exitcode for process in running], "".join(log.read_text() for log in logs)
 
 
@@ -177,6 +179,20 @@ def test_the_command_ends_as_its_processes_do(
     assert said == expected or (status and said < expected), "one may be ended before it speaks"
 
 
+def test_a_killed_process_is_named_also_if_others_ended_before_the_launcher_looked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    def launched(*_: object) -> None:
+        ends = {0: 1, 1: -signal.SIGKILL}  # the first lost contact with the second
+        raise ChildFailedError("fmicl", {rank: ProcessFailure(rank, 7, end, "") for rank, end in ends.items()})
+
+    monkeypatch.setattr("torch.distributed.launcher.api.elastic_launch", lambda *_: launched)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE.replace("OBJECTIVE", "fmicl"))
+    assert main(["train", str(recipe), "--num-processes", "2"]) == 1
+    assert "error: process 1 of 2 was ended by SIGKILL" in capsys.readouterr().err
+
+
 def test_a_killed_process_gives_one_message(folder: Path):
     """Not the traceback of the other one, which lost contact with it."""
     recipe = folder / "killed.yaml"
@@ -190,7 +206,7 @@ def test_a_killed_process_gives_one_message(folder: Path):
     children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
     workers = [int(child) for child in children if b"--output" in Path(f"/proc/{child}/cmdline").read_bytes()]
     os.kill(workers[-1], signal.SIGKILL)
-    running.join(timeout=120)
+    running.join()
     said = (folder / "killed.log").read_text()
     assert running.exitcode == 1 and "Traceback" not in said, said
     errors = [line for line in said.splitlines() if line.startswith("error:")]

@@ -217,6 +217,17 @@ def test_the_best_checkpoint_is_never_deleted(tiny_encoder_path: Path, tmp_path:
     assert trainer.state.best_model_checkpoint == str(tmp_path / f"checkpoint-{best}")
 
 
+def test_a_run_stopped_before_it_deleted_spare_checkpoints_deletes_them_at_its_end(
+    tiny_encoder_path: Path, tmp_path: Path
+):
+    """After its last step, when it writes no further checkpoint."""
+    options = {"seed": 1, "save_steps": 1}
+    four_steps(tiny_encoder_path, tmp_path, **options).train()
+    assert len(list(tmp_path.glob("checkpoint-*"))) == 4
+    four_steps(tiny_encoder_path, tmp_path, **options, save_total_limit=2).train(resume_from_checkpoint=True)
+    assert {path.name for path in tmp_path.glob("checkpoint-*")} == {"checkpoint-3", "checkpoint-4"}
+
+
 @pytest.mark.parametrize(
     ("saved", "resumed"),
     [({"head": "mlp"}, {"learn_kernel": True}), ({}, {"head": "mlp"}), ({"head": "mlp"}, {})],
