@@ -7,7 +7,8 @@ Value and curvature are functions of ``u`` here, so that the costly step, from `
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     Scalar = Callable[[Tensor], Tensor]
 
 
-class Conjugate(NamedTuple):
+@dataclass(frozen=True)
+class Conjugate:
     """``f*`` and its derivatives; every function is elementwise and keeps shape and dtype.
 
     Attributes:
