@@ -18,7 +18,7 @@ from words import WORDS
 from eval.benchmarks.default_loss.held_out import Retrieval, Similarity
 from eval.benchmarks.default_loss.jobs import Job, dropout_job, key, label_job, pair_job, read_jobs, write_jobs
 from eval.benchmarks.default_loss.objectives import MNRL, OBJECTIVES, TUNED, Objective, Unavailable
-from eval.benchmarks.default_loss.report import Study, choice, verdicts, write_report
+from eval.benchmarks.default_loss.report import APART, Study, choice, verdicts, write_report
 from eval.benchmarks.default_loss.runs import Setting, plan, read_runs, run_all
 from eval.benchmarks.default_loss.training import batches, train
 
@@ -299,6 +299,23 @@ def test_a_candidate_that_harms_one_job_is_not_chosen():
     assert choice({name: choosing[name] for name in ("KL balance 0.1", "KL balance 0.5")}) == "KL balance 0.5"
     assert choice(choosing) == "InfoNCE 0.1"
     assert choosing["KL balance 0.5"][TUNED]["average"] < 0
+
+
+def test_a_start_with_few_objectives_is_reported_apart(tmp_path: Path):
+    part = Retrieval([f"{i}" for i in range(100)], [0] * 100)
+    job = Job("a", "label", "judge", 1, [[], []], None, part, part)
+    every = {"start": 0.5, "MNRL": 0.6, "js row 0.07 cross": 0.6, "InfoNCE 0.1": 0.6}
+    few = [run | {"start": APART} for run in runs_of(job, {"start": 0.1, "MNRL": 0.5, "js row 0.07 cross": 0.9})]
+    common = {"device": "cpu", "precision": "float32", "steps": 1}
+    study = Study.of({"a": job}, [run | common for run in runs_of(job, every) + few])
+    assert study.tasks("judge") == [("a", "minilm")] and study.tasks_apart == [("a", APART)]
+    assert "a/minilm-mlm" not in verdicts(study, "judge", "test")["js row 0.07 cross"]["MNRL"]["tests"]
+    write_report(study, tmp_path)
+    lines = (tmp_path / "default_loss.md").read_text().split("## From a masked language model")[1].splitlines()
+    scores, difference = (line for line in lines[:20] if line.startswith("| js row 0.07 cross |"))
+    test = study.compare(("a", APART), "js row 0.07 cross", "MNRL", "test")
+    assert f"{test.difference:+.2f} ({test.ci95[0]:+.2f} to {test.ci95[1]:+.2f})" in difference and " ± " in scores
+    assert not any(line.startswith("| InfoNCE 0.1 |") for line in lines[:20]), "which was not run from there"
 
 
 def test_averages_over_jobs_are_compared_over_the_seeds_that_all_have():

@@ -27,6 +27,8 @@ BY_KIND = (
 """What the table by kind of data compares."""
 WITH_INTERVALS = ("js row 0.07 cross", "InfoNCE 0.05", "InfoNCE 0.2", "KL balance 0.1")
 """What the table with intervals compares: the default, InfoNCE at two temperatures, and the default before."""
+APART = "minilm-mlm"
+"""A start that few objectives were run from, whose tasks are therefore reported apart."""
 Task = tuple[str, str]
 """A job and a start."""
 
@@ -66,10 +68,15 @@ class Study:
         return [name for name in self.objectives if name not in (START, "MNRL", TUNED)]
 
     def tasks(self, half: Half) -> list[Task]:
-        """Return the tasks of a half, in the order of the jobs."""
+        """Return the tasks of a half, in the order of the jobs, but for those from :data:`APART`."""
         order = list(self.jobs)
-        tasks = [task for task in self.by_task if self.jobs[task[0]].half == half]
+        tasks = [task for task in self.by_task if self.jobs[task[0]].half == half and task[1] != APART]
         return sorted(tasks, key=lambda task: (task[1] != "minilm", task[1], order.index(task[0])))
+
+    @property
+    def tasks_apart(self) -> list[Task]:
+        """The tasks from :data:`APART`, in the order of the jobs."""
+        return [(job, APART) for job in self.jobs if (job, APART) in self.by_task]
 
     def scores(self, task: Task, objective: str, part: str, metric: str | None = None) -> list[float]:
         """Return an objective's scores on a task, one a seed."""
@@ -248,6 +255,19 @@ def _markdown(
         *_intervals_table(study),
         "",
     ]
+    if apart := study.tasks_apart:
+        lines += [
+            "## From a masked language model",
+            "",
+            f"Test parts of jobs of both halves, from `{APART}`, which was never trained to embed; few objectives.",
+            "",
+            *_score_table(study, apart, "test", None),
+            "",
+            "The same in points above MNRL (of dropout jobs above InfoNCE 0.05), with 95% intervals:",
+            "",
+            *_differences_table(study, apart),
+            "",
+        ]
     halves = ("choose", "test"), ("judge", "test"), ("confirm", "test"), ("apart", "dev"), ("apart", "test")
     for half, part in halves:
         tasks = study.tasks(half)
@@ -308,9 +328,26 @@ def _intervals_table(study: Study) -> list[str]:
         tests = [
             None if name == (other := _reference(kind)) else study.compare_all(tasks, name, other) for name in names
         ]
-        cells = ["" if t is None else f"{t.difference:+.2f} ({t.ci95[0]:+.2f} to {t.ci95[1]:+.2f})" for t in tests]
-        lines.append(f"| {kind} | {len(tasks)} | {' | '.join(cells)} |")
+        lines.append(f"| {kind} | {len(tasks)} | {' | '.join(map(_with_interval, tests))} |")
     return lines
+
+
+def _differences_table(study: Study, tasks: Sequence[Task]) -> list[str]:
+    """A row for each objective: its difference on each task, with its 95% interval."""
+    lines = [f"| objective | {' | '.join(job for job, _ in tasks)} |", "|---" * (len(tasks) + 1) + "|"]
+    for name in study.objectives:
+        others = [_reference(study.jobs[job].kind) for job, _ in tasks]
+        tests = [
+            None if name == other else study.compare(task, name, other, "test")
+            for task, other in zip(tasks, others, strict=True)
+        ]
+        if name != START and any(tests):
+            lines.append(f"| {name} | {' | '.join(map(_with_interval, tests))} |")
+    return lines
+
+
+def _with_interval(test: PairedTest | None) -> str:
+    return "" if test is None else f"{test.difference:+.2f} ({test.ci95[0]:+.2f} to {test.ci95[1]:+.2f})"
 
 
 def _score_table(study: Study, tasks: Sequence[Task], part: str, metric: str | None) -> list[str]:
@@ -318,6 +355,8 @@ def _score_table(study: Study, tasks: Sequence[Task], part: str, metric: str | N
     lines = [f"| objective | {' | '.join(names)} | average |", "|---" * (len(tasks) + 2) + "|"]
     for objective in study.objectives:
         scores = [study.scores(task, objective, part, metric) for task in tasks]
+        if not any(scores):
+            continue
         cells = [_spread(of_task) for of_task in scores]
         average = f"{mean(mean(of_task) for of_task in scores):.2f}" if all(scores) else ""
         lines.append(f"| {objective} | {' | '.join(cells)} | {average} |")
