@@ -223,7 +223,8 @@ def _markdown(
     lines = [
         "# Which loss should be the default",
         "",
-        "`python -m eval.benchmarks.default_loss run --data DATA --models MODELS`, then `report`",
+        "`python -m eval.benchmarks.default_loss run --data DATA --models MODELS`, then "
+        f"`report --seeds {' '.join(map(str, seeds))}`",
         "",
         f"Runs of at most {max(run['steps'] for run in runs)} steps of 64 rows; {'; '.join(devices)}; seeds "
         f"{', '.join(map(str, seeds))}. Figures are mean average precision x 100 of the held-out queries (of dropout "
