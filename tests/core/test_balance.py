@@ -245,7 +245,9 @@ def test_a_balance_that_is_lost_later_is_told(caplog):
     kernel, alpha = GaussianKernel(0.25), Alpha(balance_cosine="measured")
     for step in range(60):
         fmicl(*encoder(0, gathered=0.0 if step < 40 else 8.0), kernel=kernel, alpha=alpha)
-    assert "so that positives move apart. The balance of the first 4 batches no longer holds; alpha 'auto'" in caplog.text
+    assert (
+        "so that positives move apart. The balance of the first 4 batches no longer holds; alpha 'auto'" in caplog.text
+    )
     assert "Left out" not in caplog.text, "it was left out"
 
 
