@@ -332,6 +332,16 @@ def test_nothing_is_overwritten_untold(tiny_encoder_path: Path, capsys):
     assert load_recipe("a.yaml").name == "a"
 
 
+def test_texts_are_not_replaced_by_their_recipe(tiny_encoder_path: Path, capsys):
+    """A recipe of such a name would be trained on, too."""
+    source = write("a.csv", FILES["pairs"])
+    before = Path("a.csv").read_bytes()
+    for target in ("a.csv", "b.csv"):
+        assert main(["recipe", "new", source, "--output", target, "--overwrite"]) == 2
+        assert f"error: --output {target}: is the name of a file of texts; that of a rec" in capsys.readouterr().err
+    assert Path("a.csv").read_bytes() == before and not Path("b.csv").exists()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [
