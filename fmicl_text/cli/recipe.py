@@ -78,9 +78,11 @@ def _copy(name: str, target: Path, overwrite: bool) -> None:
 
 
 def _new(data: str, base: str | None, target: Path | None, overwrite: bool) -> None:
-    from fmicl_text.recipe.new import new_recipe
+    from fmicl_text.recipe.new import is_data, new_recipe
 
     target = target or Path(f"{Path(data).name.partition('.')[0]}.yaml")
+    if is_data(str(target)):
+        raise InputError(f"--output {target}: is the name of a file of texts; that of a recipe ends in .yaml")
     if target.exists() and not overwrite:
         raise InputError(f"{target} already exists; --overwrite replaces it, --output names another file")
     write_text(target, new_recipe(data, base))

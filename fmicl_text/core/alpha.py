@@ -178,10 +178,15 @@ class Alpha(nn.Module):
         self._warned = True
         cosine = balance_cosine_of(kernel, ratio)
         even = f"alpha {1 / ratio:.3g}" if cosine is None else f"balance_cosine {cosine:.2f} (alpha {1 / ratio:.3g})"
+        if self.from_data:
+            remedy = f"The balance of the first {BATCHES} batches no longer holds; alpha 'auto' follows the encoder"
+        else:
+            remedy = "Left out, the balance is measured"
         logger.warning(
             "%s would be even: now negatives push %.3g times as hard as positives pull (alpha times their mean density "
-            "ratio), so that %s. Left out, the balance is measured; with the shift 'row' none is needed",
+            "ratio), so that %s. %s; with the shift 'row' none is needed",
             even,
             push,
             "positives move apart" if push > 1 else "hardly anything is pushed apart",
+            remedy,
         )

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_NEEDED = "each row needs a group, one of its own if it shares none"
+
 
 @functools.lru_cache(maxsize=2**16)
 def identity(value: str | float) -> int:
@@ -46,9 +48,9 @@ def group_name(value: str | float) -> str:
 def group_complaint(value: object) -> str:
     """Say why a value cannot be a group."""
     if value is None:
-        return "has no value; each row needs a group"
+        return f"has no value; {_NEEDED}"
     if isinstance(value, str):
-        return "has half of a surrogate pair, which is not text" if value.strip() else "is empty"
+        return "has half of a surrogate pair, which is not text" if value.strip() else f"is empty; {_NEEDED}"
     return f"has {value!r:.40}, which is neither text nor a whole number"
 
 

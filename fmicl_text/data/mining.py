@@ -41,11 +41,9 @@ def mined(rows: Dataset, mine: MineSection, base: ModelSection, source: str) -> 
     Raises:
         InputError: If the encoder cannot be loaded, or too few pairs have enough negatives.
     """
-    section = (
-        base.model_copy(update={"head": "none", "lora": None}) if mine.model is None else ModelSection(base=mine.model)
-    )
+    section = _section(mine, base)
     assert section.base is not None  # texts have no new encoders
-    encoder = load_encoder(section)
+    encoder = miner(mine, base)
     made_from = [
         fingerprint(rows.column_names, tuples(rows)),
         model_revision(locate(section.base), section.revision),
@@ -54,6 +52,27 @@ def mined(rows: Dataset, mine: MineSection, base: ModelSection, source: str) -> 
         metadata.version("sentence-transformers"),
     ]
     return kept(made_from, lambda: mine_negatives(rows, mine, encoder, source), f"the hard negatives of {source}")
+
+
+def miner(mine: MineSection, base: ModelSection) -> SentenceTransformer:
+    """Load the encoder that mines: the one that the settings name, or the base as it is before training.
+
+    Raises:
+        InputError: If it cannot be loaded, with the key that names it.
+    """
+    try:
+        return load_encoder(_section(mine, base))
+    except InputError as error:
+        if mine.model is None:
+            raise
+        problems = [f"data.mine.model: {problem.removeprefix('model.base: ')}" for problem in error.problems]
+        raise InputError(problems) from error
+
+
+def _section(mine: MineSection, base: ModelSection) -> ModelSection:
+    if mine.model is None:
+        return base.model_copy(update={"head": "none", "lora": None})
+    return ModelSection(base=mine.model)
 
 
 def described(mine: MineSection, base: ModelSection) -> str:

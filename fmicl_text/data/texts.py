@@ -16,6 +16,7 @@ from fmicl_text.losses.columns import GROUP
 _SHOWN = 5
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _NAME_OF_IMAGE = re.compile(r".*\.(png|jpe?g|webp|gif|bmp|tiff?)", re.IGNORECASE)
+_ALL_NEGATIVES = "; each row needs all its negatives: leave the column out, or put such rows in a source of their own"
 TO_TRAIN_ON_IMAGES = "to train on images, set data.views: augment, with columns.anchor alone"
 
 
@@ -95,11 +96,12 @@ def complaint(role: str, value: object) -> str:
     """Say why a value cannot play a role."""
     if role == GROUP:
         return group_complaint(value)
+    remedy = _ALL_NEGATIVES if role.startswith("negative_") else ""
     if value is None:
-        return "has no value"
+        return f"has no value{remedy}"
     if not isinstance(value, str):
         return f"has {value!r:.40}, which is not text"
     if not value.strip():
-        return "is empty"
+        return f"is empty{remedy}"
     what = "a NUL character" if "\0" in value else "half of a surrogate pair"
     return f"has {what}, which is not text"

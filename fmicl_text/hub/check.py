@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from fmicl_text.encoders.pickles import PICKLES, convert
 from fmicl_text.errors import InputError
 from fmicl_text.hub.links import files_under, refuse_links
-from fmicl_text.hub.private import local_paths, secrets
+from fmicl_text.hub.private import ADDRESS, local_paths, secrets
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -105,12 +105,13 @@ def check_contents(folder: Path) -> None:
             continue
         with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content:
             for what, pattern in patterns.items():
-                if match := pattern.search(content):
+                end = _end_of_text(file, content) if what == ADDRESS else len(content)
+                if match := pattern.search(content, 0, end):
                     line = content[: match.start()].count(b"\n") + 1
                     problems.append(f"{name}:{line}: has {what} in it")
         if file.suffix == _WEIGHTS:
             problems += [f"{name}: header: has the local path {path} in it" for _, path in local_paths(_header(file))]
-        elif file.suffix != _SENTENCEPIECE and not (file.suffix == ".bin" and _OPENVINO.fullmatch(file.name)):
+        elif file.suffix != _SENTENCEPIECE and not _is_numbers(file):
             try:
                 text = file.read_text(encoding="utf-8")
             except UnicodeDecodeError:
@@ -122,6 +123,17 @@ def check_contents(folder: Path) -> None:
                 problems += [f"{name}:{line}: has the local path {path} in it" for line, path in local_paths(text)]
     if problems:
         raise InputError([*problems, "nothing was published; remove what others should not see, and publish again"])
+
+
+def _end_of_text(file: Path, content: mmap.mmap) -> int:
+    """Return where the numbers of a file begin: after the header of safetensors, whose first 8 bytes are its length."""
+    if file.suffix == _WEIGHTS:
+        return 8 + int.from_bytes(content[:8], "little")
+    return 0 if _is_numbers(file) else len(content)
+
+
+def _is_numbers(file: Path) -> bool:
+    return file.suffix == ".bin" and _OPENVINO.fullmatch(file.name) is not None
 
 
 def _header(weights: Path) -> str:

@@ -21,13 +21,15 @@ _LOCAL_PATH = re.compile(
     rf"|{_START}\\{{2,4}}{_PART}(?:\\{{1,2}}{_PART})+"
 )
 
+ADDRESS = "a password in an address"
+"""The one form of a secret that is so short that numbers may have it by chance."""
 _SECRETS = {
     "a Hugging Face token": rb"hf_[A-Za-z0-9]{30,}|hf_oauth_[\w.-]{20,}|api_org_[A-Za-z0-9]{30,}",
     "a GitHub token": rb"gh[pousr]_[A-Za-z0-9]{36,}|github_pat_\w{50,}",
     "an API key": rb"\bsk-[\w-]{32,}",
     "an AWS key": rb"\bAKIA[0-9A-Z]{16}\b",
     "a private key": rb"-----BEGIN [A-Z ]*PRIVATE KEY-----",
-    "a password in an address": rb"\b[a-z]+:/{1,2}[^\s/:@\"']+:[^\s/@\"']+@",
+    ADDRESS: rb"\b[a-z]+:/{1,2}[^\s/:@\"']+:[^\s/@\"']+@",
 }
 _SECRET_NAME = re.compile(r"TOKEN|API_?KEY|SECRET|PASSWORD|PASSWD", re.IGNORECASE)
 _SHORTEST_SECRET = 12  # characters; a shorter value of a variable may be an everyday word

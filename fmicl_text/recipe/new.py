@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_DEFAULT = {"objective": "fmicl"}, "f-MICL as it comes: on a par with InfoNCE on such pairs, and safe for any encoder"
+_DEFAULT = (
+    {"objective": "fmicl"},
+    "f-MICL as it comes: on a par with InfoNCE on most kinds of pairs, and safe for any encoder",
+)
 OBJECTIVES: dict[Kind, tuple[dict[str, Any], str]] = {
     "paraphrase": _DEFAULT,
     "question-answer": (
@@ -34,18 +37,22 @@ OBJECTIVES: dict[Kind, tuple[dict[str, Any], str]] = {
         "a temperature of 0.05, which suits questions",
     ),
     "entailment": _DEFAULT,
-    "title-text": _DEFAULT,
+    "title-text": (
+        {"objective": "infonce", "temperature": 0.05},
+        "plain InfoNCE, which finds long texts by short ones as well or a little better",
+    ),
     "triplets": _DEFAULT,
     "pairs": _DEFAULT,
     "labels": ({"objective": "infonce", "temperature": 0.2}, "the wide temperature that labels want"),
     "dropout": _DEFAULT,
 }
-"""The ``loss:`` section for each kind of data, and why; from ``eval/results/default_loss.md``."""
+"""The ``loss:`` section for each kind of data, and why; the table of ``docs/choosing.md``."""
 
 _FALLBACK = "sentence-transformers/all-MiniLM-L6-v2"
 _SAMPLED = 2000  # rows whose tokens are counted
 _COVERED = 0.99
 _SHARE = 0.1
+_SMALLEST_BATCH = 8
 _FEWEST_TO_SPLIT = 50  # rows, or groups where they are held out whole
 _STEPS = 100  # wanted at least
 _MOST_EPOCHS = 10
@@ -80,9 +87,14 @@ def new_recipe(source: str, base: str | None = None) -> str:
     data = _data_section(source, roles)
     rows = load_train(data)
     whole_groups = roles.kind != "labels" and roles.group is not None
-    parts = len(set(rows[GROUP])) if whole_groups else len(rows)
-    if roles.kind != "dropout" and parts >= _FEWEST_TO_SPLIT:
-        with suppress(InputError):  # the hashes may leave a tenth of so few rows empty
+    parts, kind_of_parts = (len(set(rows[GROUP])), "groups") if whole_groups else (len(rows), "rows")
+    if roles.kind == "dropout":
+        undivided = "texts without pairs"
+    elif parts < _FEWEST_TO_SPLIT:
+        undivided = f"fewer than {_FEWEST_TO_SPLIT} {kind_of_parts}"
+    else:
+        undivided = f"so few {kind_of_parts}"
+        with suppress(InputError):  # the hashes may leave a tenth of them empty
             split = data.model_copy(update={"heldout": _SHARE})
             rows, data = load_train(split), split
     base = base or _default_base()
@@ -94,7 +106,7 @@ def new_recipe(source: str, base: str | None = None) -> str:
         )
     batch = _batch(len(rows))
     choices = [*_model(base, model, rows), *_data(data, roles, len(rows)), *_loss(roles.kind)]
-    choices += [*_training(model, data, len(rows), batch, roles.kind), *_evaluation(data, len(rows), batch)]
+    choices += [*_training(model, data, len(rows), batch, roles.kind), *_evaluation(data, len(rows), batch, undivided)]
     warnings = data_warnings(rows, batch)
     if ending(path) in (".csv", ".tsv") and (sentence := _sentence_of(names)):
         warnings.insert(
@@ -197,7 +209,7 @@ def _batch(rows: int) -> int:
     import torch
 
     most = 256 if torch.accelerator.is_available() else 64
-    return min(most, max(8, 2 ** int(math.log2(max(rows / 8, 1)))))
+    return min(most, max(_SMALLEST_BATCH, 2 ** int(math.log2(max(rows / 8, 1)))))
 
 
 def _steps(data: DataSection, rows: int, batch: int) -> tuple[int, int]:
@@ -226,6 +238,8 @@ def _training(model: SentenceTransformer, data: DataSection, rows: int, batch: i
         rate, why = 5e-5, "usual for an encoder that embeds sentences already"
     device = "this GPU" if accelerated else "a CPU"
     of_rows = f"an eighth of {rows:,} rows at most, and what suits {device}"
+    if batch > rows / 8:
+        of_rows = f"more than an eighth of {rows:,} rows: fewer would leave a row too few negatives"
     return [
         _section(0, "train"),
         _line(1, "per_device_train_batch_size", batch, of_rows),
@@ -237,15 +251,17 @@ def _training(model: SentenceTransformer, data: DataSection, rows: int, batch: i
     ]
 
 
-def _evaluation(data: DataSection, rows: int, batch: int) -> list[str]:
+def _evaluation(data: DataSection, rows: int, batch: int, undivided: str) -> list[str]:
     _, steps = _steps(data, rows, batch)
     heldout = data.heldout is not None
     criterion = ("heldout", "of the checkpoints, the best on the held-out pairs is kept")
-    nothing = ("none", "nothing is held out: the last checkpoint is kept")
+    nothing = ("none", f"nothing is held out of {undivided}: the last checkpoint is kept")
     lines = [
         _section(0, "evaluate"),
         _line(1, "during", *(criterion if heldout else nothing)),
-        _line(1, "every_steps", max(steps // _EVALUATIONS, 1), "a score and a checkpoint"),
+        _line(
+            1, "every_steps", max(steps // _EVALUATIONS, 1), "a score and a checkpoint" if heldout else "a checkpoint"
+        ),
     ]
     if heldout:
         lines += [_line(1, "before", True, "so that the gain is seen"), _section(1, "after"), _item(2, "heldout")]

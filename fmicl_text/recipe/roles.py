@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import mean
 from typing import Any, Literal
 
@@ -69,7 +69,7 @@ class Roles:
         positive: Column of the positives, if there is one.
         negatives: Columns of explicit negatives.
         group: Column of a label or of a document's id.
-        reason: Why these columns were taken.
+        reason: Why these columns were taken, and which are not used.
     """
 
     kind: Kind
@@ -90,11 +90,18 @@ def guess_roles(columns: Mapping[str, Sequence[Any]], source: str) -> Roles:
         source: The file, for messages.
 
     Raises:
-        InputError: If no column is text, or each row has a score or a judgement of its two texts, which is data for an
-            evaluation; with the remedy.
+        InputError: If no column is text, if texts are in lists, or each row has a score or a judgement of its two
+            texts, which is data for an evaluation; with the remedy.
     """
     if not any(map(len, columns.values())):
         raise InputError(f"{source}: has no rows, only the columns {', '.join(columns)}")
+    roles = _guess(columns, source)
+    used = {roles.anchor, roles.positive, roles.group, *roles.negatives}
+    rest = ", ".join(column for column in columns if column not in used)
+    return replace(roles, reason=f"{roles.reason}; not used: {rest}") if rest else roles
+
+
+def _guess(columns: Mapping[str, Sequence[Any]], source: str) -> Roles:
     names = {re.sub(r"[\W_]", "", column.lower()): column for column in columns}
     texts = [column for column, values in columns.items() if _is_text(values)]
     strings = [column for column, values in columns.items() if _are_strings(values)]
@@ -103,6 +110,7 @@ def guess_roles(columns: Mapping[str, Sequence[Any]], source: str) -> Roles:
     for anchor, positive, kind in known:
         if anchor in strings and positive in strings:
             _refuse_scores(columns, names, (anchor, positive), source)
+            _refuse_lists({names[n]: columns[names[n]] for n in names if _NEGATIVE.fullmatch(n)}, source)
             negatives = [names[n] for n in names if _NEGATIVE.fullmatch(n) and names[n] in strings]
             return Roles("triplets" if negatives else kind, anchor, positive, negatives, group)
     text = next((names[n] for n in _TEXT if names.get(n) in strings), None)
@@ -113,7 +121,7 @@ def guess_roles(columns: Mapping[str, Sequence[Any]], source: str) -> Roles:
         _refuse_lists(columns, source)
     if text is None or len(texts) > 1:
         return _by_content(columns, names, texts, group, source)
-    return _dropout(text, columns)
+    return _dropout(text)
 
 
 def _by_content(
@@ -127,18 +135,15 @@ def _by_content(
     if len(texts) > 1:
         anchor, positive = texts[:2]
         _refuse_scores(columns, names, (anchor, positive), source)
-        rest = f"; not used: {', '.join(texts[2:])}" if texts[2:] else ""
-        return Roles("pairs", anchor, positive, group=group, reason=f"the first two columns of text: check them{rest}")
+        return Roles("pairs", anchor, positive, group=group, reason="the first two columns of text: check them")
     labels = [column for column in columns if column != texts[0] and _is_label(columns[column])]
     if labels:
         return Roles("labels", texts[0], group=labels[0], reason="the only text, and the first column that repeats")
-    return _dropout(texts[0], columns)
+    return _dropout(texts[0])
 
 
-def _dropout(text: str, columns: Mapping[str, Sequence[Any]]) -> Roles:
-    others = [column for column in columns if column != text]
-    rest = f"; not used: {', '.join(others)}" if others else ""
-    return Roles("dropout", text, reason=f"the only text, so its two views differ by dropout (SimCSE){rest}")
+def _dropout(text: str) -> Roles:
+    return Roles("dropout", text, reason="the only text, so its two views differ by dropout (SimCSE)")
 
 
 def _refuse_scores(
@@ -152,8 +157,17 @@ def _refuse_scores(
                 f'{source}: the column "{column}" says how close "{pair[0]}" and "{pair[1]}" are, as in STS and '
                 "paraphrase data: not every row is a positive pair, so a contrastive loss cannot train on all of them. "
                 f"To measure a model on it: {_measured_by(columns[column], column, pair, source)}. To train, write the "
-                "rows whose texts mean the same to a file of two columns, and name that"
+                f"rows whose texts mean the same to a file of two columns, and name that{_as_a_group(columns[column])}"
             )
+
+
+def _as_a_group(values: Sequence[Any]) -> str:
+    """Say what to do with a column that may name classes rather than say how close two texts are."""
+    if all(is_number(str(value)) for value in values):
+        return ""
+    return (
+        '. If the column names the class of a row, call it "group": rows of one group are never each other\'s negatives'
+    )
 
 
 def _measured_by(values: Sequence[Any], column: str, pair: tuple[str, str], source: str) -> str:

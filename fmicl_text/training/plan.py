@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sentence_transformers import SentenceTransformerTrainingArguments
 from transformers import TrainerState
 
-from fmicl_text.data.mining import described
+from fmicl_text.data.mining import described, miner
 from fmicl_text.data.mixture import SourceSection
 from fmicl_text.data.section import DataSection
 from fmicl_text.data.streams import Stream
@@ -84,6 +84,9 @@ def plan(recipe: Recipe) -> Plan:
         InputError: As :func:`fmicl_text.training.train.train`.
     """
     inputs = load_inputs(recipe, mine=False)
+    for source in recipe.data.sources.values():
+        if source.mine is not None and source.mine.model is not None:
+            miner(source.mine, recipe.model)
     trainer = check_build(recipe, inputs)
     arguments = trainer.args
     _, per_epoch, *_, steps = trainer.set_initial_training_values(arguments, trainer.get_train_dataloader())

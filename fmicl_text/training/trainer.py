@@ -28,7 +28,7 @@ from fmicl_text.encoders.views import AugmentedViews
 from fmicl_text.errors import RunFailedError
 from fmicl_text.files import cannot_write
 from fmicl_text.losses import ContrastiveLoss
-from fmicl_text.losses.columns import SOURCE
+from fmicl_text.losses.columns import SOURCE, is_group_column
 from fmicl_text.training import checkpoints
 from fmicl_text.training.cheap_dropout import CheapDropout, may_be_cheap
 from fmicl_text.training.finite_checks import FiniteChecks
@@ -45,6 +45,14 @@ SUMS_FILE = "sums-{}.safetensors"
 _STATE_FILE = "trainer_state.json"
 _RANDOM_STATES = "rng_state*.pth"
 """What the library adds to every checkpoint, unless it is to have the model alone."""
+
+
+def _without_groups(rows: Any) -> Any:
+    """Return a data set, or several by name, without the columns that have groups."""
+    if isinstance(rows, dict):
+        return type(rows)({name: _without_groups(part) for name, part in rows.items()})
+    groups = [name for name in getattr(rows, "column_names", None) or () if is_group_column(name)]
+    return rows.remove_columns(groups) if groups else rows
 
 
 class ContrastiveTrainer(SentenceTransformerTrainer):
@@ -90,6 +98,9 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         StreamError: If a stream cannot be read further.
     """
 
+    train_dataset: Any
+    eval_dataset: Any
+
     def __init__(
         self,
         *args: Any,
@@ -115,6 +126,15 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         self._terms: dict[str, Tensor] = {}  # of the newest loss
         super().__init__(*args, callbacks=[_Events(self), *(callbacks or [])], **kwargs)
         self.args.logging_nan_inf_filter = False  # it would ask the device at each step, and training stops at NaN
+
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+        """Have the card describe what the encoder reads, as the parent does: it could not read a group of None."""
+        whole = self.train_dataset, self.eval_dataset
+        self.train_dataset, self.eval_dataset = map(_without_groups, whole)
+        try:
+            super().add_model_card_callback(default_args_dict)
+        finally:
+            self.train_dataset, self.eval_dataset = whole
 
     # Resuming -------------------------------------------------------------------------------------------------------
 

@@ -234,7 +234,8 @@ def test_a_balance_that_is_far_from_even_is_told_once(caplog, divergence, settin
         return
     (message,) = messages
     weight = float(alpha(kernel, []))
-    assert said in message and f"push {weight * ratio:.3g} times as hard" in message
+    assert f"{said}. Left out, the balance is measured" in message
+    assert f"push {weight * ratio:.3g} times as hard" in message
     assert message.startswith(
         f"balance_cosine {balance_cosine_of(kernel, ratio):.2f} (alpha {1 / ratio:.3g}) would be even"
     )
@@ -244,7 +245,10 @@ def test_a_balance_that_is_lost_later_is_told(caplog):
     kernel, alpha = GaussianKernel(0.25), Alpha(balance_cosine="measured")
     for step in range(60):
         fmicl(*encoder(0, gathered=0.0 if step < 40 else 8.0), kernel=kernel, alpha=alpha)
-    assert "so that positives move apart" in caplog.text
+    assert (
+        "so that positives move apart. The balance of the first 4 batches no longer holds; alpha 'auto'" in caplog.text
+    )
+    assert "Left out" not in caplog.text, "it was left out"
 
 
 def test_what_cannot_be_measured():

@@ -172,6 +172,15 @@ def test_bad_values_in_parquet_are_named_by_row(write, tmp_path):
     assert problems("a.parquet", Columns(anchor="n"))[0] == 'a.parquet, row 1: column "n" has 1, which is not text'
 
 
+def test_a_row_without_its_negative_is_told_what_to_do(write):
+    source = write("a.jsonl", '{"a": "x", "p": "y", "n": null}\n{"a": "x", "p": "y", "n": " "}\n')
+    remedy = "each row needs all its negatives: leave the column out, or put such rows in a source of their own"
+    assert problems(source, Columns(anchor="a", positive="p", negatives=["n"])) == [
+        f'a.jsonl, line 1: column "n" has no value; {remedy}',
+        f'a.jsonl, line 2: column "n" is empty; {remedy}',
+    ]
+
+
 def test_many_bad_rows_are_counted(write):
     source = write("a.txt", "one\n" + "\n" * 1999)
     found = problems(source, Columns(anchor="text"))

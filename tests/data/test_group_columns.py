@@ -85,8 +85,8 @@ def test_other_groups_have_other_identities(names):
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
-        (None, "has no value; each row needs a group"),
-        ("", "is empty"),
+        (None, "has no value; each row needs a group, one of its own if it shares none"),
+        ("", "is empty; each row needs a group, one of its own if it shares none"),
         (1.5, "has 1.5, which is neither text nor a whole number"),
         (True, "has True, which is neither text nor a whole number"),
         (["a"], "has ['a'], which is neither text nor a whole number"),

@@ -139,6 +139,8 @@ def test_a_recipe_trains_on_them_and_the_plan_says_so(
         "evaluate": {"during": None},
     }
     (tmp_path / "r.yaml").write_text(json.dumps(settings))
+    assert main(["train", "r.yaml", "--dry-run", "--set", "data.mine.model=not/here"]) == 2
+    assert "data.mine.model: no model 'not/here'" in capsys.readouterr().err, "it is not the base that is missing"
     assert main(["train", "r.yaml", "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert f"2 for each pair, mined by {tiny_encoder_path} (range_min 1) and kept in the cache" in said

@@ -114,6 +114,23 @@ def test_secrets_are_found_anywhere_and_never_shown(tmp_path: Path, monkeypatch,
     assert secret not in redact(f"refused: {secret}!") and redact("refused!") == "refused!"
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "openvino_model.bin"])
+def test_numbers_that_look_like_an_address_are_no_secret(tmp_path: Path, name: str):
+    """As among the 22 million of MiniLM: a few bytes such as ``w:/...:...@`` come about by chance."""
+
+    def put(numbers: bytes) -> None:
+        if name.endswith(".bin"):
+            (tmp_path / name).write_bytes(numbers)
+        else:
+            save_file({"a": torch.frombuffer(bytearray(numbers), dtype=torch.uint8)}, tmp_path / name)
+
+    put(b" w:/1:2@")
+    check_contents(tmp_path)
+    put(b" w:/1:2@hf_" + b"aB3" * 12)
+    with pytest.raises(InputError, match=rf"{name}:1: has a Hugging Face token in it"):
+        check_contents(tmp_path)
+
+
 def test_an_empty_file_ends_no_search(tmp_path: Path):
     """The search goes through the files by name; what comes after an empty one is looked into as well."""
     (tmp_path / "a.txt").write_bytes(b"")

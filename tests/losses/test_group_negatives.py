@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -124,13 +125,15 @@ def test_training_with_groups(tiny_encoder, tmp_path: Path, settings: dict):
         str(tmp_path), max_steps=2, per_device_train_batch_size=4, report_to="none", logging_steps=1, use_cpu=True
     )
     losses = {}
-    for name, groups in (("one", [7] * 4), ("all", [1, 2, 3, 4])):
+    some: list[Any] = ["x", None, None, None]
+    for name, groups in (("one", [7] * 4), ("all", [1, 2, 3, 4]), ("none", some), ("numbers", [3, None, None, None])):
         data = Dataset.from_dict(rows | {"group": groups})
         loss = InfoNCELoss(tiny_encoder, temperature=0.1, **settings)
         trainer = ContrastiveTrainer(model=tiny_encoder, args=arguments, train_dataset=data, loss=loss)
         trainer.train()
         losses[name] = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     assert losses["one"] == pytest.approx([0.0, 0.0], abs=1e-5) and min(losses["all"]) > 0.01
+    assert min(losses["none"]) > 0.01 and min(losses["numbers"]) > 0.01
 
 
 def test_labelled_texts_train_and_are_measured(

@@ -137,6 +137,27 @@ def test_texts_in_lists_are_not_left_out_untold(tiny_encoder_path: Path, capsys)
     assert load_recipe("a-rows.yaml").data.columns == Columns(anchor="query", positive="pos", negatives=["neg"])
 
 
+@pytest.mark.parametrize("pair", [("query", "positive"), ("anchor", "positive")])
+def test_negatives_in_lists_beside_a_pair_are_not_left_out_untold(pair: tuple[str, str]):
+    columns = {pair[0]: A, pair[1]: B, "negatives": [[], *[["a", "b"]] * 29], "tags": [["x"]] * 30}
+    with pytest.raises(
+        InputError, match=r'a\.jsonl: "negatives": lists of texts, but a row has one text in each column'
+    ):
+        guess_roles(columns, "a.jsonl")
+
+
+def test_a_label_of_classes_may_be_a_group():
+    """What the label of a pair means cannot be seen: names may be those of classes, numbers hardly."""
+    columns = {"anchor": A, "positive": B, "label": LABELS}
+    with pytest.raises(InputError, match='If the column names the class of a row, call it "group"'):
+        guess_roles(columns, "a.csv")
+    with pytest.raises(InputError) as caught:
+        guess_roles(columns | {"label": [0, 1] * 15}, "a.csv")
+    assert "call it" not in str(caught.value)
+    del columns["label"]
+    assert guess_roles(columns | {"group": LABELS}, "a.csv").group == "group"
+
+
 def test_a_column_with_one_number_is_still_of_texts():
     """The row is named where rows are checked; without it, the answers alone would be trained on."""
     assert guess_roles({"question": [*A[:29], 7], "answer": B}, "a.jsonl").positive == "answer"
@@ -149,6 +170,19 @@ def test_what_is_not_used_is_said(tiny_encoder_path: Path):
     assert load_recipe("a.yaml").data.columns.anchor == "text"
 
 
+@pytest.mark.parametrize(
+    ("columns", "rest"),
+    [
+        ({"id": IDS, "query": A, "passage": B, "negative_passage": C}, "id, negative_passage"),
+        ({"anchor": A, "positive": B, "group": ["x"] * 30}, "group"),
+        ({"text": A, "label": LABELS, "lang": ["en"] * 30}, "lang"),
+        ({"left": A, "n": IDS, "right": B, "more": C}, "n, more"),
+    ],
+)
+def test_a_column_that_plays_no_role_is_named(columns: dict, rest: str):
+    assert guess_roles(columns, "a.csv").reason.endswith(f"; not used: {rest}")
+
+
 def test_a_file_without_text():
     with pytest.raises(InputError, match=r"a\.csv: no column looks like text; there are n, m"):
         guess_roles({"n": [1, 2, 3], "m": ["4.5", "6", "7"]}, "a.csv")
@@ -156,6 +190,13 @@ def test_a_file_without_text():
 
 def test_every_kind_of_data_has_an_objective():
     assert set(OBJECTIVES) == set(get_args(Kind))
+
+
+def test_its_objective_is_that_of_the_table(tiny_encoder_path: Path):
+    """``docs/choosing.md``: a description and a long text take plain InfoNCE at 0.05."""
+    Path("a.yaml").write_text(new_recipe(write("a.csv", {"title": A, "body": B}), str(tiny_encoder_path)))
+    loss = load_recipe("a.yaml").loss
+    assert (loss.objective, loss.temperature) == ("infonce", 0.05)
 
 
 FILES = {
@@ -198,6 +239,13 @@ def test_reasons_are_true_of_the_numbers_beside_them(tiny_encoder_path: Path):
 
     few = new_recipe(write("few.csv", {"anchor": A, "positive": B}), str(tiny_encoder_path))
     assert line(few, "num_train_epochs").endswith("10  # 40 steps; more epochs would have so few rows learned by heart")
+    assert line(few, "per_device_train_batch_size").endswith(
+        "8  # more than an eighth of 30 rows: fewer would leave a row too few negatives"
+    )
+    assert line(few, "every_steps").endswith("8  # a checkpoint"), "there is nothing to score"
+    assert (
+        line(few, "during") == "during: none  # nothing is held out of fewer than 50 rows: the last checkpoint is kept"
+    )
     assert line(few, "max_seq_length") == "max_seq_length: 8  # of 60 texts that were counted, none would be cut"
     long = [" ".join(["dog"] * 40), *texts(199)]  # one of more than the 32 tokens that the encoder reads
     some = new_recipe(write("some.csv", {"anchor": long, "positive": texts(200, "a")}), str(tiny_encoder_path))
@@ -262,6 +310,7 @@ def test_few_documents_are_all_trained_on(tiny_encoder_path: Path):
     Path("r.yaml").write_text(new_recipe(write("a.csv", columns), str(tiny_encoder_path)))
     recipe = load_recipe("r.yaml")
     assert recipe.data.columns.group == "doc_id" and recipe.data.heldout is None
+    assert "# nothing is held out of fewer than 50 groups: the last" in Path("r.yaml").read_text()
 
 
 def test_names_that_yaml_would_read_otherwise(tiny_encoder_path: Path):
@@ -283,10 +332,25 @@ def test_nothing_is_overwritten_untold(tiny_encoder_path: Path, capsys):
     assert load_recipe("a.yaml").name == "a"
 
 
+def test_texts_are_not_replaced_by_their_recipe(tiny_encoder_path: Path, capsys):
+    """A recipe of such a name would be trained on, too."""
+    source = write("a.csv", FILES["pairs"])
+    before = Path("a.csv").read_bytes()
+    for target in ("a.csv", "b.csv"):
+        assert main(["recipe", "new", source, "--output", target, "--overwrite"]) == 2
+        assert f"error: --output {target}: is the name of a file of texts; that of a rec" in capsys.readouterr().err
+    assert Path("a.csv").read_bytes() == before and not Path("b.csv").exists()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [
         ("a.csv", "question,answer\na dog runs,\nb,c\n", 'a.csv, line 2: column "answer" is empty'),
+        (
+            "a.csv",
+            "anchor,positive,group\n" + "a dog runs,dog,1\n" * 3 + "a cat,cat,2\na cow,cow,\n",
+            'a.csv, line 6: column "group" is empty; each row needs a group, one of its own if it shares none',
+        ),
         ("a.csv", "question;answer\na;b\nc;d\n", "a.csv, line 1: columns are separated by semicolons, not commas"),
         ("a.csv", "", "a.csv: the file is empty"),
         ("a.json", "[]", "a.json: unknown format"),
