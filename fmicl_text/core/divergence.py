@@ -43,8 +43,8 @@ class Divergence:
         penalty: ``r -> f*(f'(e^r))``, increasing.
         inverse_critic: ``t -> log (f')^{-1}(t)``, the log ratio at which the critic is ``t``.
         domain: The open interval of ``t`` on which ``inverse_critic`` is finite: ``f'((0, inf))``.
-        closed_conjugate: ``f*`` and its derivatives as functions of ``u``, where a shift is to be found fast; default
-            ``None``: they are derived from the three above.
+        closed_conjugate: ``f*`` and its derivatives as functions of ``u``, where a shift is to be found fast, in
+            float32 too; default ``None``: they are derived from the three above, in float64.
         ruled_out: Why the paper's theory excludes the divergence, or ``None``.
         with_order: For a family of divergences, the function from the order to its member; else ``None``.
     """

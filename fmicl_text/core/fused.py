@@ -1,7 +1,7 @@
 """What is done to each pair of a tile, and summed, as one kernel of a GPU.
 
-The search for the shifts of rows makes a dozen passes over a tile in a sweep, in float64. On a GPU each takes the
-time of its memory traffic, or for a small matrix that of its launch; ``torch.compile`` makes one or two of them.
+The search for the shifts of rows makes a dozen passes over a tile in a sweep. On a GPU each takes the time of its
+memory traffic, or for a small matrix that of its launch; ``torch.compile`` makes one or two of them.
 ``eval/benchmarks/gpu_check.py`` measures it. (A mean and a log-sum-exp make ten passes in float32, which take about as
 long as running what is compiled: nothing is gained there.)
 """

@@ -18,8 +18,10 @@ from fmicl_text.core.divergence import Divergence
 from fmicl_text.core.fused import fused
 from fmicl_text.core.kernels import Kernel
 from fmicl_text.core.pairs import Block, Rows
+from fmicl_text.core.reduce import identity
 from fmicl_text.core.shift import precise
 from fmicl_text.core.shift_search import (
+    ALL,
     Found,
     Search,
     Sums,
@@ -27,17 +29,20 @@ from fmicl_text.core.shift_search import (
     begun,
     best_shifts,
     improved,
+    shifted,
     sums_of,
     weights,
 )
 from fmicl_text.core.tiles import (
     Gradients,
     Score,
+    Tile,
     every,
     fits_one_tile,
     is_symmetric,
     learned_by,
     left_out,
+    of_rows,
     pairs_along,
     refuse_second_derivative,
     surroundings,
@@ -45,12 +50,15 @@ from fmicl_text.core.tiles import (
     tiles,
 )
 
-_TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-6}
-"""How near 1 the sum of a row's weights must come, by the precision of the vectors."""
-_EVERY = 16
-"""In tiles, the search begins where it ends for every 16th column alone."""
-_NEAR = 1e-2
+_TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-4}
+"""How near 1 the sum of a row's weights must come before the last step, by the precision of the vectors."""
+_EVERY = 32
+"""In tiles, the search begins where it ends for every 32nd column alone."""
+_NEAR = 0.1
 """The tolerance of that first search."""
+
+_Seen = Callable[[float, Block, Tile], None]
+"""What is done with a tile of a block, as often as what was seen stands for what was not."""
 
 
 def row_bound(
@@ -71,7 +79,7 @@ def row_bound(
         divergence: The divergence.
         alpha: Weight of the conjugate; default the number of the row's candidates.
     """
-    critic = partial(_critic, score=score)
+    critic = _critic(score, divergence, alpha)
     if all(map(fits_one_tile, blocks)):
         candidates = [critic(own).unsqueeze(1)]  # (B, 1)
         for block in blocks:
@@ -84,7 +92,19 @@ def row_bound(
     return bound.to(own.dtype)
 
 
-def _critic(r: Tensor, score: Score) -> Tensor:
+def _critic(score: Score, divergence: Divergence, alpha: float | None) -> Score:
+    """Return the critic in the precision that the search for the shift needs.
+
+    That of the vectors is enough for log density ratios if the weights of a row sum to 1. ``f'(u)`` may exceed float32,
+    with another ``alpha`` the critic comes too near to the end of the domain for it, and what is derived from functions
+    of ``log u`` loses digits.
+    """
+    if score is identity and alpha is None and divergence.closed_conjugate:
+        return score
+    return partial(_in_float64, score=score)
+
+
+def _in_float64(r: Tensor, score: Score) -> Tensor:
     return score(precise(r))
 
 
@@ -92,7 +112,7 @@ def _critic(r: Tensor, score: Score) -> Tensor:
 def _tile_tops(cosines: Tensor, out: Tensor | None, kernel: Kernel, critic: Score, symmetric: bool) -> list[Tensor]:
     """Largest critic of each row ``(b,)`` of a tile, and of each column ``(m,)`` where it stands for its twin too."""
     critics = tile_scores(cosines, out, kernel, critic)  # (b, m)
-    return [critics.amax(dim) for dim in (1, 0)[: 1 + symmetric]]
+    return [precise(critics.amax(dim)) for dim in (1, 0)[: 1 + symmetric]]
 
 
 @fused
@@ -107,12 +127,12 @@ def _tile_sums(
 ) -> list[Sums]:
     """Sums over the rows ``(b,)`` of a tile, and over its columns ``(m,)`` where it stands for its twin too."""
     critics = tile_scores(cosines, out, kernel, critic)  # (b, m)
-    sums = [sums_of(divergence, critics - shift.unsqueeze(1))]
-    return sums if shift_of_columns is None else [*sums, sums_of(divergence, critics - shift_of_columns, dim=0)]
+    sums = [sums_of(divergence, shifted(critics, shift.unsqueeze(1)))]
+    return sums if shift_of_columns is None else [*sums, sums_of(divergence, shifted(critics, shift_of_columns), dim=0)]
 
 
 @fused
-def _tile_slope(
+def _tile_weights(
     cosines: Tensor,
     out: Tensor | None,
     kernel: Kernel,
@@ -120,8 +140,8 @@ def _tile_slope(
     divergence: Divergence,
     rows: tuple[Tensor, Tensor],
     columns: tuple[Tensor, Tensor] | None,
-) -> Tensor:
-    """Return a scalar whose gradient is that of the bounds of a tile's rows, and of its columns as in a sweep.
+) -> tuple[Tensor, Tensor]:
+    """Return the critics of a tile, and the gradient by them of the bounds of its rows, and columns as above.
 
     Args:
         cosines: ``(b, m)``.
@@ -132,20 +152,19 @@ def _tile_slope(
         rows: Each row's shift, and the gradient by its bound over the sum of its weights, ``(b,)`` each.
         columns: Each column's, ``(m,)`` each.
     """
-    critics = tile_scores(cosines, out, kernel, critic, fill=0.0)
+    critics = tile_scores(cosines, out, kernel, critic)
     with torch.no_grad():
         shift, scale = rows
-        share = weights(divergence, critics - shift.unsqueeze(1)) * scale.unsqueeze(1)
+        share = weights(divergence, shifted(critics, shift.unsqueeze(1))).mul_(scale.unsqueeze(1))
         if columns is not None:
             shift, scale = columns
-            share += weights(divergence, critics - shift) * scale
-    return (critics * share).sum()
+            share += weights(divergence, shifted(critics, shift)).mul_(scale)
+    return critics, share
 
 
 @fused
-def _dense_step(critics: Tensor, search: Search, target: Target) -> tuple[Sums, Search, Tensor]:
-    sums = sums_of(target.divergence, critics - search.shift.unsqueeze(1))
-    return sums, *improved(search, sums, target)
+def _dense_step(critics: Tensor, search: Search, target: Target) -> Search:
+    return improved(search, sums_of(target.divergence, shifted(critics, search.shift.unsqueeze(1))), target)
 
 
 class _DenseRowBound(torch.autograd.Function):
@@ -154,9 +173,13 @@ class _DenseRowBound(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, critics: Tensor, divergence: Divergence, alpha: float | None, tolerance: float) -> Tensor:
         count = (critics > -torch.inf).sum(dim=1)
-        search, target = begun(divergence, alpha, tolerance, critics.amax(dim=1), count)
+        search, target = begun(divergence, alpha, tolerance, precise(critics.amax(dim=1)), count)
+
+        def step(search: Search, _: Tensor | slice) -> Search:
+            return _dense_step(critics, search, target)
+
         looks = critics.device.type == "cpu"  # a small matrix is swept sooner than a GPU has answered
-        bound, shift, weight = best_shifts(partial(_dense_step, critics, target=target), search, target, looks)
+        bound, shift, weight = best_shifts(step, search, target, looks=looks)
         ctx.divergence = divergence
         ctx.save_for_backward(critics, shift, weight)
         return bound
@@ -165,8 +188,8 @@ class _DenseRowBound(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_derivative("f-MICL with a shift for each row")
         critics, shift, total_weight = ctx.saved_tensors
-        weight = weights(ctx.divergence, critics - shift.unsqueeze(1))  # (B, N)
-        return weight * (gradient / total_weight).unsqueeze(1), None, None, None
+        weight = weights(ctx.divergence, shifted(critics, shift.unsqueeze(1)))  # (B, N)
+        return weight * (gradient / total_weight).to(weight.dtype).unsqueeze(1), None, None, None
 
 
 class _RowBound(torch.autograd.Function):
@@ -185,46 +208,52 @@ class _RowBound(torch.autograd.Function):
     ) -> Tensor:
         few = [(every(block, _EVERY), block) for block in blocks if len(block.columns.vectors)]
 
-        def survey(
-            top: Tensor, count: Tensor, times: float, block: Block, visiting: Rows, _: Tensor | None = None
-        ) -> None:
-            for tile in tiles(block, visiting):
-                tops = _tile_tops(tile.cosines, tile.out, kernel, critic, is_symmetric(block))
-                for part, dim, more in zip((tile.i, tile.j), (1, 0), tops, strict=False):
-                    top[part] = torch.maximum(top[part], more)
-                    count[part] += times * pairs_along(tile.cosines, tile.out, dim=dim)
+        def survey(top: Tensor, count: Tensor, times: float, block: Block, tile: Tile) -> None:
+            tops = _tile_tops(tile.cosines, tile.out, kernel, critic, is_symmetric(block))
+            for part, dim, more in zip((tile.i, tile.j), (1, 0), tops, strict=False):
+                top[part] = torch.maximum(top[part], more)
+                count[part] += times * pairs_along(tile.cosines, tile.out, dim=dim)
 
-        def look(
-            found: Sums, shift: Tensor, times: float, block: Block, visiting: Rows, _: Tensor | None = None
-        ) -> None:
-            for tile in tiles(block, visiting):
-                twin = shift[tile.j] if is_symmetric(block) else None
-                sums = _tile_sums(tile.cosines, tile.out, kernel, critic, divergence, shift[tile.i], twin)
-                for part, more in zip((tile.i, tile.j), sums, strict=False):
-                    found.add(more, part, times)
+        def look(found: Sums, shift: Tensor, times: float, block: Block, tile: Tile) -> None:
+            twin = shift[tile.j] if is_symmetric(block) else None
+            sums = _tile_sums(tile.cosines, tile.out, kernel, critic, divergence, shift[tile.i], twin)
+            for part, more in zip((tile.i, tile.j), sums, strict=False):
+                found.add(more, part, times)
 
-        def over_all(seen: Callable[..., None], *into: Any) -> None:
+        def see(seen: Sequence[_Seen], times: float, block: Block, visiting: Rows, _: Tensor | None = None) -> None:
+            for tile in tiles(block, visiting):
+                for each in seen:
+                    each(times, block, tile)
+
+        def over_all(rows: Tensor | slice, *seen: _Seen) -> None:
             for block in blocks:
-                visit(block.columns, partial(seen, *into, 1.0, block))
+                visit(block.columns, partial(see, seen, 1.0, of_rows(block, rows)))
 
-        def over_few(seen: Callable[..., None], *into: Any) -> None:
+        def over_few(rows: Tensor | slice, *seen: _Seen) -> None:
             for some, block in few:
                 times = world_size() * len(block.columns.vectors) / len(some.columns.vectors)
-                seen(*into, times, some, some.columns)
+                see(seen, times, of_rows(some, rows), some.columns)
 
         def solved(over: Callable[..., None], tolerance: float, start: Tensor | None = None) -> Found:
-            top, count = own.clone(), torch.ones_like(own)  # (B,)
-            over(survey, top, count)
-            search, target = begun(divergence, alpha, tolerance, top, count)
-            if start is not None:
-                search = search._replace(shift=start.clamp(search.low, search.high))
+            top = precise(own).clone()
+            count = torch.ones_like(top)  # (B,)
+            if start is None:
+                over(ALL, partial(survey, top, count))
+                search, target = begun(divergence, alpha, tolerance, top, count)
+            else:  # the sweep that finds the largest critics sums up too
+                sums = sums_of(divergence, shifted(own, start).unsqueeze(1))
+                over(ALL, partial(survey, top, count), partial(look, sums, start))
+                search, target = begun(divergence, alpha, tolerance, top, count, start)
+                low = search.low  # may be above the start, which was found without the largest critic
+                search = improved(search, sums, target)
+                search = search._replace(shift=search.shift.maximum(low), low=search.low.maximum(low))
 
-            def improve(search: Search) -> tuple[Sums, Search, Tensor]:
-                sums = sums_of(divergence, (own - search.shift).unsqueeze(1))
-                over(look, sums, search.shift)
-                return sums, *improved(search, sums, target)
+            def step(search: Search, rows: Tensor | slice) -> Search:
+                sums = sums_of(divergence, shifted(own[rows], search.shift).unsqueeze(1))
+                over(rows, partial(look, sums, search.shift))
+                return improved(search, sums, target.of(rows))
 
-            return best_shifts(improve, search, target)
+            return best_shifts(step, search, target, leaves_out=True)
 
         start = solved(over_few, _NEAR).shift
         bound, shift, weight = solved(over_all, _TOLERANCE[blocks[0].rows.vectors.dtype], start)
@@ -237,16 +266,16 @@ class _RowBound(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_derivative("f-MICL with a shift for each row")
         own, shift, weight = ctx.saved_tensors
-        scale = gradient / weight  # (B,)
+        scale = (gradient / weight).to(own.dtype)  # (B,)
 
         def look(block: Block, gradients: Gradients, visiting: Rows, visitors: Tensor | None) -> None:
             for tile in tiles(block, visiting):
                 rows, columns = (shift[tile.i], scale[tile.i]), (shift[tile.j], scale[tile.j])
                 twin = columns if is_symmetric(block) else None
                 with torch.enable_grad():
-                    found = _tile_slope(tile.cosines, tile.out, ctx.kernel, ctx.critic, ctx.divergence, rows, twin)
+                    found = _tile_weights(tile.cosines, tile.out, ctx.kernel, ctx.critic, ctx.divergence, rows, twin)
                 assert visitors is not None  # the buffer travels with the columns
-                gradients.add(tile, visitors, found)
+                gradients.add(tile, visitors, *found)
 
         sides: list[Tensor | None] = []
         learned: list[Tensor] = []
@@ -256,5 +285,5 @@ class _RowBound(torch.autograd.Function):
                 found.columns = visit(block.columns, partial(look, block, found), found.columns)
                 sides += found.of_inputs()[:2]
                 learned = [a + b for a, b in zip(learned, found.learned, strict=True)] if learned else found.learned
-        share = weights(ctx.divergence, own - shift) * scale
+        share = weights(ctx.divergence, shifted(own, shift)) * scale
         return None, None, None, None, None, share, *sides, *learned

@@ -86,7 +86,7 @@ def tiles(block: Block, columns: Rows) -> Iterator[Tile]:
     """
     vectors, symmetric = block.rows.vectors, is_symmetric(block)
     area = tile_area(vectors)
-    high = math.isqrt(area) if symmetric else min(len(vectors), math.isqrt(area))
+    high = math.isqrt(area) if symmetric else max(1, min(len(vectors), math.isqrt(area)))
     wide = high if symmetric else area // high
     for start in range(0, len(vectors), high):
         i = slice(start, start + high)
@@ -101,7 +101,7 @@ def tiles(block: Block, columns: Rows) -> Iterator[Tile]:
             yield Tile(i, j, pairs, cosines.requires_grad_(), out)
 
 
-def _part(block: Block, columns: Rows, i: slice, j: slice) -> Block:
+def _part(block: Block, columns: Rows, i: slice | Tensor, j: slice) -> Block:
     """Return the pairs ``(b, m)`` of some rows of a block with some of a process's columns, detached from autograd."""
     return Block(
         Rows(block.rows.vectors[i].detach(), block.rows.texts[i]),
@@ -114,6 +114,11 @@ def _part(block: Block, columns: Rows, i: slice, j: slice) -> Block:
 def every(block: Block, step: int) -> Block:
     """Return the pairs of a block with this process's columns number 0, ``step``, ``2 step`` and so on."""
     return _part(block, block.columns, slice(None), slice(None, None, step))
+
+
+def of_rows(block: Block, rows: Tensor | slice) -> Block:
+    """Return the pairs of some rows of a block, of their numbers; all rows are a slice."""
+    return block if isinstance(rows, slice) else _part(block, block.columns, rows, slice(None))
 
 
 def left_out(block: Block, cosines: Tensor) -> Tensor | None:
