@@ -1,4 +1,4 @@
-"""Keeping a library's warnings to itself where they say nothing to a user."""
+"""Keeping to itself what a logger says where it tells a user nothing."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def without_warnings_of(logger: str) -> Iterator[None]:
-    """Within this context, the logger of this name passes on errors alone."""
+def quietened(logger: str, level: int = logging.ERROR) -> Iterator[None]:
+    """Within this context, the logger of this name passes on what is of a level or above; default errors alone."""
     quieted = logging.getLogger(logger)
-    level = quieted.level
-    quieted.setLevel(logging.ERROR)
+    before = quieted.level
+    quieted.setLevel(level)
     try:
         yield
     finally:
-        quieted.setLevel(level)
+        quieted.setLevel(before)

@@ -15,6 +15,7 @@ from fmicl_text.bars import disable_bars, silence_model_files
 from fmicl_text.cli.parser import completed_by, recipe_names
 from fmicl_text.cli.train import shown_log
 from fmicl_text.errors import InputError
+from fmicl_text.quiet import quietened
 
 if TYPE_CHECKING:
     from fmicl_text.recipe.schema import Recipe
@@ -87,10 +88,10 @@ def run(args: argparse.Namespace) -> int:
         import optuna  # noqa: F401
     except ImportError:
         raise InputError('fmicl sweep needs Optuna: pip install "fmicl-text[sweep]"') from None
-    with shown_log():
-        if not args.verbose:
-            logging.getLogger("fmicl_text.training").setLevel(logging.WARNING)
-            disable_bars()
+    if not args.verbose:
+        disable_bars()
+    within_trials = logging.NOTSET if args.verbose else logging.WARNING
+    with shown_log(), quietened("fmicl_text.training", within_trials):
         return _run(args)
 
 

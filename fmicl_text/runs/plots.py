@@ -15,7 +15,7 @@ import numpy as np
 from fmicl_text.evaluation.density_ratio import binned_log_ratio, gaussian_log_ratio
 from fmicl_text.evaluation.geometry import Geometry, Layout
 from fmicl_text.files import write_bytes
-from fmicl_text.quiet import without_warnings_of
+from fmicl_text.quiet import quietened
 from fmicl_text.text import visible
 
 if TYPE_CHECKING:
@@ -312,7 +312,7 @@ def _style(theme: Theme) -> Iterator[None]:
     ]  # it warns of each that is missing
     style = {**_STYLE, **dict.fromkeys(coloured, ink), "grid.color": grid, "font.family": fonts}
     # The font manager warns of fonts without a regular weight.
-    with rc_context(style), warnings.catch_warnings(), without_warnings_of("matplotlib.font_manager"):
+    with rc_context(style), warnings.catch_warnings(), quietened("matplotlib.font_manager"):
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")  # no installed font has the character
         yield
 

@@ -82,6 +82,10 @@ def swept(sweep_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return folder, log.lines, done
 
 
+def test_a_training_in_the_same_process_tells_its_progress_again(swept):
+    assert logging.getLogger("fmicl_text.training").level == logging.NOTSET
+
+
 def test_trials_are_run_folders_of_equal_number_and_the_best_keeps_its_weights(swept, sweep_recipe: Path):
     folder, _, done = swept
     found = json.loads((folder / "sweep.json").read_text())

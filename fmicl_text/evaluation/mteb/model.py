@@ -11,7 +11,7 @@ from sentence_transformers import SentenceTransformer
 from fmicl_text.encoders.images import require_texts
 from fmicl_text.encoders.text import locate
 from fmicl_text.evaluation.scored_model import ScoredModel, scored_model
-from fmicl_text.quiet import without_warnings_of
+from fmicl_text.quiet import quietened
 
 LOCAL = "local"
 """Owner of the names of models that are not on the Hub."""
@@ -46,7 +46,7 @@ def wrapped(scored: ScoredModel) -> SentenceTransformerEncoderWrapper:
         place = f"{LOCAL}/{local}"
     identity = {"name": place, "revision": scored.revision or IN_TRAINING}
     # mteb warns of encoders, such as static ones, whose vocabulary it cannot count; see `_size`.
-    with warnings.catch_warnings(), without_warnings_of("mteb"):
+    with warnings.catch_warnings(), quietened("mteb"):
         warnings.simplefilter("ignore", FutureWarning)  # mteb uses names that sentence-transformers has deprecated
         wrapper = SentenceTransformerEncoderWrapper(model)
     wrapper.mteb_model_meta = wrapper.mteb_model_meta.model_copy(update=identity | _size(model))
