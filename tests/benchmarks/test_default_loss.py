@@ -338,3 +338,24 @@ def test_averages_over_jobs_are_compared_over_the_seeds_that_all_have():
         tasks[0], "InfoNCE 0.05", "MNRL", "test"
     )
     assert study.compare_all(tasks, "InfoNCE 0.05", "unheard of") is None
+
+
+def test_two_objectives_are_compared_over_the_seeds_that_both_have(tmp_path: Path):
+    part = Retrieval([f"{i}" for i in range(100)], [0] * 100)
+    job = Job("a", "label", "choose", 1, [[], []], None, part, part)
+    runs = runs_of(job, {"start": 0.2, "MNRL": 0.5}) + runs_of(job, {"KL balance 0.1": 0.6}, seeds=2)
+    study = Study.of({"a": job}, [run | {"device": "cpu", "precision": "float32", "steps": 1} for run in runs])
+    task = ("a", "minilm")
+    of = {name: study.scores(task, name, "test") for name in ("start", "MNRL", "KL balance 0.1")}
+    expected = {
+        "KL balance 0.1": np.mean(of["KL balance 0.1"]) - np.mean(of["MNRL"][:2]),
+        "start": of["start"][0] - np.mean(of["MNRL"]),
+    }
+    for name, difference in expected.items():
+        assert study.difference(task, name, "MNRL") == pytest.approx(difference)
+        assert study.compare(task, name, "MNRL", "test").difference == pytest.approx(difference)
+    assert study.difference(task, "KL balance 0.1", "unheard of") is None
+    write_report(study, tmp_path)
+    page = (tmp_path / "default_loss.md").read_text()
+    assert "seeds 1, 2, 3, all of them on all tasks for MNRL alone" in page
+    assert f"| label | 1 | {expected['start']:+.2f} | {expected['KL balance 0.1']:+.2f} |" in page

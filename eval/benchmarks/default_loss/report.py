@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -109,10 +110,8 @@ class Study:
 
     def compare(self, task: Task, a: str, b: str, part: str, metric: str | None = None) -> PairedTest | None:
         """Test an objective against another, or the start, over the seeds that both have; None if there are none."""
-        of_a, of_b = ({run["seed"]: run for run in self.by_task[task].get(name, [])} for name in (a, b))
-        if of_a and of_b and b == START:  # it has no seeds: it is the same beside each
-            of_b = dict.fromkeys(of_a, *of_b.values())
-        seeds = sorted(of_a.keys() & of_b.keys())
+        of_a, of_b = self._by_common_seeds(task, a, b)
+        seeds = sorted(of_a)
         if not seeds:
             return None
         if any(of[s]["failed"] for of in (of_a, of_b) for s in seeds):  # no items to resample, and no doubt
@@ -120,6 +119,38 @@ class Study:
             return PairedTest(difference, (difference, difference), 0.0)
         systems = [[(Items.of(of[s][part][metric or main_metric(of[s])]),) for s in seeds] for of in (of_a, of_b)]
         return paired_test(*({"": system} for system in systems), RESAMPLES)
+
+    def difference(self, task: Task, a: str, b: str) -> float | None:
+        """Return by how much an objective is above another on a test part, over the seeds that both have."""
+        of_a, of_b = self._by_common_seeds(task, a, b)
+        return mean(figure(of_a[seed], "test") - figure(of_b[seed], "test") for seed in of_a) if of_a else None
+
+    def _by_common_seeds(self, task: Task, a: str, b: str) -> tuple[dict[int, Run], dict[int, Run]]:
+        of_a, of_b = ({run["seed"]: run for run in self.by_task[task].get(name, [])} for name in (a, b))
+        if a == START:  # it has no seeds: it is the same beside each
+            of_a = {seed: run for run in of_a.values() for seed in of_b}
+        if b == START:
+            of_b = {seed: run for run in of_b.values() for seed in of_a}
+        seeds = sorted(of_a.keys() & of_b.keys())
+        return {seed: of_a[seed] for seed in seeds}, {seed: of_b[seed] for seed in seeds}
+
+    def seeds_in_words(self) -> str:
+        """Say which seeds there are, and which objectives have all of them wherever they were run."""
+        tasks = [*self.tasks("choose"), *self.tasks("judge")]
+        seeds: set[int] = set()
+        found: dict[str, list[set[int]]] = defaultdict(list)
+        for task, name in itertools.product(tasks, self.objectives):
+            if name not in (START, TUNED) and (runs := self.by_task[task].get(name)):
+                found[name].append({run["seed"] for run in runs})
+                seeds |= found[name][-1]
+        listed = ", ".join(map(str, sorted(seeds)))
+        whole = [name for name, of_tasks in found.items() if all(of_task == seeds for of_task in of_tasks)]
+        if len(whole) == len(found):
+            return f"seeds {listed}"
+        return (
+            f"seeds {listed}, all of them on all tasks for {', '.join(whole) or 'no objective'} alone; two objectives "
+            "are compared over the seeds that both have"
+        )
 
 
 def main_metric(run: Run) -> str:
@@ -226,8 +257,8 @@ def _markdown(
         "`python -m eval.benchmarks.default_loss run --data DATA --models MODELS`, then "
         f"`report --seeds {' '.join(map(str, seeds))}`",
         "",
-        f"Runs of at most {max(run['steps'] for run in runs)} steps of 64 rows; {'; '.join(devices)}; seeds "
-        f"{', '.join(map(str, seeds))}. Figures are mean average precision x 100 of the held-out queries (of dropout "
+        f"Runs of at most {max(run['steps'] for run in runs)} steps of 64 rows; {'; '.join(devices)}; "
+        f"{study.seeds_in_words()}. Figures are mean average precision x 100 of the held-out queries (of dropout "
         "jobs Spearman x 100), mean ± standard deviation over the seeds. One setting of a candidate for all jobs; "
         f"`{TUNED}` takes for each job the temperature that its development part prefers. Differences are tested by "
         "a paired bootstrap over queries and seeds, p values adjusted by Holm over the tasks of a row at a time; "
@@ -310,9 +341,9 @@ def _kinds_table(study: Study) -> list[str]:
         reference = _reference(kind)
         cells = []
         for name in names:
-            pairs = [(study.scores(task, name, "test"), study.scores(task, reference, "test")) for task in tasks]
-            complete = all(a and b for a, b in pairs)
-            cells.append(f"{mean(mean(a) - mean(b) for a, b in pairs):+.2f}" if complete else "")
+            differences = [study.difference(task, name, reference) for task in tasks]
+            found = [difference for difference in differences if difference is not None]
+            cells.append(f"{mean(found):+.2f}" if len(found) == len(tasks) else "")
         lines.append(f"| {kind} | {len(tasks)} | {' | '.join(cells)} |")
     return lines
 
@@ -381,12 +412,9 @@ def _picture(study: Study, file: Path) -> None:
     tasks = [*study.tasks("choose"), *study.tasks("judge"), *study.tasks("confirm")]
     names = [name for name in study.objectives if name != "MNRL"]
     differences = np.full((len(names), len(tasks)), np.nan)
-    for column, task in enumerate(tasks):
-        if not (reference := study.scores(task, "MNRL", "test")):
-            continue
-        for row, name in enumerate(names):
-            if scores := study.scores(task, name, "test"):
-                differences[row, column] = mean(scores) - mean(reference)
+    for (row, name), (column, task) in itertools.product(enumerate(names), enumerate(tasks)):
+        if (difference := study.difference(task, name, "MNRL")) is not None:
+            differences[row, column] = difference
     figure, axes = plt.subplots(figsize=(2.5 + 0.62 * len(tasks), 1.8 + 0.3 * len(names)), layout="constrained")
     picture = axes.imshow(np.clip(differences, -10, 10), cmap="RdBu", vmin=-10, vmax=10, aspect="auto")
     for (row, column), value in np.ndenumerate(differences):
