@@ -180,10 +180,9 @@ def best_shifts(
         leaves_out: Whether sweeps are of the other rows alone once more than half are found.
     """
     for _ in range(SWEEPS if looks else UNSEEN):
-        left = search.moving.sum()
-        if looks and total(left) == 0:
+        if looks and total(search.moving.sum()) == 0:
             break
-        if leaves_out and 2 * left < len(search.moving):
+        if leaves_out and 2 * search.moving.sum() < len(search.moving):
             rows = search.moving.nonzero().squeeze(1)
             search.put(rows, step(search.of(rows), rows))
         else:
