@@ -56,8 +56,8 @@ one, is a bisection. Near the solution a step squares the error, and an error of
 there, by its square: a step from a sum that is off by less than 10^-4, in float64 10^-7, is the last one.
 
 In tiles a sweep is dear, since every pair's cosine is multiplied anew. There the search begins where one over a 32nd of
-the candidates ends, and once most rows are found, sweeps are of the others alone. Where the divergence has its
-conjugate in closed form, critics are in the precision of the vectors, and ``v`` in float64.
+the candidates ends, and once most rows are found, sweeps are of the others alone. ``v`` is in float64, and so are
+critics, unless the precision of the vectors is known to be enough.
 """
 
 from __future__ import annotations
