@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 _NEEDED = "each row needs a group, one of its own if it shares none"
 
 
-@functools.lru_cache(maxsize=2**16)
+@functools.lru_cache(maxsize=2**16, typed=True)  # True == 1, which is another group
 def identity(value: str | float) -> int:
     """Return a signed 64-bit hash of a group, by its :func:`group_name`."""
     digest = hashlib.blake2b(group_name(value).encode(), digest_size=8).digest()
@@ -32,16 +32,21 @@ def identity(value: str | float) -> int:
 
 
 def is_group(value: object) -> bool:
-    """Return whether a value can be a group: text or a whole number, which may be stored as a float."""
+    """Return whether a value can be a group: text, a truth value or a whole number, which may be stored as a float."""
     if isinstance(value, str):
         return bool(value.strip()) and is_utf8(value)
     if isinstance(value, float):
         return value.is_integer()
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int)
 
 
 def group_name(value: str | float) -> str:
-    """Return a group as text: 7, 7.0 (what tables make of whole numbers beside empty cells) and ``"7"`` are one."""
+    """Return a group as text: 7, 7.0 (what tables make of whole numbers beside empty cells) and ``"7"`` are one.
+
+    So are True and ``"true"``, as JSON writes it.
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
     return value if isinstance(value, str) else str(int(value))
 
 
@@ -51,7 +56,7 @@ def group_complaint(value: object) -> str:
         return f"has no value; {_NEEDED}"
     if isinstance(value, str):
         return "has half of a surrogate pair, which is not text" if value.strip() else f"is empty; {_NEEDED}"
-    return f"has {value!r:.40}, which is neither text nor a whole number"
+    return f"has {value!r:.40}, which is no text, whole number or truth value"
 
 
 def pair_within_groups(rows: Dataset, seed: int, source: str) -> Dataset:

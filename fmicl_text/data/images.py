@@ -110,7 +110,7 @@ def load_images(
             ``imagefolder`` of ``datasets`` reads it; a file of the Hub (``hf://``), or a Hub id.
         column: The column of the images; ``image`` in a folder and in the sample.
         size: Width and height, in pixels.
-        label: A column of labels, texts or whole numbers.
+        label: A column of labels: texts, whole numbers or truth values.
         label_as: Name of the column that they make: ``label``, a text, or ``group``, an int64 identity.
         split: Of a Hub id or a folder; of the sample, train or test.
         revision: Branch, tag or commit on the Hub.

@@ -70,6 +70,14 @@ def test_a_whole_number_of_any_size_is_a_group():
     assert len(set(load_rows(write("a.jsonl", rows), GROUPED)["group"])) == 2
 
 
+def test_a_truth_value_is_a_group():
+    """Such as a label ``is_toxic``; True is not the label 1, though it equals it."""
+    rows = [row | {"doc": row["doc"] == 0} for row in pairs_of(8)]
+    found = load_rows(write("a.jsonl", rows), GROUPED)["group"][:]
+    assert found == [identity("true")] * 4 + [identity("false")] * 4
+    assert identity(True) == identity("true") != identity(1) and identity(False) != identity(0)
+
+
 def test_identities_do_not_depend_on_the_process():
     code = "from fmicl_text.data.groups import identity; print(identity('für 7'))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
@@ -87,9 +95,8 @@ def test_other_groups_have_other_identities(names):
     [
         (None, "has no value; each row needs a group, one of its own if it shares none"),
         ("", "is empty; each row needs a group, one of its own if it shares none"),
-        (1.5, "has 1.5, which is neither text nor a whole number"),
-        (True, "has True, which is neither text nor a whole number"),
-        (["a"], "has ['a'], which is neither text nor a whole number"),
+        (1.5, "has 1.5, which is no text, whole number or truth value"),
+        (["a"], "has ['a'], which is no text, whole number or truth value"),
         ("a\ud83d", "has half of a surrogate pair, which is not text"),
     ],
 )
