@@ -6,7 +6,7 @@ All other keys are tuned within each arm, where they apply: ``loss.sigma`` only 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -34,6 +34,8 @@ _SIGMA = Range(low=0.1, high=0.7, log=True)
 
 Settings = dict[str, Scalar]
 """Key of the recipe, such as ``train.learning_rate`` -> the value of a trial."""
+UNSET = object()
+"""In place of a value: the recipe's own, or the default."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,7 @@ class Arm:
 
     def may_apply(self, key: str) -> bool:
         """Return whether a key applies beside some choice of the keys before it."""
-        value = self.tuned[key].some[0]
-        return any(self.applies(key, value, chosen) for chosen in self.before(key))
+        return any(self._applying(key, chosen) for chosen in self.before(key))
 
     def why_not(self, key: str, value: Scalar) -> str:
         """Return what is wrong with a key that applies nowhere."""
@@ -77,17 +78,23 @@ class Arm:
         if not keys:
             yield chosen
             return
-        key, values = keys[0], self.tuned[keys[0]]
-        tried = values.some if self.applies(key, values.some[0], chosen) else ()
-        for settings in [chosen | {key: value} for value in tried] or [chosen]:
+        key = keys[0]
+        for settings in [chosen | {key: value} for value in self._applying(key, chosen)] or [chosen]:
             yield from self._chosen(settings, keys[1:])
 
-    def choose(self, choice: Any) -> Settings:
-        """Return a value of each key that applies, as ``choice(key, values)`` chooses them one after the other."""
+    def _applying(self, key: str, chosen: Mapping[str, Scalar]) -> list[Scalar]:
+        """Return the values of a key, of a range its ends, that it can have beside what is chosen already."""
+        return [value for value in self.tuned[key].some if self.applies(key, value, chosen)]
+
+    def choose(self, choice: Callable[[str, Values], Any]) -> Settings:
+        """Return a value of each key that applies, as ``choice(key, values)`` chooses them one after the other.
+
+        A key for which it chooses :data:`UNSET` is left out.
+        """
         chosen: Settings = {}
         for key, values in self.tuned.items():
-            if self.applies(key, values.some[0], chosen):
-                chosen[key] = choice(key, values)
+            if self._applying(key, chosen) and (value := choice(key, values)) is not UNSET:
+                chosen[key] = value
         return chosen
 
     def grid(self, most: int) -> list[Settings] | None:
@@ -104,25 +111,26 @@ class Arm:
             yield chosen
             return
         key, values = keys[0], self.tuned[keys[0]]
-        if not self.applies(key, values.some[0], chosen):
+        applying = self._applying(key, chosen)
+        if not applying:
             yield from self._combinations(chosen, keys[1:])
         elif isinstance(values, Range):
             yield None
         else:
-            for value in values.values:
+            for value in applying:
                 yield from self._combinations(chosen | {key: value}, keys[1:])
 
     def default(self, base: Recipe) -> Settings:
         """Return the settings that the arm has when nothing is tuned, as far as they are among the values to try."""
         document = self.recipe(base, {}).model_dump(mode="json")
 
-        def own(key: str, values: Values) -> Scalar:
+        def own(key: str, values: Values) -> Any:
             value: Any = document
             for step in key.split("."):
                 value = value.get(step) if isinstance(value, dict) else None
-            return value if value in values else None
+            return value if value in values else UNSET
 
-        return {key: value for key, value in self.choose(own).items() if value is not None}
+        return self.choose(own)
 
     def recipe(self, base: Recipe, settings: Mapping[str, Scalar]) -> Recipe:
         """Return the recipe of settings.
@@ -244,7 +252,10 @@ def _kept(base: Objective, fixed: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _given(base: Objective) -> dict[str, Any]:
-    return {name: value for name, value in base.model_dump(mode="json").items() if name in base.model_fields_set}
+    """Return what a recipe gives, but for defaults by name, such as ``sigma: adaptive``, which depend on the rest."""
+    by_name = {name: value for name, value in base.defaults().items() if isinstance(value, str)}
+    given = base.model_dump(mode="json", include=base.model_fields_set)
+    return {name: value for name, value in given.items() if by_name.get(name) != value}
 
 
 def _not_varied(base: Recipe, part: Part) -> Iterator[str]:

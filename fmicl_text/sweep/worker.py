@@ -18,11 +18,13 @@ from fmicl_text.errors import InputError, RunFailedError
 from fmicl_text.files import read_json
 from fmicl_text.recipe.schema import Recipe
 from fmicl_text.runs.folder import RunFolder
+from fmicl_text.sweep.arms import UNSET
 from fmicl_text.sweep.board import RUN, Board, note_seconds
 from fmicl_text.sweep.board import Trial as Best
 from fmicl_text.sweep.finalists import finalists, has_settings, trial_and_seed
 from fmicl_text.sweep.plan import FINALISTS, Plan
 from fmicl_text.sweep.progress import progress
+from fmicl_text.sweep.space import Values
 from fmicl_text.training.criterion import Criterion
 from fmicl_text.training.non_finite import NonFiniteError
 from fmicl_text.training.provenance import changes, pinned
@@ -86,7 +88,12 @@ class Worker:
         arm = self._plan.arm(name)
 
         def train(trial: Trial, place: int) -> float:
-            settings = arm.choose(lambda key, values: values.suggest(trial, key))
+            whole = self._plan.planned(arm, 1)[0] if place == 0 else None  # the default, or the first of a grid
+
+            def choice(key: str, values: Values) -> Any:
+                return values.suggest(trial, key) if whole is None or key in whole else UNSET
+
+            settings = arm.choose(choice)
             recipe = self._plan.trial_recipe(arm, settings)
             folder = self._plan.trial_folder(f"{name}-{place:03}")
             halving = [Halving(trial, self._criterion)] if self._plan.halving else []

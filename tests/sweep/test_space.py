@@ -9,7 +9,7 @@ from sweep_recipes import write_sweep_recipe
 
 from fmicl_text.errors import InputError
 from fmicl_text.losses.registry import objectives
-from fmicl_text.recipe.file import load_recipe
+from fmicl_text.recipe.file import dump_recipe, load_recipe
 from fmicl_text.recipe.schema import Recipe
 from fmicl_text.sweep.arms import arms_of
 from fmicl_text.sweep.plan import Plan
@@ -160,9 +160,43 @@ def test_the_default_is_known_by_its_recipe(recipe: Recipe, tmp_path: Path):
     """Of a grid that is without it, the first trial is another one."""
     plan = Plan(recipe, [*arms(recipe, tmp_path, "loss.divergence: kl\nloss.sigma: [0.3, 0.2]").values()], tmp_path, "")
     assert plan.planned(plan.arm("fmicl-kl"), 2)[0] == {"loss.sigma": 0.3}
-    assert [plan.is_default("fmicl-kl", {"loss.sigma": sigma}) for sigma in (0.3, 0.2646)] == [False, True]
+    assert [plan.is_default("fmicl-kl", {"loss.sigma": sigma}) for sigma in (0.3, "adaptive")] == [False, True]
     assert [plan.is_default("infonce", {"loss.temperature": value}) for value in (0.06, 0.05)] == [False, True]
     assert plan.is_default("recipe", {})
+
+
+@pytest.mark.parametrize("name", shipped_spaces())
+def test_the_first_trial_of_a_shipped_space_is_the_default(recipe: Recipe, tmp_path: Path, name: str):
+    """Also where it is no value of a range, as ``sigma: adaptive``: then it is left out."""
+    plan = Plan(recipe, arms_of(recipe, read_space(name)), tmp_path, "")
+    for arm in plan.arms:
+        assert plan.is_default(arm.name, plan.planned(arm, 6)[0]), arm.name
+    assert any("loss.sigma" in arm.tuned and "loss.sigma" not in plan.planned(arm, 6)[0] for arm in plan.arms)
+
+
+@pytest.mark.parametrize("widths", ["[0.2, adaptive]", "[adaptive, 0.2]"])
+def test_a_value_is_tried_only_where_it_applies(recipe: Recipe, tmp_path: Path, widths: str):
+    text = f"loss.divergence: kl\nloss.shift: [row, none]\nloss.sigma: {widths}"
+    grid = arms(recipe, tmp_path, text)["fmicl-kl"].grid(9)
+    assert {(settings["loss.shift"], settings["loss.sigma"]) for settings in grid} == {
+        ("row", 0.2),
+        ("row", "adaptive"),
+        ("none", 0.2),
+    }
+
+
+def test_defaults_that_a_resolved_recipe_names_do_not_bind_a_sweep(recipe: Recipe, tmp_path: Path):
+    """``sigma: adaptive`` needs the shift that is varied; a number that is given stays."""
+    file = tmp_path / "resolved.yaml"
+    file.write_text(dump_recipe(recipe))
+    assert "sigma: adaptive" in file.read_text()
+    resolved = load_recipe(file)
+    text = "loss.divergence: kl\nloss.shift: [row, none]"
+    widths = [
+        arms(base, tmp_path, text)["fmicl-kl"].recipe(base, {"loss.shift": "none"}).loss.sigma
+        for base in (resolved, load_recipe(file, ["loss.sigma=0.3"]))
+    ]
+    assert widths == ["measured", 0.3]
 
 
 @pytest.mark.parametrize("given", [{}, {"trials": 8}, {"budget": 1e6}], ids=str)

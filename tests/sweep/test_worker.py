@@ -16,7 +16,7 @@ from fmicl_text.recipe.file import load_recipe
 from fmicl_text.sweep.arms import arms_of
 from fmicl_text.sweep.board import Board
 from fmicl_text.sweep.plan import Plan, judged
-from fmicl_text.sweep.space import read_grid
+from fmicl_text.sweep.space import read_grid, read_space
 from fmicl_text.sweep.worker import Worker
 from fmicl_text.training.inputs import load_inputs
 from fmicl_text.training.train import train, train_on
@@ -46,6 +46,24 @@ def test_trials_are_trainings_of_their_own_and_read_the_encoder_once(tmp_path: P
         alone = train(load_recipe(folder / "recipe.yaml"), tmp_path / "alone" / folder.name).folder
         for file in ("model/model.safetensors", "metrics.jsonl"):
             assert (folder / file).read_bytes() == (alone / file).read_bytes(), file
+
+
+def test_the_first_trial_is_the_default_and_the_next_are_drawn(tmp_path: Path, tiny_encoder_path: Path):
+    """A default that is no value of its range, ``sigma: adaptive``, is left as it is."""
+    space = tmp_path / "space.yaml"
+    space.write_text("loss.divergence: kl\nloss.shift: [row, none]\nloss.sigma: {low: 0.2, high: 0.4}")
+    recipe = load_recipe(write_sweep_recipe(tmp_path, tiny_encoder_path))
+    recipe, criterion, _ = judged(recipe, load_inputs(recipe))
+    plan = Plan(recipe, arms_of(recipe, read_space(str(space))), tmp_path / "sweep", "", keep=9)
+    arm = plan.arm("fmicl-kl")
+    board = Board("sweep", f"sqlite:///{tmp_path / 'sweep.db'}", plan.folder, [arm.name], True, "plan")
+    board.plan(arm.name, plan.planned(arm, 2))
+    Worker(plan, board, criterion).work()
+    first, second = (trial.settings for trial in board.trials())
+    board.close()
+    assert first == {"loss.shift": "row"} and 0.2 <= second["loss.sigma"] <= 0.4
+    folders = sorted((plan.folder / "trials").iterdir())
+    assert [load_recipe(folder / "recipe.yaml").loss.sigma for folder in folders] == ["adaptive", second["loss.sigma"]]
 
 
 def test_a_worker_stays_without_the_process_that_started_it_unless_that_leads(tmp_path: Path):
