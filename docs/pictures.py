@@ -22,7 +22,7 @@ matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "fmicl-text", "f
 
 FOLDER = Path(__file__).with_suffix("")
 SIGMA = 0.2646
-"""The default width of f-MICL, temperature 0.07."""
+"""A width of f-MICL, temperature 0.07."""
 SHOWN = {
     "Kullback-Leibler": (DIVERGENCES["kl"], "-"),
     "Jensen-Shannon": (DIVERGENCES["js"], "--"),

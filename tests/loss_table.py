@@ -54,7 +54,7 @@ LOSS_TABLE: dict[str, Loss] = {
             (
                 {},
                 lambda *b, **k: core.fmicl(
-                    *b, divergence=core.JS, kernel=GaussianKernel(0.2646), shift="row", negatives="cross", **k
+                    *b, divergence=core.JS, kernel=GaussianKernel("adaptive"), shift="row", negatives="cross", **k
                 ),
             ),
             (
@@ -66,6 +66,21 @@ LOSS_TABLE: dict[str, Loss] = {
                     negatives="cross",
                     **k,
                 ),
+            ),
+            *(
+                (
+                    given,
+                    lambda *b, given=given, **k: core.fmicl(
+                        *b,
+                        divergence=core.JS,
+                        kernel=GaussianKernel(0.2646),
+                        shift="row",
+                        critic=given.get("critic"),
+                        negatives="cross",
+                        **k,
+                    ),
+                )
+                for given in ({"learn_kernel": True}, {"critic": "paper"})
             ),
             (
                 {"divergence": "tsallis", "order": 1.5, "sigma": 0.7, "mu": 1.5, "alpha": 2, "negatives": "both"},
@@ -92,6 +107,7 @@ LOSS_TABLE: dict[str, Loss] = {
         ],
         trained={
             "fmicl-row": {"divergence": "js", "kernel": "cosine", "temperature": 0.3, "shift": "row"} | LEARNED,
+            "fmicl-adaptive": {"divergence": "js", "negatives": "both"},
             "fmicl-anchor": {"sigma": 0.6, "alpha": 3.0, "negatives": "anchor"},
             "fmicl": {"divergence": "kl", "sigma": 0.6, "alpha": 3.0} | LEARNED,
             "fmicl-measured": {"shift": "none"},
@@ -100,7 +116,7 @@ LOSS_TABLE: dict[str, Loss] = {
             "fmicl-auto": {"sigma": 0.6, "alpha": "auto"} | LEARNED,
             "fmicl-dv": {"sigma": 0.6, "shift": "dv"},
         },
-        shown={"divergence": "js", "kernel": "gaussian", "sigma": 0.2646, "mu": 1.0, "negatives": "cross"}
+        shown={"divergence": "js", "kernel": "gaussian", "sigma": "adaptive", "mu": 1.0, "negatives": "cross"}
         | {"learn_kernel": False, "shift": "row", "critic": "ratio"},
         every_setting="divergence: tsallis, order: 1.5, kernel: gaussian, sigma: 0.5, mu: 2, learn_kernel: true, "
         "alpha: 2, negatives: both",
@@ -111,7 +127,7 @@ LOSS_TABLE: dict[str, Loss] = {
             ({"divergence": "kl", "order": 2.0}, "order belongs to divergence: tsallis, got divergence: kl"),
             ({"kernel": "laplace"}, 'kernel must be "gaussian", "cosine" or "cosine-critic", got "laplace"'),
             ({"temperature": 0.05}, "got kernel: gaussian; temperature=0.05 is sigma=0.2236 here"),
-            ({"sigma": 0}, 'sigma must be greater than 0 or "measured", got 0'),
+            ({"sigma": 0}, 'sigma must be greater than 0 or "measured" or "adaptive", got 0'),
             ({"sigma": float("inf")}, "sigma must be a finite number"),
             ({"mu": 2.5}, "mu must be less than or equal to 2, got 2.5"),
             ({"negatives": "all"}, 'negatives must be "within", .* got "all"'),
@@ -137,6 +153,12 @@ LOSS_TABLE: dict[str, Loss] = {
             ),
             ({"sigma": "measured", "learn_kernel": True}, "sigma must be a number where the width is learned"),
             ({"kernel": "cosine-critic", "temperature": "measured"}, "temperature must be a number"),
+            ({"sigma": "adaptive", "learn_kernel": True}, "sigma must be a number where the width is learned"),
+            ({"sigma": "adaptive", "shift": "none"}, "sigma adaptive needs shift: row and critic: ratio"),
+            (
+                {"kernel": "cosine", "temperature": "adaptive", "critic": "paper"},
+                "temperature adaptive needs shift: row and critic: ratio; leave it out, or take a number or measured",
+            ),
             ({"shift": "js"}, 'shift must be .* got "js"'),
             ({"kernel": "cosine-critic", "learn_kernel": True}, "learn_kernel does not go with"),
         ],

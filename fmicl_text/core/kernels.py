@@ -10,9 +10,10 @@ The paper's NLP setting c = 20 is sigma = 0.158 and tau = 0.025; SimCSE's tau = 
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,10 @@ from fmicl_text.core.registry import KERNELS
 
 Measured = Literal["measured"]
 """In place of a number: to be measured from the encoder's own cosines, see :mod:`fmicl_text.core.balance`."""
+Adaptive = Literal["adaptive"]
+"""In place of a number: each batch has its own width, see :mod:`fmicl_text.core.overlap`."""
+OF_DATA = ("measured", "adaptive")
+"""The words for a width that is left to the data."""
 _MARGIN = 0.02
 """How far :class:`CosineCritic` stays inside an open conjugate domain, in units of the critic."""
 NARROWEST = 0.01
@@ -42,27 +47,35 @@ class Kernel(nn.Module):
     negatives it falls without end as the width shrinks, at any fixed vectors, until float32 overflows. So the
     temperature stops at 0.01, or at half of where it starts if that is less; there it gets no gradient.
 
-    A width may be left to the data: :func:`fmicl_text.core.fmicl` then sets it from the negatives of the first batch,
-    by :mod:`fmicl_text.core.balance`, and it is part of the state.
+    A width may be left to the data. ``"measured"``: :func:`fmicl_text.core.fmicl` sets it from the negatives of the
+    first batch, by :mod:`fmicl_text.core.balance`, and it is part of the state. ``"adaptive"``: each batch has its own,
+    by :mod:`fmicl_text.core.overlap`.
 
     Args:
-        temperature: ``tau > 0``, or ``"measured"``.
+        temperature: ``tau > 0``, ``"measured"`` or ``"adaptive"``.
         learn: Whether ``log tau`` is a parameter, starting there.
 
+    Attributes:
+        latest_temperature: Of an adaptive width, that of the newest training batch.
+
     Raises:
-        ValueError: If a width is to be learned that has no start.
+        ValueError: If a width is to be learned that has no start, or a word is none of the two.
     """
 
     measured_temperature: Tensor
 
-    def __init__(self, temperature: float | Measured, learn: bool) -> None:
+    def __init__(self, temperature: float | Measured | Adaptive, learn: bool) -> None:
         super().__init__()
-        measured = isinstance(temperature, str)
-        if measured and learn:
-            raise ValueError("the width from which learning starts must be a number, got 'measured'")
+        if isinstance(temperature, str) and temperature not in OF_DATA:
+            raise ValueError(f"a width must be a number, 'measured' or 'adaptive', got {temperature!r}")
+        if isinstance(temperature, str) and learn:
+            raise ValueError(f"the width from which learning starts must be a number, got {temperature!r}")
         self.initial_temperature = math.nan if isinstance(temperature, str) else temperature
         self.log_temperature = nn.Parameter(torch.tensor(math.log(self.initial_temperature))) if learn else None
-        if measured:
+        self.is_adaptive = temperature == "adaptive"
+        self.latest_temperature: Tensor | None = None
+        self._temperature_of_batch: Tensor | None = None
+        if temperature == "measured":
             self.register_buffer("measured_temperature", torch.tensor(math.nan))
             self.register_load_state_dict_post_hook(_take_measured)
 
@@ -76,17 +89,27 @@ class Kernel(nn.Module):
         self.measured_temperature.fill_(temperature)
         self.initial_temperature = self.measured_temperature.item()  # rounded as it is after a resume
 
+    def of_batch(self, temperature: Tensor) -> Self:
+        """Return a copy for one batch, with its own width: a scalar tensor, which in training is kept as the latest."""
+        found = copy.copy(self)
+        found._temperature_of_batch = temperature
+        if self.training:
+            self.latest_temperature = temperature
+        return found
+
     @property
     def temperature(self) -> float | Tensor:
-        """``tau``: a number, or a scalar tensor with gradient when it is learned.
+        """``tau``: a number; a scalar tensor when each batch has its own, or, with gradient, when it is learned.
 
         Raises:
-            ValueError: If it is to be measured, and nothing has measured it.
+            ValueError: If it is left to the data, and no batch has given it.
         """
+        if self._temperature_of_batch is not None:
+            return self._temperature_of_batch
         if not self.has_width:
             raise ValueError(
-                "the kernel's width is 'measured', and no batch has been measured: core.fmicl measures one, other "
-                "objectives need a number"
+                f"the kernel's width is {'adaptive' if self.is_adaptive else 'measured'!r}, and no batch has given it: "
+                "core.fmicl takes it from a batch, other objectives need a number"
             )
         if self.log_temperature is None:
             return self.initial_temperature
@@ -119,7 +142,7 @@ class GaussianKernel(Kernel):
 
     Args:
         sigma: Width; the default 0.25 is ``sigma^2 = 1/16``, c = 8. The paper has 1/40 for text and 1/2 for images.
-            ``"measured"``: from the first batch.
+            ``"measured"``: from the first batch; ``"adaptive"``: from each.
         mu: Ratio of a coincident pair, at most 2 (beyond it Vincze-Le Cam loses its convexity); 1 in the paper.
         learn: Whether ``log sigma^2`` is a parameter.
 
@@ -129,7 +152,7 @@ class GaussianKernel(Kernel):
         ValueError: If ``sigma`` is not positive, or ``mu`` not in (0, 2].
     """
 
-    def __init__(self, sigma: float | Measured = 0.25, mu: float = 1.0, learn: bool = False) -> None:
+    def __init__(self, sigma: float | Measured | Adaptive = 0.25, mu: float = 1.0, learn: bool = False) -> None:
         if not isinstance(sigma, str):
             require_positive(sigma=sigma)
         if not 0 < mu <= 2:
@@ -147,7 +170,7 @@ class CosineKernel(Kernel):
     """``u = exp(s / tau)``, that is ``r = s / tau``: the similarity inside InfoNCE.
 
     Args:
-        temperature: ``tau``; SimCSE has 0.05. ``"measured"``: from the first batch.
+        temperature: ``tau``; SimCSE has 0.05. ``"measured"``: from the first batch; ``"adaptive"``: from each.
         learn: Whether ``log tau`` is a parameter.
 
     Shape: cosine ``(...)`` to ``(...)``.
@@ -156,7 +179,7 @@ class CosineKernel(Kernel):
         ValueError: If ``temperature`` is not positive.
     """
 
-    def __init__(self, temperature: float | Measured = 0.05, learn: bool = False) -> None:
+    def __init__(self, temperature: float | Measured | Adaptive = 0.05, learn: bool = False) -> None:
         if not isinstance(temperature, str):
             require_positive(temperature=temperature)
         super().__init__(temperature, learn)

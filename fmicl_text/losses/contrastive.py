@@ -129,6 +129,10 @@ class ContrastiveLoss(nn.Module):
         """Return the settings that were left to the data, as they were measured so far."""
         return self.objective.measured(**self._own_parts())
 
+    def of_last_batch(self) -> dict[str, Tensor]:
+        """Return the settings that each batch has its own of, as the last one had them."""
+        return self.objective.of_last_batch(**self._own_parts())
+
     def get_config_dict(self) -> dict[str, Any]:
         """Return the settings in force, for the model card."""
         settings = self.objective.model_dump(mode="json", exclude={"objective"}, exclude_none=True)

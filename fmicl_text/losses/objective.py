@@ -187,6 +187,14 @@ class Objective(Section, ABC):
         """
         return {}
 
+    def of_last_batch(self, **parts: Any) -> dict[str, Tensor]:
+        """Return the settings that each batch has its own of, as the last one had them.
+
+        Args:
+            parts: The modules of :meth:`parts` by name, in use.
+        """
+        return {}
+
     @abstractmethod
     def terms(self, x: Tensor, y: Tensor, **parts_and_batch: Any) -> dict[str, Tensor]:
         """Return the scalar terms of the objective on one batch; their sum is the loss.

@@ -1,7 +1,7 @@
 """``fmicl recipe new``: a recipe for a user's file that trains well as it stands, each choice with its reason.
 
-What is chosen depends on the file, the encoder and the device, and on nothing else; the rules are here, and the
-objective for each kind of data in :data:`OBJECTIVES`.
+What is chosen depends on the file, the encoder and the device, and on nothing else. The objective is the default for
+every kind of data, as in ``docs/choosing.md``: its temperature follows the data.
 """
 
 from __future__ import annotations
@@ -25,28 +25,6 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 logger = logging.getLogger(__name__)
-
-_DEFAULT = (
-    {"objective": "fmicl"},
-    "f-MICL as it comes: on a par with InfoNCE on most kinds of pairs, and safe for any encoder",
-)
-OBJECTIVES: dict[Kind, tuple[dict[str, Any], str]] = {
-    "paraphrase": _DEFAULT,
-    "question-answer": (
-        {"objective": "fmicl", "sigma": 0.2236},
-        "a temperature of 0.05, which suits questions",
-    ),
-    "entailment": _DEFAULT,
-    "title-text": (
-        {"objective": "infonce", "temperature": 0.05},
-        "plain InfoNCE, which finds long texts by short ones as well or a little better",
-    ),
-    "triplets": _DEFAULT,
-    "pairs": _DEFAULT,
-    "labels": ({"objective": "infonce", "temperature": 0.2}, "the wide temperature that labels want"),
-    "dropout": _DEFAULT,
-}
-"""The ``loss:`` section for each kind of data, and why; the table of ``docs/choosing.md``."""
 
 _FALLBACK = "sentence-transformers/all-MiniLM-L6-v2"
 _SAMPLED = 2000  # rows whose tokens are counted
@@ -105,7 +83,7 @@ def new_recipe(source: str, base: str | None = None) -> str:
             "static embedding and has none: take another --base, or a file of pairs"
         )
     batch = _batch(len(rows))
-    choices = [*_model(base, model, rows), *_data(data, roles, len(rows)), *_loss(roles.kind)]
+    choices = [*_model(base, model, rows), *_data(data, roles, len(rows)), *_loss()]
     choices += [*_training(model, data, len(rows), batch, roles.kind), *_evaluation(data, len(rows), batch, undivided)]
     warnings = data_warnings(rows, batch)
     if ending(path) in (".csv", ".tsv") and (sentence := _sentence_of(names)):
@@ -199,10 +177,9 @@ def _data(data: DataSection, roles: Roles, rows: int) -> list[str]:
     return lines
 
 
-def _loss(kind: Kind) -> list[str]:
-    settings, reason = OBJECTIVES[kind]
-    lines = [_line(1, key, value) for key, value in settings.items()]
-    return [_section(0, "loss", reason), *lines]
+def _loss() -> list[str]:
+    reason = "f-MICL as it comes: on a par with InfoNCE, better where positives share a label, and safe for any encoder"
+    return [_section(0, "loss", reason), _line(1, "objective", "fmicl")]
 
 
 def _batch(rows: int) -> int:

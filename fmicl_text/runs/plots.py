@@ -141,6 +141,7 @@ _OF_LOSS = {
     "positive": "positive term of the loss",
     "negative": "negative term of the loss",
     "information_bound": "bound of the f-information, minus the loss",
+    "temperature": "temperature, from the overlap of each batch",
 }
 """What the log of a loss has -> its title."""
 

@@ -29,8 +29,11 @@ class FirstSteps:
         self._done = False
 
     def see(self, terms: dict[str, Tensor]) -> None:
-        """Look at the terms of one call of the loss."""
-        if self._done or "positive" not in terms:
+        """Look at the terms of one call of the loss, unless each batch has a temperature of its own.
+
+        As that falls the term rises, though no pair moves apart; and such a loss pushes as hard as it pulls.
+        """
+        if self._done or "positive" not in terms or "temperature" in terms:
             return
         self._positive.append(terms["positive"].detach())
         if len(self._positive) == STEPS:

@@ -46,6 +46,15 @@ def measured(loss: object) -> dict[str, float]:
     }
 
 
+def of_last_batch(loss: object) -> dict[str, Tensor]:
+    """Return the settings that each batch has its own of, such as an adaptive temperature, as the last one had them.
+
+    Args:
+        loss: As in :func:`contrastive_losses`.
+    """
+    return {k: v for of_data in contrastive_losses(loss).values() for k, v in of_data.of_last_batch().items()}
+
+
 def save_losses(losses: dict[str, ContrastiveLoss], folder: Path) -> None:
     """Write weights and running values of the losses to a checkpoint, if they have any."""
     state = {prefix + key: value for prefix, loss in losses.items() for key, value in loss.own_state().items()}

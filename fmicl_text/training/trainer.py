@@ -36,7 +36,7 @@ from fmicl_text.training.first_steps import FirstSteps
 from fmicl_text.training.library import load_weights
 from fmicl_text.training.loaders import Loaders, set_epoch
 from fmicl_text.training.log_sums import LogSums
-from fmicl_text.training.loss_state import contrastive_losses, load_losses, save_losses, save_queues
+from fmicl_text.training.loss_state import contrastive_losses, load_losses, of_last_batch, save_losses, save_queues
 from fmicl_text.training.numbered_rows import ROWS
 from fmicl_text.training.optimizer_state import foreign_state
 
@@ -402,13 +402,17 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
         return computed
 
     def track_loss_components(self, loss: dict[str, Tensor]) -> None:
-        """Add the terms of a loss to the sums of the log, in training; those of an evaluation are the parent's."""
+        """Add the terms of a loss to the sums of the log, in training, with what it took from the batch.
+
+        Those of an evaluation are the parent's.
+        """
         self._terms = {name: term.detach() for name, term in loss.items()}
         if self.model.training:
             source = self._source
-            self._sums.add_terms(loss if source is None else {f"{source}/{name}": loss[name] for name in loss})
+            figures = loss | of_last_batch(self.loss[source] if isinstance(self.loss, dict) else self.loss)
+            self._sums.add_terms({name if source is None else f"{source}/{name}": v for name, v in figures.items()})
             if self._resumed is None:
-                self._first_steps.setdefault(source, FirstSteps(source)).see(loss)
+                self._first_steps.setdefault(source, FirstSteps(source)).see(figures)
         else:
             super().track_loss_components(loss)
 

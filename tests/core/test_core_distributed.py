@@ -17,7 +17,7 @@ from torch.nn.functional import normalize
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from fmicl_text.core import Alpha, GaussianKernel, Region, across_devices, fmicl, infonce, tile_memory
+from fmicl_text.core import Alpha, GaussianKernel, Region, across_devices, fmicl, infonce, overlap, tile_memory
 
 WORLDS = (2, 3)
 ROWS, EXTRA, INPUTS, DIMENSION = 4, 2, 5, 4  # of each process
@@ -107,6 +107,13 @@ def auto_alpha(part: dict[str, Tensor]) -> tuple[float, Tensor]:
     return alpha.mean_ratio.item(), torch.autograd.grad(sum(terms.values()), layer.weight)[0]
 
 
+def of_some_rows(part: dict[str, Tensor]) -> list[Tensor]:
+    """As :func:`value_and_gradients`, with a temperature that every third or fourth row of the whole batch gives."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(overlap, "_ROWS", 3)
+        return value_and_gradients("fmicl-adaptive-js-cross", "plain", part)
+
+
 def mean_over_processes(gradient: Tensor) -> Tensor:
     """What ``DistributedDataParallel`` makes of it."""
     dist.all_reduce(gradient)
@@ -123,6 +130,8 @@ def one_process(rank: int, world: int, folder: Path) -> None:
             results[key] = [loss.detach(), *map(mean_over_processes, gradients)]
     with across_devices():
         results["tallest"] = tallest()
+        loss, *gradients = of_some_rows(part_of(rank, "plain"))
+        results["some rows"] = [loss.detach(), *map(mean_over_processes, gradients)]
         ratio, gradient = auto_alpha(part_of(rank, "duplicates"))
         results["auto"] = (ratio, mean_over_processes(gradient))
     results["apart"] = value_and_gradients("infonce", "plain", part_of(rank, "plain"))[0].item()
@@ -171,6 +180,15 @@ def test_auto_alpha_looks_at_all_rows(found_by: Callable[[int], Found], world: i
     for found in found_by(world):
         assert found["auto"][0] == pytest.approx(ratio)
         torch.testing.assert_close(found["auto"][1], gradient)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_the_rows_that_give_a_temperature_are_those_of_the_whole_batch(found_by: Callable[[int], Found], world: int):
+    expected = [tensor.detach() for tensor in of_some_rows(whole(world, "plain"))]
+    every = value_and_gradients("fmicl-adaptive-js-cross", "plain", whole(world, "plain"))[0]
+    assert not torch.isclose(expected[0], every)
+    for found in found_by(world):
+        torch.testing.assert_close(found["some rows"], expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("world", WORLDS)

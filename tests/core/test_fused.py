@@ -42,33 +42,38 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.compiler.reset()
 
 
-def value_and_gradients(objective: Callable[..., dict[str, Tensor]], learn: bool, bytes_: int) -> list[Tensor]:
+def value_and_gradients(
+    objective: Callable[..., dict[str, Tensor]], kind: str, bytes_: int, noise: float = 0.3
+) -> list[Tensor]:
     torch.manual_seed(0)
     x = normalize(torch.randn(40, 8), dim=1).requires_grad_()
-    y = normalize(x.detach() + 0.3 * torch.randn(40, 8), dim=1).requires_grad_()
+    y = normalize(x.detach() + noise * torch.randn(40, 8), dim=1).requires_grad_()
     texts = torch.arange(40).clamp(min=1)[:, None]  # two rows share one
-    kernel = core.GaussianKernel(0.4, learn=learn)
+    kernel = core.GaussianKernel("adaptive" if kind == "adaptive" else 0.4, learn=kind == "learned")
     with core.tile_memory(bytes_):
         loss = torch.stack(list(objective(x, y, texts=texts, kernel=kernel).values())).sum()
         loss.backward()
     return [loss.detach(), x.grad, y.grad, *(each.grad for each in kernel.parameters())]  # type: ignore[list-item]
 
 
-@pytest.mark.parametrize(("name", "learn"), [("row", True), ("row with an end", False)])
-def test_tiles_that_are_compiled(name: str, learn: bool, traced: None, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(("name", "kind"), [("row", "learned"), ("row", "adaptive"), ("row with an end", "fixed")])
+def test_tiles_that_are_compiled(name: str, kind: str, traced: None, monkeypatch: pytest.MonkeyPatch):
     few = 32 * 15 * 15
-    found = value_and_gradients(OBJECTIVES[name], learn, few)
+    found = value_and_gradients(OBJECTIVES[name], kind, few)
+    graphs = len(GRAPHS)
+    value_and_gradients(OBJECTIVES[name], kind, few, noise=1.0)
+    assert len(GRAPHS) == graphs  # another batch, with a width of its own, compiles nothing
     assert GRAPHS and not module._failed
     monkeypatch.setattr(module, "can_fuse", lambda device: False)
-    for mine, plain in zip(found, value_and_gradients(OBJECTIVES[name], learn, few), strict=True):
+    for mine, plain in zip(found, value_and_gradients(OBJECTIVES[name], kind, few), strict=True):
         torch.testing.assert_close(mine, plain, rtol=2e-5, atol=1e-7)
 
 
 def test_the_search_in_one_matrix(traced: None, monkeypatch: pytest.MonkeyPatch):
-    found = value_and_gradients(OBJECTIVES["row"], False, 2**23)
+    found = value_and_gradients(OBJECTIVES["row"], "fixed", 2**23)
     assert GRAPHS and not module._failed
     monkeypatch.setattr(module, "can_fuse", lambda device: False)
-    for mine, right in zip(found, value_and_gradients(OBJECTIVES["row"], False, 2**23), strict=True):
+    for mine, right in zip(found, value_and_gradients(OBJECTIVES["row"], "fixed", 2**23), strict=True):
         torch.testing.assert_close(mine, right, rtol=2e-5, atol=1e-7)
 
 

@@ -277,7 +277,7 @@ def test_inside_matryoshka(tiny_encoder, make):
 
 def test_defaults_are_the_documented_ones(tiny_encoder):
     x, y = torch.randn(2, 4, 8)
-    documented = FMICLLoss(tiny_encoder, divergence="js", shift="row", sigma=0.2646, negatives="cross")
+    documented = FMICLLoss(tiny_encoder, divergence="js", shift="row", sigma="adaptive", negatives="cross")
     torch.testing.assert_close(
         FMICLLoss(tiny_encoder).compute_loss_from_embeddings([x, y]), documented.compute_loss_from_embeddings([x, y])
     )

@@ -8,7 +8,7 @@ import json
 import random
 import re
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
@@ -19,8 +19,8 @@ from fmicl_text.data.section import Columns
 from fmicl_text.data.sources import load_train
 from fmicl_text.errors import InputError
 from fmicl_text.recipe.file import load_recipe
-from fmicl_text.recipe.new import OBJECTIVES, new_recipe
-from fmicl_text.recipe.roles import Kind, Roles, guess_roles
+from fmicl_text.recipe.new import new_recipe
+from fmicl_text.recipe.roles import Roles, guess_roles
 
 pytestmark = pytest.mark.usefixtures("blank_pictures")
 
@@ -186,17 +186,6 @@ def test_a_column_that_plays_no_role_is_named(columns: dict, rest: str):
 def test_a_file_without_text():
     with pytest.raises(InputError, match=r"a\.csv: no column looks like text; there are n, m"):
         guess_roles({"n": [1, 2, 3], "m": ["4.5", "6", "7"]}, "a.csv")
-
-
-def test_every_kind_of_data_has_an_objective():
-    assert set(OBJECTIVES) == set(get_args(Kind))
-
-
-def test_its_objective_is_that_of_the_table(tiny_encoder_path: Path):
-    """``docs/choosing.md``: a description and a long text take plain InfoNCE at 0.05."""
-    Path("a.yaml").write_text(new_recipe(write("a.csv", {"title": A, "body": B}), str(tiny_encoder_path)))
-    loss = load_recipe("a.yaml").loss
-    assert (loss.objective, loss.temperature) == ("infonce", 0.05)
 
 
 FILES = {

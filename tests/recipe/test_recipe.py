@@ -102,7 +102,7 @@ outputs: {}
         "recipe.yaml:9: data.heldout: is the training data; name a source with other rows, "
         "or a share of it such as 0.1",
         f'recipe.yaml:11: loss.objective: must be {CHOICE}, got "fmcil" (did you mean "fmicl"?)',
-        'recipe.yaml:14: loss.kernel.sigma: must be greater than 0 or "measured", got -1',
+        'recipe.yaml:14: loss.kernel.sigma: must be greater than 0 or "measured" or "adaptive", got -1',
         f"recipe.yaml:14: loss.kernel.tau: unknown key; known here are {KNOWN}",
         'recipe.yaml:16: train.learnin_rate: unknown key (did you mean "learning_rate"?)',
         'recipe.yaml:17: train.bf16: must be true or false, got "yes"',
@@ -259,7 +259,7 @@ def test_keys_that_look_like_a_choice(write):
     """``fmicl`` is a value of ``objective``; as a key it is as unknown as any other, and hides nothing."""
     override = "loss={objective: fmicl, fmicl: {alpha: 1}, kernel: {name: gaussian, gaussian: 1, sigma: x}, alpha: [1]}"
     assert [problem.removeprefix(f"--set {override}: ") for problem in problems(write(MINIMAL), override)] == [
-        'loss.kernel.sigma: must be a number or "measured", got "x"',
+        'loss.kernel.sigma: must be a number or "measured" or "adaptive", got "x"',
         'loss.alpha: must be a number or "auto", got [1]',
         f"loss.fmicl: unknown key; known here are {KNOWN}",
         f"loss.kernel.gaussian: unknown key; known here are {KNOWN}",
@@ -619,7 +619,7 @@ def test_resolved_recipe_is_tidy(write):
         "  columns:\n    anchor: question\n    positive: answer\n    negatives: []\n  views: columns\n"
         "  streaming: false\n  shuffle_buffer: 10000\n"
         "loss:\n  objective: fmicl\n  gather_across_devices: true\n  divergence: js\n"
-        "  kernel: gaussian\n  sigma: 0.2646\n  mu: 1.0\n  learn_kernel: false\n"
+        "  kernel: gaussian\n  sigma: adaptive\n  mu: 1.0\n  learn_kernel: false\n"
         "  shift: row\n  critic: ratio\n  negatives: cross\n"
         "train: {}\n"
         "evaluate:\n  during: null\n  every_steps: 125\n  before: false\n  after: []\n  dims: []\n"

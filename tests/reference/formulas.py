@@ -335,20 +335,34 @@ def _slope(row: Row, log_ratio: float) -> float:
         return row.domain[0] if log_ratio < 0 else row.domain[1]
 
 
+def overlap(pairs: Pairs, negatives: str) -> float:
+    """Twice the share of negative pairs as similar as their anchor's positive, ties half, at most 1; of all regions."""
+    everywhere = copy.copy(pairs)
+    everywhere.region = None
+    nearer = [
+        (a.vector @ b > a.vector @ positive.vector) + 0.5 * (a.vector @ b == a.vector @ positive.vector)
+        for a, positive, candidates in fmicl_rows(everywhere, negatives)
+        for b in candidates
+    ]
+    return min(1.0, 2 * mean(nearer))
+
+
 @of_arrays
 def fmicl_row(
     pairs: Pairs,
     *,
     row: Row,
-    ratio: Ratio,
+    ratio: Ratio | None,
     negatives: str = "within",
     critic: str = "ratio",
     alpha: float | None = None,
 ) -> float:
     """Mean over rows of the least over v of ``v - T_own + alpha mean f*(T - v) + alpha f(1/alpha)``.
 
-    The candidates of a row are its positive and its negatives; alpha is their number unless given.
+    The candidates of a row are its positive and its negatives; alpha is their number unless given. Without a ratio it
+    is that of the cosine at the temperature that the batch's overlap gives.
     """
+    ratio = ratio or exponential_of_cosine(0.05 * (1 + 3 * overlap(pairs, negatives)))
 
     def score(a: np.ndarray, b: np.ndarray) -> float:
         return math.log(ratio(a, b)) if critic == "ratio" else row.slope(ratio(a, b))

@@ -108,6 +108,17 @@ def _fmicl_row(name: str, negatives: str, published: Published | None = None, **
     )
 
 
+def _fmicl_adaptive(name: str, negatives: str) -> Case:
+    """With the temperature that the batch's overlap gives."""
+    settings = {"divergence": core.DIVERGENCES[name], "negatives": negatives, "shift": "row"}
+    return Case(
+        core.fmicl,
+        lambda learn: settings | {"kernel": CosineKernel("adaptive")},
+        formulas.fmicl_row,
+        {"row": TABLE[name], "ratio": None, "negatives": negatives},
+    )
+
+
 TAU = 0.3
 COSINE = {"ratio": formulas.exponential_of_cosine(TAU)}
 LAPLACIAN, ROOT = formulas.exponential_of_distance(1, 0.4), formulas.exponential_of_distance(0.5, 0.6)
@@ -146,6 +157,8 @@ CASES = {
     "fmicl-row-pearson-both": _fmicl_row("pearson", "both"),
     "fmicl-row-sh-within-paper": _fmicl_row("sh", "within", critic="paper"),
     "fmicl-row-vlc-anchor-alpha": _fmicl_row("vlc", "anchor", alpha=1.5),
+    "fmicl-adaptive-js-cross": _fmicl_adaptive("js", "cross"),
+    "fmicl-adaptive-kl-both": _fmicl_adaptive("kl", "both"),
     "fmicl-dv-kl": _fmicl_dv("kl", "within", Published({}, {"row": TABLE["kl"], "ratio": GAUSSIAN})),
     "fmicl-dv-js-both": _fmicl_dv("js", "both"),
     "fmicl-dv-vlc-cross": _fmicl_dv("vlc", "cross"),

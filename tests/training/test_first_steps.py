@@ -29,3 +29,12 @@ def test_only_once(caplog):
     for i in range(3 * STEPS):
         steps.see({"positive": torch.tensor(float(i)), "negative": torch.tensor(0.0)})
     assert len(caplog.records) == 1 and "learning_rate" in caplog.text
+
+
+def test_a_temperature_that_falls_is_no_pair_that_moves_apart(caplog):
+    """With an adaptive width: a term of ``(1 - s) / tau`` rises as ``tau`` falls, though ``s`` rises too."""
+    steps = FirstSteps()
+    for i in range(STEPS):
+        cosine, temperature = 0.5 + 0.01 * i, 0.2 - 0.007 * i
+        steps.see({"positive": torch.tensor((1 - cosine) / temperature), "temperature": torch.tensor(temperature)})
+    assert not caplog.records

@@ -108,13 +108,16 @@ def test_resumed_streams_are_the_uninterrupted_ones(recipe: Path, monkeypatch: p
         load_recipe(recipe, [data])
     in_turn = "train.multi_dataset_batch_sampler=round_robin"
     whole = whole_and_resumed(
-        load_recipe(recipe, [data, in_turn, "evaluate={during: null, every_steps: 3}"]), monkeypatch
+        load_recipe(recipe, [data, in_turn, "evaluate={during: null, every_steps: 3}", "loss={objective: fmicl}"]),
+        monkeypatch,
     )
     logged = [json.loads(line) for line in whole.metrics.read_text().splitlines()]
     assert [key for entry in logged for key in entry if key.endswith("/positive")] == [
         "questions/positive",
         "texts/positive",
     ] * 4
+    temperatures = [key for entry in logged for key in entry if key.endswith("temperature")]
+    assert temperatures == ["questions/temperature", "texts/temperature"] * 4  # of each batch's own data
 
 
 def test_a_resumed_mixture_is_the_uninterrupted_one(recipe: Path, monkeypatch: pytest.MonkeyPatch):

@@ -103,6 +103,7 @@ def test_run_folder_holds_what_was_promised(write_recipe, folder: Path, tmp_path
     logged = [json.loads(line) for line in run.metrics.read_text().splitlines()]
     assert [entry["step"] for entry in logged if "positive" in entry] == list(range(1, 9))
     assert all(entry["information_bound"] == -entry["loss"] for entry in logged if "loss" in entry)
+    assert all(0.05 <= entry["temperature"] <= 0.2 for entry in logged if "loss" in entry)
     assert run.picture.read_bytes().startswith(b"\x89PNG")
     assert result.before.keys() == result.seeds[0].after.keys() == {"heldout", "stsb"}
     after = read_result(run.result("stsb"))
@@ -117,7 +118,8 @@ def test_best_checkpoint_by_the_development_score_is_the_model(write_recipe, fol
     path = write_recipe(evaluate=during, loss={"shift": "none", "alpha": 1.0})
     run = train(load_recipe(path), tmp_path / "run").seeds[0].folder
     logged = [json.loads(line) for line in run.metrics.read_text().splitlines()]
-    assert not any("information_bound" in entry for entry in logged), "a weight of its own makes the loss no bound"
+    of_row = {"information_bound", "temperature"}
+    assert not any(entry.keys() & of_row for entry in logged), "a weight of its own makes the loss no bound"
     curve = {
         e["step"]: 100 * e["eval_stsb-dev_spearman_cosine"] for e in logged if "eval_stsb-dev_spearman_cosine" in e
     }

@@ -20,6 +20,7 @@ from fmicl_text.core.devices import row_mean
 from fmicl_text.core.divergence import Divergence
 from fmicl_text.core.divergences.kl import DIVERGENCE as KL
 from fmicl_text.core.kernels import GaussianKernel, Kernel
+from fmicl_text.core.overlap import of_batch_width
 from fmicl_text.core.reduce import RowSums, identity, log_sum_exp, pair_mean, row_log_sum_exp
 from fmicl_text.core.row_shift import row_bound
 
@@ -67,7 +68,8 @@ def fmicl(
         batch: The pairs.
         divergence: The divergence ``f``.
         kernel: The density ratio ``u`` of a pair; default :class:`GaussianKernel`. A width that is to be measured is
-            set from the negative pairs of the first training batch that has any.
+            set from the negative pairs of the first training batch that has any; an adaptive one, with a shift by
+            ``row`` and the critic ``ratio``, is that of the batch, see :mod:`fmicl_text.core.overlap`.
         alpha: Weight of the negative term: a number, or without a shift an :class:`Alpha`. Default 1; by ``row`` the
             number of the row's candidates, so that a temperature means the same for any number of them.
         negatives: One of :data:`fmicl_text.core.NEGATIVES`.
@@ -81,7 +83,11 @@ def fmicl(
     critic = _check(alpha, shift, critic)
     kernel = kernel or GaussianKernel()
     score = divergence.critic if critic == "paper" else identity
-    if not kernel.has_width:
+    if kernel.is_adaptive:
+        if shift != "row" or critic != "ratio":
+            raise ValueError(f"an adaptive width needs shift 'row' and critic 'ratio', got {shift!r} and {critic!r}")
+        kernel = of_batch_width(kernel, batch, negatives)
+    elif not kernel.has_width:
         kernel = of_known_width(kernel, batch.negatives(negatives))
         check_float32_range(divergence, kernel)
     own = batch.own(kernel)  # (B,)

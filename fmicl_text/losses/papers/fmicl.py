@@ -34,22 +34,23 @@ PAPER = Paper(
 
 
 Measured = Literal["measured"]
+OfData = Literal["measured", "adaptive"]
 
 
 def _as_batch(shift: Any) -> Any:
     return "batch" if shift == "dv" else shift
 
 
-def _temperature(objective: FMICL) -> float | Measured:
-    """Return the default temperature of a kernel: the study's by row, else measured where that is possible."""
+def _temperature(objective: FMICL) -> float | OfData:
+    """Return the default temperature of a kernel: where possible adaptive by row, measured without a shift."""
     if objective.shift == "row":
-        return 0.07
+        return 0.07 if objective.learn_kernel or objective.critic == "paper" else "adaptive"
     if objective.shift == "batch" or objective.learn_kernel:
         return 0.0625
     return "measured"
 
 
-def _sigma(objective: FMICL) -> float | Measured:
+def _sigma(objective: FMICL) -> float | OfData:
     temperature = _temperature(objective)
     return temperature if isinstance(temperature, str) else round(math.sqrt(temperature), 4)
 
@@ -57,8 +58,9 @@ def _sigma(objective: FMICL) -> float | Measured:
 class FMICL(Objective):
     """A bound of f-mutual information: positive pairs are pulled together, negative pairs pushed apart.
 
-    With a shift for each anchor, the default, pull and push of an anchor are equal whatever the encoder's cosines are;
-    for KL it is InfoNCE. Without a shift it is the paper's, with a weight of the negative term that is measured or
+    With a shift for each anchor, the default, pull and push of an anchor are equal whatever the encoder's cosines are,
+    and the temperature of a batch follows how far its negatives overlap with its positives; for KL it is InfoNCE at
+    that temperature. Without a shift it is the paper's, with a weight of the negative term that is measured or
     given:
 
         loss = -mean f'(u) over positive pairs + alpha * mean (f* o f')(u) over negative pairs
@@ -71,7 +73,10 @@ class FMICL(Objective):
     positional = ("divergence",)
     formula = "`mean_i min_{v_i} v_i - T_ii + α/n Σ_j f*(T_ij - v_i)` over all n candidates j; KL: InfoNCE less `log n`"
     reduction = "row log-sum-exp, or a root of its kind"
-    when = "the default: no `α` to tune, pull and push of each row are equal; InfoNCE's counterpart by divergence"
+    when = (
+        "the default: neither `α` nor temperature to tune, pull and push of each row are equal; InfoNCE's counterpart "
+        "by divergence"
+    )
     variants = (
         Variant(
             "shift: none",
@@ -97,15 +102,21 @@ class FMICL(Objective):
     """Order of the Tsallis divergence."""
     kernel: Annotated[str, OneOf(lambda: KERNELS)] = "gaussian"
     """Density ratio of a pair: the paper's gaussian, cosine (u = exp(s / tau)); cosine-critic is for study."""
-    sigma: Annotated[PositiveFloat | Measured | None, Of("kernel", {"gaussian": _sigma}, registered=True)] = None
-    """Width of the Gaussian kernel, the root of tau; default by the shift: row 0.2646, batch 0.25, none measured."""
+    sigma: Annotated[PositiveFloat | OfData | None, Of("kernel", {"gaussian": _sigma}, registered=True)] = None
+    """Width of the Gaussian kernel, the root of tau; default by the shift: row adaptive, batch 0.25, none measured.
+
+    By row it is 0.2646 where the width is learned, and with critic: paper.
+    """
     mu: Annotated[Annotated[float, Field(gt=0, le=2)] | None, Of("kernel", {"gaussian": 1.0}, registered=True)] = None
     """Density ratio of a coincident pair under the Gaussian kernel."""
     temperature: Annotated[
-        PositiveFloat | Measured | None,
+        PositiveFloat | OfData | None,
         Of("kernel", {"cosine": _temperature, "cosine-critic": 1.0}, registered=True),
     ] = None
-    """``tau`` of the cosine kernels; default of cosine by the shift: row 0.07, batch 0.0625, none measured."""
+    """``tau`` of the cosine kernels; default of cosine by the shift: row adaptive, batch 0.0625, none measured.
+
+    By row it is 0.07 where the width is learned, and with critic: paper.
+    """
     learn_kernel: bool = False
     """Whether the width is learned; it starts at the value given."""
     alpha: Annotated[float, Field(ge=0)] | Literal["auto"] | None = None
@@ -141,8 +152,13 @@ class FMICL(Objective):
         if self.learn_kernel and self.kernel == "cosine-critic":
             yield ("learn_kernel",), "does not go with kernel: cosine-critic, whose temperature is fixed"
         for name in ("sigma", "temperature"):
-            if getattr(self, name) == "measured" and (self.learn_kernel or self.kernel == "cosine-critic"):
-                yield (name,), "must be a number where the width is learned, and for kernel: cosine-critic"
+            of_data = getattr(self, name) in ("measured", "adaptive")
+            if of_data and self.learn_kernel:
+                yield (name,), "must be a number where the width is learned"
+            elif of_data and self.kernel == "cosine-critic":
+                yield (name,), "must be a number for kernel: cosine-critic"
+            elif getattr(self, name) == "adaptive" and (self.shift != "row" or self.critic == "paper"):
+                yield (name,), "adaptive needs shift: row and critic: ratio; leave it out, or take a number or measured"
 
     @model_validator(mode="before")
     @classmethod
@@ -162,6 +178,11 @@ class FMICL(Objective):
         names = [name for name in ("sigma", "temperature") if getattr(self, name) == "measured"]
         widths = {name: getattr(kernel, name) for name in names if kernel.has_width}
         return widths | (parts["alpha"].measured(kernel) if "alpha" in parts else {})
+
+    def of_last_batch(self, **parts: Any) -> dict[str, Tensor]:
+        """Return the temperature of an adaptive width."""
+        latest = parts["kernel"].latest_temperature
+        return {} if latest is None else {"temperature": latest}
 
     def parts(self) -> dict[str, nn.Module]:
         """Return the kernel, and the weight of the negative term unless the shift takes its place."""
