@@ -270,6 +270,17 @@ def _wikipedia(name: str, data: Path) -> Job:
     return pair_job(name, "description", "judge", rows, others=[row["summary"] for row in wikipedia_rows("heldout")])
 
 
+def _backwards(name: str, data: Path) -> Job:
+    """As ``wikipedia``, with each word of a summary spelled backwards: clean pairs that an encoder knows nothing of."""
+
+    def spelled(text: str) -> str:
+        return " ".join(word[::-1] for word in text.split())
+
+    rows = [{"anchor": row["description"], "positive": spelled(row["summary"])} for row in wikipedia_rows("train")]
+    others = [spelled(row["summary"]) for row in wikipedia_rows("heldout")]
+    return pair_job(name, "unknown language", "confirm", rows, others=others)
+
+
 def _simplification(name: str, data: Path) -> Job:
     """Simplifications in other words: those with most of the words of the original are found by any encoder."""
     rows = _rows(data / "pairs" / "pairs.parquet")
@@ -374,6 +385,8 @@ JOBS: dict[str, Callable[[str, Path], Job]] = {
     "similar": _similar,
     "phrases": _labels("confirm", "mpqa.parquet"),
     "reviews": _labels("confirm", "mr.parquet"),
+    "sentiment": _labels("confirm", "sst2.parquet", only=lambda row: row["split"] != "train"),
+    "backwards": _backwards,
     "quickstart": _quickstart,
 }
 """Name -> what builds the job from its name and the folder of the data."""

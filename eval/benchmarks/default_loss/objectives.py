@@ -69,7 +69,12 @@ TUNED = "InfoNCE, tuned"
 """Name of the temperature of InfoNCE that is best on a job's development part."""
 
 
-def _row(divergence: str, temperature: float, negatives: str = "cross", order: float | None = None) -> Objective:
+def _row(
+    divergence: str,
+    temperature: float | Literal["adaptive"],
+    negatives: str = "cross",
+    order: float | None = None,
+) -> Objective:
     """f-MICL with a shift for each anchor."""
     named = divergence if order is None else f"{divergence} {order}"
     return Objective(
@@ -106,6 +111,8 @@ OBJECTIVES = (
     _row("js", 0.05, "both"),
     _row("js", 0.07),
     _row("js", 0.07, "both"),
+    _row("js", "adaptive"),
+    _row("kl", "adaptive"),
     _row("js", 0.1),
     _row("js", 0.1, "both"),
     _row("tsallis", 0.07, order=1.25),

@@ -35,7 +35,10 @@ STARTS = {
     "minilm-mlm": Start(6e-5, ("selqa", "questions-of-people", "dropout-wikipedia")),
     "static": Start(
         5e-3,
-        ("questions-of-things", "wikipedia", "captions", *("crowd-inference", "entailment", "phrases", "reviews")),
+        (
+            *("questions-of-things", "wikipedia", "captions"),
+            *("crowd-inference", "entailment", "phrases", "reviews", "sentiment", "backwards"),
+        ),
     ),
 }
 """``minilm`` is all-MiniLM-L6-v2, a good encoder; ``minilm-mlm`` its weights as a masked language model again, whose
