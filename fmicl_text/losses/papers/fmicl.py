@@ -152,7 +152,9 @@ class FMICL(Objective):
             elif of_data and self.kernel == "cosine-critic":
                 yield (name,), "must be a number for kernel: cosine-critic"
             elif getattr(self, name) == "adaptive" and (self.shift != "row" or self.critic == "paper"):
-                yield (name,), "adaptive needs shift: row and critic: ratio; leave it out, or take a number or measured"
+                why = "" if self.alpha is self.balance_cosine is None else " (alpha or balance_cosine alone mean none)"
+                remedy = f"leave {name} out, or take a number or measured"
+                yield (name,), f"adaptive needs shift: row{why} and critic: ratio; {remedy}"
 
     @model_validator(mode="before")
     @classmethod
