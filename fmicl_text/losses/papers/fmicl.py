@@ -103,14 +103,14 @@ class FMICL(Objective):
     kernel: Annotated[str, OneOf(lambda: KERNELS)] = "gaussian"
     """Density ratio of a pair: the paper's gaussian, cosine (u = exp(s / tau)); cosine-critic is for study."""
     sigma: Annotated[PositiveFloat | OfData | None, Of("kernel", {"gaussian": _sigma}, registered=True)] = None
-    """Root of tau; default by shift: row adaptive (0.2646 if learned, or critic: paper), batch 0.25, none measured."""
+    """Width of the Gaussian kernel; default by shift: row adaptive (0.2646 if learned), batch 0.25, none measured."""
     mu: Annotated[Annotated[float, Field(gt=0, le=2)] | None, Of("kernel", {"gaussian": 1.0}, registered=True)] = None
     """Density ratio of a coincident pair under the Gaussian kernel."""
     temperature: Annotated[
         PositiveFloat | OfData | None,
         Of("kernel", {"cosine": _temperature, "cosine-critic": 1.0}, registered=True),
     ] = None
-    """``tau``; default by shift: row adaptive (0.07 if learned, or critic: paper), batch 0.0625, none measured."""
+    """``tau`` of the cosine kernels; default by shift: row adaptive (0.07 if learned), batch 0.0625, none measured."""
     learn_kernel: bool = False
     """Whether the width is learned; it starts at the value given."""
     alpha: Annotated[float, Field(ge=0)] | Literal["auto"] | None = None
