@@ -203,11 +203,14 @@ def measure(name: str, job: Job, args: argparse.Namespace) -> dict[str, Any]:
                 turn[program] = {"seconds": seconds, "mrr": mrr(trainer.model, held_out)}
                 print(f"{name}, {program}, turn {seed}: {job.batch / median(seconds):.1f} rows/s", file=sys.stderr)
             turns.append(turn)
+        encoder = SentenceTransformer(locate(args.model))
         found: dict[str, Any] = {
+            "texts": origin(job, args),
+            "tokens": tokens(encoder, rows, job.length),
             "length": job.length,
             "batch": job.batch,
             "precision": "bfloat16 autocast" if args.bf16 else "float32",
-            "untrained": mrr(SentenceTransformer(locate(args.model)), held_out),
+            "untrained": mrr(encoder, held_out),
             "turns": turns,
             "process": {p: _in_a_process(replace(setting, program=p, steps=2)) for p in PROGRAMS},
         }
@@ -237,6 +240,21 @@ def _read(file: Path, columns: Sequence[str], kind: str | None) -> dict[str, lis
     rows = Dataset.from_parquet(str(file))
     kept = [row for row in rows if all(row[column] for column in columns) and (kind is None or row["kind"] == kind)]
     return {column: [row[column] for row in kept] for column in columns}
+
+
+def origin(job: Job, args: argparse.Namespace) -> str:
+    """Say where a job's training rows are from."""
+    file = args.texts if job.columns == ("text",) else args.pairs
+    if file is None:
+        return "random words"
+    return f"`{file.name}`" + (f", {args.kind}" if args.kind and file is args.pairs else "")
+
+
+def tokens(encoder: SentenceTransformer, rows: dict[str, list[str]], length: int) -> list[int]:
+    """Return how many tokens the texts have once cut to a length: what a tenth, half and nine tenths have at most."""
+    texts = [text for column in rows.values() for text in column]
+    counts = sorted(len(ids) for ids in encoder.tokenizer(texts, truncation=True, max_length=length)["input_ids"])
+    return [counts[int(share * (len(counts) - 1))] for share in (0.1, 0.5, 0.9)]
 
 
 def made(rows: int, seed: int = 0, words: tuple[int, int] = (4, 40)) -> dict[str, list[str]]:
@@ -414,15 +432,19 @@ def markdown(document: dict[str, Any]) -> str:
         "",
         "![Rows a second of both programs](training_speed.png)",
         "",
-        "| job | batch, length | plain, rows/s | fmicl, rows/s | ratio | MRR@10 before | plain | fmicl |",
-        "|---|---|---|---|---|---|---|---|",
+        "Tokens are those of a text once cut: median (a tenth have at most the first number, nine tenths the second).",
+        "",
+        "| job | texts | tokens | batch, length "
+        "| plain, rows/s | fmicl, rows/s | ratio | MRR@10 before | plain | fmicl |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, job in document["jobs"].items():
         scores = [_shown([turn[p]["mrr"] for turn in job["turns"]]) for p in PROGRAMS]
         rates = [_shown(_rates(job, p)) for p in PROGRAMS]
+        few, half, most = job["tokens"]
         sizes = f"{job['batch']}, {job['length']}, {job['precision']}"
-        ratio = f"**{_shown(_ratios(job), 2)}**"
-        lines.append(f"| {name} | {sizes} | " + " | ".join([*rates, ratio, f"{job['untrained']:.1f}", *scores]) + " |")
+        cells = [name, job["texts"], f"{half} ({few} to {most})", sizes, *rates, f"**{_shown(_ratios(job), 2)}**"]
+        lines.append("| " + " | ".join([*cells, f"{job['untrained']:.1f}", *scores]) + " |")
     lines += ["", "| job | start-up, plain | fmicl | memory, plain | fmicl |", "|---|---|---|---|---|"]
     for name, job in document["jobs"].items():
         cells = [f"{job['process'][p]['to_first_step']:.1f} s" for p in PROGRAMS]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,21 @@ def test_a_tiny_run(tiny_encoder_path: Path, tmp_path: Path, monkeypatch: pytest
     parts = {"encoder", "backward", "optimiser", "loss", "waiting for data", "tokenising", "clipping"}
     assert all(parts <= job["profile"][program].keys() for program in PROGRAMS)
     assert job["profile"]["fmicl"]["encoder"] > 0
-    assert "| pairs, gradient cache |" in (tmp_path / "speed.md").read_text() and (tmp_path / "speed.png").is_file()
+    assert "| pairs, gradient cache | random words |" in (tmp_path / "speed.md").read_text()
+    assert (tmp_path / "speed.png").is_file()
+
+
+def test_the_page_says_what_was_trained_on(tmp_path: Path):
+    class Encoder:
+        def tokenizer(self, texts, truncation, max_length):
+            assert truncation
+            return {"input_ids": [text.split()[:max_length] for text in texts]}
+
+    rows = {"anchor": ["a " * n for n in range(1, 7)], "positive": ["a " * n for n in range(7, 12)]}
+    assert training_speed.tokens(Encoder(), rows, length=8) == [2, 6, 8]
+    args = Namespace(texts=tmp_path / "wiki.parquet", pairs=tmp_path / "pairs.parquet", kind="answer")
+    assert training_speed.origin(JOBS["dropout pairs"], args) == "`wiki.parquet`"
+    assert training_speed.origin(JOBS["triplets"], args) == "`pairs.parquet`, answer"
 
 
 def test_growth_counts_the_rows_of_all_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
