@@ -20,6 +20,7 @@ import importlib
 import importlib.util
 import json
 import re
+import subprocess
 import sys
 import traceback
 from collections.abc import Sequence
@@ -81,7 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def check(device: torch.device, names: Sequence[str], output: Path) -> dict[str, Any]:
-    """Run parts by name, and write the document after each of them; other parts of it stay, if of this machine.
+    """Run parts by name, and write the document after each of them.
+
+    Other parts of it stay, if they are of this machine, of these versions and of this commit.
 
     Returns:
         The document: ``machine``, and in ``parts`` what each part found, with ``seconds``; ``error`` if it failed,
@@ -89,7 +92,7 @@ def check(device: torch.device, names: Sequence[str], output: Path) -> dict[str,
     """
     document: dict[str, Any] = {
         "command": "python eval/benchmarks/gpu_check.py",
-        "machine": machine.described(device) | {"versions": _versions()},
+        "machine": machine.described(device) | {"versions": _versions(), "commit": _commit()},
         "parts": {},
     }
     if output.is_file() and (before := json.loads(output.read_text()))["machine"] == document["machine"]:
@@ -113,7 +116,8 @@ def _page(document: dict[str, Any]) -> str:
     machine_ = document["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in machine_["versions"].items() if number)
     lines = [f"# fmicl-text on {machine_['name']}", "", f"`{document['command']}`", ""]
-    lines += [f"Python {machine_['python']}, {versions}.", ""]
+    commit = f", commit {machine_['commit']}" if machine_["commit"] else ""
+    lines += [f"Python {machine_['python']}, {versions}{commit}.", ""]
     for name, found in document["parts"].items():
         lines += [f"## {name.capitalize()}", "", *(f"- {line}" for line in _lines(PARTS[name], found)), ""]
     return "\n".join(lines[:-1]) + "\n"
@@ -156,6 +160,15 @@ def _versions() -> dict[str, str | None]:
         except PackageNotFoundError:
             found[name] = None
     return found
+
+
+def _commit() -> str | None:
+    """Return the repository's commit; ``None`` where that is not known."""
+    command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def _file_name(name: str) -> str:

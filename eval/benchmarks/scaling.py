@@ -59,7 +59,7 @@ def by_mean(x: Tensor, y: Tensor) -> dict[str, Tensor]:
 
 def by_row(x: Tensor, y: Tensor) -> dict[str, Tensor]:
     """f-MICL with a shift for each row, the default: sweeps until the shifts are found."""
-    return core.fmicl(x, y, divergence=core.JS, kernel=core.GaussianKernel(0.2646), shift="row", negatives="cross")
+    return core.fmicl(x, y, divergence=core.JS, kernel=core.GaussianKernel("adaptive"), shift="row", negatives="cross")
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], dict[str, Tensor]]] = {

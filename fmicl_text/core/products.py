@@ -41,35 +41,35 @@ def add_product(into: Tensor, a: Tensor, b: Tensor) -> None:
 
 def takes_tf32() -> bool:
     """Whether float32 products on CUDA take TF32 now."""
-    switch, name, on = _tf32_switch()
+    switch, name, on, _ = _tf32_switch()
     return bool(getattr(switch, name) == on)
 
 
 @contextmanager
 def tensor_cores(wanted: bool = True) -> Iterator[None]:
-    """Let float32 products on CUDA take TF32 in this context; if it is not wanted, nothing changes.
+    """Let float32 products on CUDA take TF32 in this context, or not.
 
     The switch is PyTorch's, of the whole process. With gradients, the tiles of a backward pass do as those of the
     forward pass did, wherever it is called.
     """
-    switch, name, on = _tf32_switch()
-    before = getattr(switch, name)
-    if not wanted or before == on:
+    if takes_tf32() == wanted:
         yield
         return
-    setattr(switch, name, on)
+    switch, name, on, off = _tf32_switch()
+    before = getattr(switch, name)
+    setattr(switch, name, on if wanted else off)
     try:
         yield
     finally:
         setattr(switch, name, before)
 
 
-def _tf32_switch() -> tuple[Any, str, Any]:
-    """Return an object, its attribute, and the value of it at which TF32 is on."""
+def _tf32_switch() -> tuple[Any, str, Any, Any]:
+    """Return an object, its attribute, and the values of it at which TF32 is on and off."""
     switch = torch.backends.cuda.matmul
     if hasattr(switch, "fp32_precision"):  # torch 2.9
-        return switch, "fp32_precision", "tf32"
-    return switch, "allow_tf32", True
+        return switch, "fp32_precision", "tf32", "ieee"
+    return switch, "allow_tf32", True, False
 
 
 def _suits_onednn(a: Tensor) -> bool:

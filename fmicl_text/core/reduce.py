@@ -3,7 +3,7 @@ r"""The two reductions over pairs that objectives are made of: a mean, and a log
 Both visit the matrix of all pairs tile by tile, see :mod:`fmicl_text.core.tiles`:
 
 - **mean**: the weight of a pair is known before the sweep, so the value *and the gradient* of a tile are final when
-  it is visited: one sweep, done in the forward pass. Backward only scales.
+  it is visited: one sweep, done in the forward pass. The backward pass scales what that found.
 - **row log-sum-exp**: the weight of a pair is its share of its row, known after the first sweep: the backward pass
   makes a second one.
 
@@ -13,6 +13,7 @@ Shapes: ``B`` rows, ``M`` columns, ``D`` dimensions; ``(b, m)`` is a tile.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -146,6 +147,30 @@ def _tile_sum(cosines: Tensor, out: Tensor | None, kernel: Kernel, score: Score)
     return scores.sum(), out.logical_not().count_nonzero()
 
 
+def _swept(block: Block, kernel: Kernel, score: Score, wanted: bool) -> tuple[Tensor, Tensor, Gradients | None]:
+    """Sum of the scores of a block's pairs as tiles hold them, their number, and if wanted the gradient of the sum."""
+    vectors = block.rows.vectors
+    gradients = Gradients(block, kernel) if wanted else None
+    # Summed in place: small tensors that stay, left between the tiles' large ones, would fragment the heap.
+    precise = vectors.dtype if vectors.device.type == "mps" else torch.float64
+    sums = torch.zeros((), dtype=precise, device=vectors.device)
+    counts = torch.zeros((), dtype=torch.long, device=vectors.device)
+
+    def look(visiting: Rows, visitors: Tensor | None) -> None:
+        for tile in tiles(block, visiting):
+            with torch.set_grad_enabled(wanted):
+                value, count = _tile_sum(tile.cosines, tile.out, kernel, score)
+            sums.add_(value.detach())
+            counts.add_(count)
+            if gradients is not None and visitors is not None:
+                gradients.add(tile, visitors, value)
+
+    home = visit(block.columns, look, gradients.columns if gradients else None)
+    if gradients is not None:
+        gradients.columns = home
+    return sums, counts, gradients
+
+
 class _PairSum(torch.autograd.Function):
     """Sum and number of a block's pairs, value and gradient in one sweep."""
 
@@ -160,27 +185,10 @@ class _PairSum(torch.autograd.Function):
         columns: Tensor,
         *learned: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        wanted = wanted and any(ctx.needs_input_grad)
-        gradients = Gradients(block, kernel) if wanted else None
-        # Summed in place: small tensors that stay, left between the tiles' large ones, would fragment the heap.
-        precise = rows.dtype if rows.device.type == "mps" else torch.float64
-        sums = torch.zeros((), dtype=precise, device=rows.device)
-        counts = torch.zeros((), dtype=torch.long, device=rows.device)
-
-        def look(visiting: Rows, visitors: Tensor | None) -> None:
-            for tile in tiles(block, visiting):
-                with torch.set_grad_enabled(wanted):
-                    value, count = _tile_sum(tile.cosines, tile.out, kernel, score)
-                sums.add_(value.detach())
-                counts.add_(count)
-                if gradients is not None and visitors is not None:
-                    gradients.add(tile, visitors, value)
-
-        home = visit(block.columns, look, gradients.columns if gradients else None)
-        if gradients is not None:
-            gradients.columns = home
-        ctx.gradients = gradients
+        sums, counts, ctx.gradients = _swept(block, kernel, score, wanted and any(ctx.needs_input_grad))
         ctx.times = 2.0 if is_symmetric(block) else 1.0  # each unordered pair stands for two
+        ctx.save_for_backward(rows, columns, *learned)
+        ctx.swept, ctx.surroundings = partial(_swept, block, kernel, score), surroundings()
         count = counts * int(ctx.times)
         ctx.mark_non_differentiable(count)
         return (sums * ctx.times).to(rows.dtype), count
@@ -188,9 +196,16 @@ class _PairSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, weight: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_derivative("a loss computed tile by tile", remedy="; for one, let tile_memory() hold all pairs")
+        _ = ctx.saved_tensors  # refuses a graph that is gone, and what was changed since the forward pass
+        # Scaled in place and given away: a copy would take as much memory again. So a second backward pass of a
+        # retained graph sweeps again, in all processes.
+        gradients, ctx.gradients = ctx.gradients, None
+        if gradients is None:
+            with ctx.surroundings(weight.device):
+                *_, gradients = ctx.swept(wanted=True)
         factor = weight * ctx.times
-        gradients = ctx.gradients.of_inputs()
-        return None, None, None, None, *(None if gradient is None else gradient * factor for gradient in gradients)
+        given = (None if gradient is None else gradient.mul_(factor) for gradient in gradients.of_inputs())
+        return None, None, None, None, *given
 
 
 class _RowLogSumExp(torch.autograd.Function):
@@ -221,7 +236,7 @@ class _RowLogSumExp(torch.autograd.Function):
         visit(block.columns, look)
         own = torch.bmm(rows.unsqueeze(1), columns.unsqueeze(2)).flatten() if paired else rows.new_zeros(0)
         ctx.paired = paired
-        ctx.save_for_backward(rows, columns, log)
+        ctx.save_for_backward(rows, columns, log, *learned)
         ctx.block, ctx.kernel, ctx.score, ctx.surroundings = block, kernel, score, surroundings()
         ctx.mark_non_differentiable(count)
         return log, count, own
@@ -229,7 +244,7 @@ class _RowLogSumExp(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, weight: Tensor, _: Tensor, weight_of_own: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_derivative("a loss computed tile by tile", remedy="; for one, let tile_memory() hold all pairs")
-        rows, columns, log = ctx.saved_tensors
+        rows, columns, log, *_ = ctx.saved_tensors
         with ctx.surroundings(log.device):
             gradients = Gradients(ctx.block, ctx.kernel)
             symmetric = is_symmetric(ctx.block)

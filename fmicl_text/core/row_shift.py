@@ -259,13 +259,13 @@ class _RowBound(torch.autograd.Function):
         bound, shift, weight = solved(over_all, _TOLERANCE[blocks[0].rows.vectors.dtype], start)
         ctx.blocks, ctx.kernel, ctx.critic, ctx.divergence = blocks, kernel, critic, divergence
         ctx.surroundings = surroundings()
-        ctx.save_for_backward(own, shift, weight)
+        ctx.save_for_backward(own, shift, weight, *sides_and_learned)
         return bound
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_derivative("f-MICL with a shift for each row")
-        own, shift, weight = ctx.saved_tensors
+        own, shift, weight, *_ = ctx.saved_tensors
         scale = (gradient / weight).to(own.dtype)  # (B,)
 
         def look(block: Block, gradients: Gradients, visiting: Rows, visitors: Tensor | None) -> None:

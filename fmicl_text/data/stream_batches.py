@@ -7,8 +7,6 @@ from itertools import count, islice
 from typing import Any
 
 import pyarrow as pa
-import torch
-from accelerate.data_loader import prepare_data_loader
 from datasets import IterableDataset
 from torch.utils.data import DataLoader, get_worker_info
 from torch.utils.data import IterableDataset as TorchIterableDataset
@@ -97,9 +95,9 @@ class _Collator:
         return {} if rows is None else self.collate(rows)
 
 
-def stream_loader(loader: DataLoader[Any], batches: StreamBatches, device: torch.device) -> DataLoader[Any]:
-    """Return a loader of a stream's batches, as accelerate would prepare it, with the settings of another loader."""
-    own = DataLoader(
+def stream_loader(loader: DataLoader[Any], batches: StreamBatches) -> DataLoader[Any]:
+    """Return a loader of a stream's batches with the settings of another loader."""
+    return DataLoader(
         batches,
         batch_size=None,  # they are batches already
         collate_fn=_Collator(loader.collate_fn),
@@ -108,10 +106,6 @@ def stream_loader(loader: DataLoader[Any], batches: StreamBatches, device: torch
         prefetch_factor=loader.prefetch_factor,
         persistent_workers=loader.persistent_workers,
         multiprocessing_context=loader.multiprocessing_context,
-    )
-    # Prepared as in a single process: accelerate would otherwise split the files, or wait for the first process.
-    return prepare_data_loader(
-        own, device, num_processes=1, process_index=0, put_on_device=True, dispatch_batches=False
     )
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from fmicl_text.core import Adaptation, Annealing, across_devices
 from fmicl_text.core.conditions import note, read_together
 from fmicl_text.core.devices import process_count
-from fmicl_text.core.products import tensor_cores
+from fmicl_text.core.products import takes_tf32, tensor_cores
 from fmicl_text.losses.moving_region import MovingRegion
 from fmicl_text.losses.objective import Objective
 from fmicl_text.losses.queue import MomentumQueue, widened
@@ -241,7 +241,8 @@ class ContrastiveLoss(nn.Module):
         self._check_finite(embeddings)
         texts, extra_texts = _texts(identities)
         device, half = embeddings[0].device.type, embeddings[0].dtype in (torch.bfloat16, torch.float16)
-        cores = tensor_cores(half or torch.is_autocast_enabled(device))  # as exact as such an encoder at least
+        half = half or torch.is_autocast_enabled(device)
+        cores = tensor_cores(half or takes_tf32())  # as exact as such an encoder at least
         with cores, torch.autocast(device, enabled=False), across_devices(self.gather_across_devices):
             x, y = (unit_vectors(e, _joined(self.head, self.predictor)) for e in embeddings[:2])  # (B, D) each
             extra = [unit_vectors(e, self.head) for e in embeddings[2:]]  # (B, D) each

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fmicl_text.core.devices import process_count
+from fmicl_text.losses import adaptive_layers
 from fmicl_text.losses.features import Features
 from fmicl_text.losses.vectors import embeddings_of
 
@@ -39,8 +40,8 @@ def encode(model: nn.Module, column: Features) -> Tensor:
         model: The encoder.
         column: What it reads, such as features or pixels; it leaves its outputs there if it is one pass.
     """
-    lengths = _lengths(model, column) if process_count() == 1 else None
-    if lengths is None or lengths.device.type != "cpu":
+    lengths = _lengths(model, column) if _on_a_cpu(column) and process_count() == 1 else None
+    if lengths is None:
         return embeddings_of(model(column))
     order = lengths.argsort(stable=True)  # (B,)
     ends = cuts(lengths[order].tolist())
@@ -49,6 +50,17 @@ def encode(model: nn.Module, column: Features) -> Tensor:
     groups = [order[first:end] for first, end in pairwise([0, *ends])]
     encoded = [embeddings_of(model(_part(column, rows, int(lengths[rows[-1]])))) for rows in groups]
     return torch.cat(encoded)[order.argsort()]  # (B, D)
+
+
+def _on_a_cpu(column: Features) -> bool:
+    """Return whether lengths can be read without waiting for a device."""
+    mask = _mask(column)
+    return mask is not None and mask.device.type == "cpu"
+
+
+def _mask(column: Features) -> Tensor | None:
+    mask = column.get("attention_mask") if isinstance(column, Mapping) else None
+    return mask if isinstance(mask, Tensor) and mask.ndim == 2 and len(mask) else None  # (B, L)
 
 
 def by_length(model: nn.Module, column: Features) -> tuple[Features, Tensor | None]:
@@ -86,14 +98,14 @@ def cuts(lengths: Sequence[int]) -> list[int]:
 
 def _lengths(model: nn.Module, column: Features) -> Tensor | None:
     """Return the number of tokens of each row ``(B,)``; ``None`` where rows depend on what is encoded with them."""
-    mask = column.get("attention_mask") if isinstance(column, Mapping) else None  # (B, L)
-    if not isinstance(mask, Tensor) or mask.ndim != 2 or not len(mask):
+    mask = _mask(column)  # (B, L)
+    if mask is None:
         return None
     shapes = dict.fromkeys(_OF_TOKENS, mask.shape) | dict.fromkeys(_OF_ROWS, mask.shape[:1])
     tensors = {key: value.shape for key, value in column.items() if isinstance(value, Tensor) and value.ndim}
     if any(shape != shapes.get(key) for key, shape in tensors.items()):
         return None
-    if any("forward" in vars(module) for module in model.children()):  # AdaptiveLayerLoss keeps what whole columns give
+    if adaptive_layers.are_read(model):
         return None
     if any(isinstance(module, BATCH_NORMS) for module in model.modules()):
         return None

@@ -19,6 +19,7 @@ from sentence_transformers.base.losses import CachedLossMixin
 from torch import Tensor, nn
 
 from fmicl_text.errors import InputError
+from fmicl_text.losses import adaptive_layers
 from fmicl_text.losses.contrastive import ContrastiveLoss
 from fmicl_text.losses.features import Features, twice
 from fmicl_text.losses.identities import IDENTITY, identities_of_features
@@ -207,9 +208,8 @@ class SentenceLoss(CachedLossMixin, ContrastiveLoss):
         return Terms(terms | {last: terms[last] + slope})
 
     def _refuse_layers_under_the_cache(self) -> None:
-        """AdaptiveLayerLoss puts its own forward pass in the encoder's place, which is gone when the cache encodes."""
-        encoder = getattr(self.model, "module", self.model)
-        if "forward" in vars(encoder):
+        """Refuse AdaptiveLayerLoss, whose own forward pass is gone when the cache encodes again."""
+        if adaptive_layers.are_read(self.model):
             raise ValueError(
                 "mini_batch_size must be None inside AdaptiveLayerLoss and Matryoshka2dLoss, which cannot work with "
                 "the gradient cache"

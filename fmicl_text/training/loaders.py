@@ -77,15 +77,7 @@ class Loaders:
         )
         own = OwnRows(batches, args.process_index, args.world_size)
         loader = numbered_loader(datasets, own, self._collator(), self._settings())
-        # Prepared as in a single process: the batches are divided already.
-        return prepare_data_loader(
-            loader,
-            self.trainer.accelerator.device,
-            num_processes=1,
-            process_index=0,
-            put_on_device=True,
-            dispatch_batches=False,
-        )
+        return self._prepared(loader)
 
     def _of_streams(self, streams: Mapping[str, IterableDataset], steps_done: int) -> DataLoader[Any]:
         args = self.trainer.args
@@ -98,7 +90,23 @@ class Loaders:
             batches.skipped = steps_done * args.gradient_accumulation_steps
         no_rows: Any = []
         settings: DataLoader[Any] = DataLoader(no_rows, collate_fn=self._collator(), **self._settings())
-        return stream_loader(settings, batches, args.device)
+        return self._prepared(stream_loader(settings, batches))
+
+    def _prepared(self, loader: DataLoader[Any]) -> DataLoader[Any]:
+        """Let accelerate put batches on the device that are divided among processes already.
+
+        It would otherwise divide them again, split the files of a stream, or wait for the first process.
+        """
+        accelerator = self.trainer.accelerator
+        return prepare_data_loader(
+            loader,
+            accelerator.device,
+            num_processes=1,
+            process_index=0,
+            put_on_device=True,
+            dispatch_batches=False,
+            non_blocking=accelerator.non_blocking,
+        )
 
     def _batches_of(self, rows: Dataset, size: int, drop_last: bool, generator: torch.Generator) -> BatchSampler:
         return self.trainer.get_batch_sampler(

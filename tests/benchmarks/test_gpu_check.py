@@ -74,7 +74,8 @@ def test_training(tmp_path: Path):
     assert "error" not in training and training["wrong"] == []
     done = training["done"]
     assert 0 < done["bfloat16"]["largest relative difference"] < 0.01
-    assert 0 < done["gradient cache"]["relative difference of the update"] < 1e-4
+    assert 0 < done["gradient cache"]["relative difference of the update in float32"] < 1e-4
+    assert 0 < done["gradient cache"]["relative difference of the update in bfloat16"] < 0.05
     assert done["resume after a kill"]["relative difference of the weights"] == 0
     losses = done["resume after a kill"]["losses"]
     assert losses["whole"] == losses["resumed"] and len(set(losses["whole"])) == len(losses["whole"])

@@ -35,7 +35,8 @@ def test_mrr_of_known_ranks():
 
 
 def test_a_tiny_run(tiny_encoder_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(training_speed, "_in_a_process", lambda _: {"to_first_step": 1.0, "megabytes": 2.0})
+    monkeypatch.setattr(training_speed, "_in_a_process", lambda _: {"megabytes": 2.0})
+    monkeypatch.setattr(training_speed, "start_to_end", lambda _: 1.0)
     sizes = ["--jobs", "pairs, gradient cache", "--steps", "3", "--turns", "1", "--batch", "8"]
     training_speed.main(["--model", str(tiny_encoder_path), *sizes, "--profile", "--output", str(tmp_path / "speed")])
     [job] = read_json(tmp_path / "speed.json")["jobs"].values()
@@ -69,6 +70,11 @@ def test_growth_counts_the_rows_of_all_processes(tmp_path: Path, monkeypatch: py
     assert found["processes"]["2"] == dict.fromkeys(PROGRAMS, 256)
     assert "| processes 2 | 256.0 | 256.0 |" in (tmp_path / "speed.md").read_text()
     assert (tmp_path / "speed.png").is_file()
+
+
+def test_the_share_of_evaluation():
+    shown = training_speed._evaluation(steps=90, step=2.0, evaluations=2, during=10.0)
+    assert shown.endswith("the evaluations are 10.0%.")
 
 
 def test_both_programs_have_the_same_loss(tiny_encoder_path: Path, tmp_path: Path):

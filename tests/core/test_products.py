@@ -99,7 +99,8 @@ def test_tensor_cores_are_switched_on_and_back():
     with tensor_cores():
         assert takes_tf32()
         with tensor_cores(wanted=False):
-            assert takes_tf32()
+            assert not takes_tf32()
+        assert takes_tf32()
     assert takes_tf32() == before
     with pytest.raises(KeyError), tensor_cores():
         raise KeyError
@@ -122,7 +123,8 @@ def test_a_loss_takes_tf32_on_top_of_a_bfloat16_encoder_alone(dtype: torch.dtype
     assert seen == [autocast or dtype == torch.bfloat16]
 
 
-def test_a_backward_pass_in_another_thread_has_the_surroundings_of_the_forward_pass():
+@pytest.mark.parametrize("cores", [True, False])
+def test_a_backward_pass_in_another_thread_has_the_surroundings_of_the_forward_pass(cores: bool):
     """As on a GPU: tiles are as small there, and products as exact."""
     seen = []
 
@@ -133,12 +135,12 @@ def test_a_backward_pass_in_another_thread_has_the_surroundings_of_the_forward_p
 
     x, y = normalize(torch.randn(40, 4), dim=1).requires_grad_(), normalize(torch.randn(40, 4), dim=1)
     for shift in ("row", "none"):
-        with tile_memory(10 * 10 * 32), tensor_cores():
+        with tile_memory(10 * 10 * 32), tensor_cores(cores):
             if shift == "row":
                 terms = fmicl(x, y, divergence=JS, kernel=Noting(0.1), negatives="cross", shift=shift)
             else:
                 terms = infonce(x, y, kernel=Noting(0.1))
         seen.clear()
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor() as pool, tensor_cores(not cores):
             pool.submit((terms["positive"] + terms["negative"]).backward).result()
-        assert ({(10, 10)}, {True}) == ({tuple(shape) for shape, _ in seen}, {cores for _, cores in seen})
+        assert ({(10, 10)}, {cores}) == ({tuple(shape) for shape, _ in seen}, {taken for _, taken in seen})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -13,9 +14,10 @@ from torch.nn.functional import normalize
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from fmicl_text.core import CosineKernel, GaussianKernel, Kernel, Region, as_batch, fmicl, infonce, tile_memory
+from fmicl_text.core import JS, CosineKernel, GaussianKernel, Kernel, Region, as_batch, fmicl, infonce, tile_memory
 from fmicl_text.core.pairs import Block, Rows
-from fmicl_text.core.reduce import log_pair_mean, pair_mean, row_log_sum_exp
+from fmicl_text.core.reduce import identity, log_pair_mean, pair_mean, row_log_sum_exp, sum_and_count
+from fmicl_text.core.row_shift import row_bound
 from fmicl_text.core.tiles import tile_area
 
 DIMENSION = 4
@@ -233,6 +235,45 @@ def test_backward_may_be_repeated():
             loss = total(objective, [x, y])
             first = torch.autograd.grad(loss, [x, y], retain_graph=True)
             torch.testing.assert_close(torch.autograd.grad(3 * loss, [x, y]), tuple(3 * g for g in first))
+
+
+def test_the_gradient_of_a_mean_is_held_once():
+    x, y = (normalize(torch.randn(4096, 512), dim=1).requires_grad_() for _ in range(2))
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+        pair_mean(as_batch(x, y).negatives("cross"), CosineKernel(), torch.tanh).backward()
+    taken = [event.nbytes() for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    assert x.grad.nbytes + y.grad.nbytes < max(itertools.accumulate(taken)) < 2 * x.nbytes + 8 * 2**20  # and a tile
+
+
+def test_a_graph_that_is_gone_is_not_swept_again():
+    x, y = (normalize(v, dim=1) for v in vectors(7, 0))
+    with in_tiles_of(10):
+        value, _ = sum_and_count(as_batch(x, y).negatives("cross"), CosineKernel(), torch.exp)
+        value.backward()
+        with pytest.raises(RuntimeError, match="second time"):
+            value.backward()
+
+
+@pytest.mark.parametrize(
+    "reduced",
+    [
+        lambda blocks, kernel: sum_and_count(blocks, kernel, torch.exp)[0],
+        lambda blocks, kernel: row_log_sum_exp(blocks, kernel).log.sum(),
+        lambda blocks, kernel: row_bound(blocks, torch.zeros(7).double(), kernel, identity, JS).sum(),
+    ],
+    ids=["mean", "log-sum-exp", "bound"],
+)
+def test_a_width_that_was_trained_meanwhile_is_refused(reduced):
+    """A second backward pass sweeps again, and would do so at another width."""
+    x, y = (normalize(v, dim=1).detach() for v in vectors(7, 0))
+    kernel = GaussianKernel(0.5, learn=True)
+    with in_tiles_of(10):
+        value = reduced(as_batch(x, y).negatives("cross"), kernel)
+        value.backward(retain_graph=True)
+        with torch.no_grad():
+            kernel.log_temperature.add_(0.1)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            value.backward()
 
 
 @pytest.mark.parametrize("objective", [fmicl, infonce])

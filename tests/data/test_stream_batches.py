@@ -31,7 +31,7 @@ def stream(seed: int = 1) -> IterableDataset:
 def numbers(batches: StreamBatches, count: int, workers: int = 0) -> list[list[int] | None]:
     """The rows of the first batches, as the trainer's loader has them; None is a skipped batch."""
     loader = DataLoader([], collate_fn=lambda rows: {"rows": [row["number"] for row in rows]}, num_workers=workers)
-    loaded = stream_loader(loader, batches, torch.device("cpu"))
+    loaded = stream_loader(loader, batches)
     return [batch.get("rows") for batch in islice(loaded, count)]
 
 
@@ -49,7 +49,7 @@ def test_each_batch_is_of_one_of_several_streams():
             (name,) = {row["dataset_name"] for row in rows}
             return {"rows": (name, [row["number"] for row in rows])}
 
-        loaded = stream_loader(DataLoader([], collate_fn=collate, num_workers=workers), batches, torch.device("cpu"))
+        loaded = stream_loader(DataLoader([], collate_fn=collate, num_workers=workers), batches)
         return [batch.get("rows") for batch in islice(loaded, 12)]
 
     one = mixed(8, 0, 1)

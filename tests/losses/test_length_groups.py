@@ -80,6 +80,28 @@ def test_what_does_not_encode_rows_independently_from_the_left_is_one_pass(tiny_
     assert length_groups._lengths(tiny_encoder, column) is not None
 
 
+def test_a_device_is_not_waited_for():
+    """Of tensors without numbers nothing can be read."""
+    column = {"input_ids": torch.zeros(4, 9), "attention_mask": torch.ones(4, 9)}
+    on_device = {name: values.to("meta") for name, values in column.items()}
+    embeddings = encode(_Mean(), on_device)
+    assert embeddings.shape == (4, 9) and embeddings.device.type == "meta"
+
+
+class _Mean(nn.Module):
+    def forward(self, column):
+        return column["input_ids"] * column["attention_mask"]
+
+
+def test_lengths_are_used_again_after_layers_were_read(tiny_encoder):
+    """The library puts a bound method back where there was none."""
+    column = tiny_encoder.tokenize(texts(12))
+    AdaptiveLayerLoss(tiny_encoder, FMICLLoss(tiny_encoder))([dict(column)], None)
+    assert "forward" in vars(tiny_encoder[0])
+    assert length_groups._lengths(tiny_encoder, column) is not None
+    FMICLLoss(tiny_encoder, mini_batch_size=4)([dict(column)], None)
+
+
 @pytest.mark.parametrize("wrapper", [None, MatryoshkaLoss, AdaptiveLayerLoss])
 @pytest.mark.parametrize("columns", [1, 2])
 def test_losses_and_their_wrappers_have_the_same_value(tiny_encoder, passes, monkeypatch, wrapper, columns: int):

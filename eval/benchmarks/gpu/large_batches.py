@@ -39,7 +39,7 @@ def fmicl_mean(x: Tensor, y: Tensor) -> None:
 
 def fmicl_row(x: Tensor, y: Tensor) -> None:
     """The default loss, with a shift for each row: sweeps until the shifts are found, and one for the gradient."""
-    kernel = core.GaussianKernel(SIGMA)
+    kernel = core.GaussianKernel("adaptive")
     _backward(core.fmicl(x, y, divergence=core.JS, kernel=kernel, negatives="cross", shift="row"))
 
 

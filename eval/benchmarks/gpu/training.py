@@ -31,7 +31,7 @@ class Job(NamedTuple):
 JOBS = {"cuda": Job(SMALL, 64, 32, 12), "cpu": Job(TINY, 4, 8, 4)}
 """By kind of device; ``steps`` is even and at least 4."""
 PRECISION, CACHE = 0.05, 0.01
-"""Largest relative difference of the losses in bfloat16, and of the update of the weights by the gradient cache."""
+"""Largest relative difference of what is in bfloat16, and of the update of the weights by the gradient cache."""
 RESUMED = {"cuda": 3.0, "cpu": 0.0}
 """How much further a resumed run may be from a whole one than two whole runs are: CUDA adds up in no fixed order."""
 
@@ -131,18 +131,23 @@ def _bfloat16(device: torch.device, job: Job, folder: Path) -> tuple[dict[str, A
 
 
 def _gradient_cache(device: torch.device, job: Job, folder: Path) -> tuple[dict[str, Any], list[str]]:
-    moved = []
-    for size in (None, job.batch // 4):
-        # Plain SGD: Adam would make a large step of a small rounding.
-        settings = {"optim": "sgd", "max_steps": 2, "learning_rate": 0.01}
-        trainer = trainer_of(device, job, folder, {"mini_batch_size": size}, dropout=0.0, **settings)
-        before = weights_of(trainer)
-        trainer.train()
-        moved.append(weights_of(trainer) - before)
-    whole, cached = moved
-    difference = ((whole - cached).norm() / whole.norm()).item()
-    wrong = [] if difference <= CACHE else [f"the update differs by {difference:.3f} from that of the whole batch"]
-    return {"relative difference of the update": difference, "moved by": whole.norm().item()}, wrong
+    figures, wrong = {}, []
+    for precision, most in (("float32", CACHE), ("bfloat16", PRECISION)):
+        moved = []
+        for size in (None, job.batch // 4):
+            # Plain SGD: Adam would make a large step of a small rounding.
+            settings = {"optim": "sgd", "max_steps": 2, "learning_rate": 0.01, "bf16": precision == "bfloat16"}
+            trainer = trainer_of(device, job, folder, {"mini_batch_size": size}, dropout=0.0, **settings)
+            before = weights_of(trainer)
+            trainer.train()
+            moved.append(weights_of(trainer) - before)
+        whole, cached = moved
+        difference = ((whole - cached).norm() / whole.norm()).item()
+        if not difference <= most:
+            wrong.append(f"the update in {precision} differs by {difference:.3f} from that of the whole batch")
+        figures[f"relative difference of the update in {precision}"] = difference
+        figures[f"moved by in {precision}"] = whole.norm().item()
+    return figures, wrong
 
 
 def _queue(device: torch.device, job: Job, folder: Path) -> tuple[dict[str, Any], list[str]]:
