@@ -44,7 +44,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
 from eval.benchmarks.resident import peak
-from eval.benchmarks.step_clock import StepClock
+from eval.benchmarks.step_clock import REST, StepClock
 from fmicl_text.encoders.text import locate
 from fmicl_text.files import read_json, write_json, write_text
 from fmicl_text.recipe.file import load_recipe
@@ -86,14 +86,22 @@ JOBS = {
 PROGRAMS = ("plain", "fmicl")
 DEFAULT = "fmicl, f-MICL"
 """A column of the profiles: the default objective, in place of the plain script's."""
-PRODUCTS = (
-    *("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::mkldnn_linear"),
-    *(
-        "aten::_scaled_dot_product_flash_attention_for_cpu",
-        "aten::_scaled_dot_product_flash_attention_for_cpu_backward",
+PRODUCTS = "matrix products"
+OPERATIONS: dict[str, tuple[str, ...]] = {
+    PRODUCTS: (
+        *("mm", "addmm", "bmm", "baddbmm", "mkldnn_linear"),
+        *("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention_for_cpu_backward"),
     ),
-)
-"""PyTorch's operations that multiply matrices."""
+    "random numbers of dropout": ("bernoulli_", "random_", "native_dropout"),
+    "activation": ("gelu", "gelu_backward"),
+    "layer norm": ("native_layer_norm", "native_layer_norm_backward"),
+    "softmax": ("_softmax", "_softmax_backward_data"),
+    "copies": ("copy_", "cat", "index_select", "index"),
+    "zeros, mostly for gradients of token embeddings": ("fill_", "zero_", "embedding_dense_backward"),
+    "elementwise": ("mul", "mul_", "add", "add_", "sub", "div", "div_", "where", "masked_fill_", "ge", "eq", "sum"),
+    "optimiser": ("_fused_adamw_",),
+}
+"""PyTorch's operations by what they are for; products of matrices are what no program can leave out."""
 OURS = ("loss", "checks", "logging", "rest")
 """Parts of a step that are neither the encoder's nor the optimiser's."""
 
@@ -238,7 +246,7 @@ def measure(name: str, job: Job, args: argparse.Namespace) -> dict[str, Any]:
             setting = replace(setting, steps=4)
             found["profile"] = {p: profile(replace(setting, program=p)) for p in PROGRAMS}
             found["profile"][DEFAULT] = profile(replace(setting, program="fmicl", loss="fmicl"))
-            found["products"] = {p: products(replace(setting, program=p, steps=2)) for p in PROGRAMS}
+            found["operations"] = {p: operations(replace(setting, program=p, steps=2)) for p in PROGRAMS}
     return found
 
 
@@ -399,13 +407,15 @@ def profile(setting: Setting) -> dict[str, Any]:
     return {part: seconds / steps for part, seconds in after.seconds.items()}
 
 
-def products(setting: Setting) -> float:
-    """Return the share of matrix products, which no program can leave out, in a training's time on the processor."""
+def operations(setting: Setting) -> dict[str, float]:
+    """Return the share of each kind of operation, and of the rest, in a training's time on the processor."""
     trainer, _ = build(setting)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
         trainer.train()
-    times = {event.key: event.self_cpu_time_total for event in profiler.key_averages()}
-    return sum(times.get(name, 0) for name in PRODUCTS) / sum(times.values())
+    times = {event.key.removeprefix("aten::"): event.self_cpu_time_total for event in profiler.key_averages()}
+    shares = {kind: sum(times.get(name, 0) for name in names) for kind, names in OPERATIONS.items()}
+    whole = sum(times.values())
+    return {kind: share / whole for kind, share in shares.items()} | {REST: 1 - sum(shares.values()) / whole}
 
 
 def one(given: str) -> dict[str, float]:
@@ -497,7 +507,7 @@ def markdown(document: dict[str, Any]) -> str:
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     for name, job in document["jobs"].items():
         if "profile" in job:
-            lines += ["", *_profile(name, job["profile"]), "", _limit(job["profile"], job["products"])]
+            lines += ["", *_profile(name, job["profile"]), "", *_operations(job["profile"], job["operations"])]
     if "evaluation" in document:
         lines += ["", _evaluation(**document["evaluation"])]
     if "growth" in document:
@@ -538,13 +548,17 @@ def _profile(name: str, profiles: dict[str, dict[str, float]]) -> Iterator[str]:
     yield f"| {', '.join(OURS)}: share of the step | " + " | ".join(f"{share:.1%}" for share in shares) + " |"
 
 
-def _limit(profiles: dict[str, dict[str, float]], products: dict[str, float]) -> str:
-    """Say what share matrix products are, and what could be gained by making all else faster."""
+def _operations(profiles: dict[str, dict[str, float]], operations: dict[str, dict[str, float]]) -> Iterator[str]:
+    """Return what the processor's time goes to, and what could be gained by making all but products faster."""
+    yield f"| operations: share of the processor's time | {' | '.join(operations)} |"
+    yield "|---|" + "---|" * len(operations)
+    for kind in [*OPERATIONS, REST]:
+        yield f"| {kind} | " + " | ".join(f"{operations[program][kind]:.1%}" for program in PROGRAMS) + " |"
     plain, fmicl = (sum(profiles[program].values()) for program in PROGRAMS)
-    return (
-        f"Matrix products take {products['plain']:.0%} of the plain script's processor time, {products['fmicl']:.0%} "
-        f"of fmicl's. If they were the same share of its step and nothing else took time, the ratio of these two "
-        f"steps, {plain / fmicl:.2f}, would be {plain / (products['fmicl'] * fmicl):.2f}."
+    yield ""
+    yield (
+        f"If matrix products were the same share of fmicl's step and nothing else took time, the ratio of these two "
+        f"steps, {plain / fmicl:.2f}, would be {plain / (operations['fmicl'][PRODUCTS] * fmicl):.2f}."
     )
 
 

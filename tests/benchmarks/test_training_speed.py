@@ -44,6 +44,9 @@ def test_a_tiny_run(tiny_encoder_path: Path, tmp_path: Path, monkeypatch: pytest
     parts = {"encoder", "backward", "optimiser", "loss", "waiting for data", "tokenising", "clipping"}
     assert all(parts <= job["profile"][program].keys() for program in PROGRAMS)
     assert job["profile"]["fmicl"]["encoder"] > 0
+    for shares in job["operations"].values():
+        assert sum(shares.values()) == pytest.approx(1) and min(shares.values()) >= 0
+        assert shares["matrix products"] > 0 and shares["optimiser"] > 0
     assert "| pairs, gradient cache | random words |" in (tmp_path / "speed.md").read_text()
     assert (tmp_path / "speed.png").is_file()
 
