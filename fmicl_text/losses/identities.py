@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from fmicl_text.losses.columns import GROUP, SOURCE, group_of, is_group_column
-from fmicl_text.losses.features import Features
+from fmicl_text.losses.features import BOUNDS, Features
 
 IDENTITY = "identity"
 """Key of a column's features: the identities of its rows, int64 ``(B,)``, or with their groups ``(B, 2)``."""
@@ -117,7 +117,8 @@ def _is_missing(group: Any) -> bool:
 def identities_of_features(features: Features, special: Collection[int] = ()) -> Tensor | None:
     """Hash each row of a column by what the encoder reads: int64 ``(B,)``, or ``None`` if rows cannot be told apart.
 
-    What is hashed are padded tokens, the flat tokens of a static embedding, or pixels. Two texts that differ only
+    What is hashed are tokens, padded or one text after another as flash attention and static embeddings have them, or
+    pixels. Two texts that differ only
     beyond the model's maximum length are the same to the encoder, and so are they here. The prompt and the special
     token before it are left out where ``prompt_length`` tells their length; but a tokenizer that joins the last word
     of the prompt to the first of the text makes another text of it.
@@ -129,6 +130,8 @@ def identities_of_features(features: Features, special: Collection[int] = ()) ->
     tokens, mask, offsets = (features.get(key) for key in ("input_ids", "attention_mask", "offsets"))
     if isinstance(tokens, Tensor) and isinstance(offsets, Tensor) and tokens.ndim == 1:
         return _of_tokens(*_padded(tokens, offsets))
+    if isinstance(tokens, Tensor) and BOUNDS in features:  # (1, T)
+        tokens, mask = _padded(tokens[0], features[BOUNDS][:-1])
     if isinstance(tokens, Tensor) and isinstance(mask, Tensor) and tokens.ndim == 2:  # (B, L)
         return _of_tokens(tokens, _without_start(tokens, mask, features.get("prompt_length"), special))
     pixels = features.get("pixel_values")
