@@ -37,6 +37,7 @@ from fmicl_text.core.devices import average
 from fmicl_text.core.kernels import NARROWEST, CosineKernel, GaussianKernel, Kernel
 from fmicl_text.core.pairs import Block
 from fmicl_text.core.reduce import identity, pair_mean, sum_and_count
+from fmicl_text.core.shift import precise
 
 _DEVIATIONS = 2.0
 """How many standard deviations above their mean the negatives' push acts."""
@@ -59,7 +60,7 @@ def of_known_width(kernel: Kernel, blocks: Sequence[Block]) -> Kernel:
     """
     if kernel.has_width:
         return kernel
-    has_pairs = average(sum_and_count(blocks, CosineKernel(1.0), identity)[1].to(torch.float64)) > 0
+    has_pairs = average(precise(sum_and_count(blocks, CosineKernel(1.0), identity)[1])) > 0
     if not (kernel.training and has_pairs):
         kernel = copy.deepcopy(kernel)
     kernel.set_width(measured_temperature(blocks) if has_pairs else _UNMEASURED)

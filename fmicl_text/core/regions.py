@@ -23,6 +23,7 @@ from torch import Tensor
 from fmicl_text.core.checks import not_one_of
 from fmicl_text.core.devices import visit
 from fmicl_text.core.pairs import Block, Rows, share_text
+from fmicl_text.core.shift import precise
 from fmicl_text.core.tiles import tile_area
 
 
@@ -190,4 +191,4 @@ def _bounds_of(rows: Rows, strip: slice, vectors: Tensor, texts: Tensor, region:
 
 def _share(share: float, count: Tensor) -> Tensor:
     """Return ``share * count`` rounded down, where 0.53 of 100 is 53, although 0.53 is a little less in binary."""
-    return (share * count.double() + 1e-9).floor().long()
+    return (share * precise(count) + 1e-9).floor().long()

@@ -71,7 +71,7 @@ def miner(mine: MineSection, base: ModelSection) -> SentenceTransformer:
 
 def _section(mine: MineSection, base: ModelSection) -> ModelSection:
     if mine.model is None:
-        return base.model_copy(update={"head": "none", "lora": None})
+        return base.without_autocast.model_copy(update={"head": "none", "lora": None})
     return ModelSection(base=mine.model)
 
 

@@ -120,6 +120,16 @@ class ModelSection(Section):
     """Parts of the encoder that do not train, by the names of their modules, such as embeddings.patch_embeddings."""
 
     @property
+    def is_flash_in_float32(self) -> bool:
+        """Whether attention is flash attention, which computes in half precision alone, of weights in float32."""
+        return str(self.attn_implementation).startswith("flash") and self.dtype == "float32"
+
+    @property
+    def without_autocast(self) -> ModelSection:
+        """The encoder outside training, where nothing makes half precision of float32."""
+        return self.model_copy(update={"attn_implementation": None}) if self.is_flash_in_float32 else self
+
+    @property
     def called(self) -> str:
         """What the encoder is called in messages and results."""
         return self.base or f"a new {self.scratch.type if self.scratch else 'encoder'}"

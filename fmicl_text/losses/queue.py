@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 
 from fmicl_text.losses.length_groups import encode
 from fmicl_text.losses.vectors import unit_vectors
+
+_HALF = (torch.bfloat16, torch.float16)
 
 
 class MomentumQueue(nn.Module):
@@ -30,6 +33,10 @@ class MomentumQueue(nn.Module):
         size: ``Q``, rows of the queue; at first it is empty. 0 for the moving average alone.
         momentum: Share of the moving average that a training step keeps, in [0, 1].
         dimensions: ``D``.
+
+    Attributes:
+        precision: Half precision in which keys are encoded by autocast, or None: that of the encoder's weights, unless
+            training says another. The average itself is in float32, as half precision would round its steps away.
     """
 
     vectors: Tensor
@@ -41,7 +48,8 @@ class MomentumQueue(nn.Module):
     ) -> None:
         super().__init__()
         self.momentum = momentum
-        self.encoder = copy.deepcopy(encoder).requires_grad_(False).train()  # loaded encoders begin in eval mode
+        self.precision = next((p.dtype for p in encoder.parameters() if p.dtype in _HALF), None)
+        self.encoder = _in_float32(copy.deepcopy(encoder)).requires_grad_(False).train()  # loaded ones are in eval mode
         self.head = copy.deepcopy(head).requires_grad_(False) if head is not None else None
         floating = (value.dtype for value in encoder.state_dict().values() if value.is_floating_point())
         dtype = torch.float64 if torch.float64 in floating else torch.float32
@@ -78,7 +86,9 @@ class MomentumQueue(nn.Module):
         both = [*batches, *batches] if len(batches) == 1 else batches[:2]
         # An encoder may write its output among the features, which the encoder that trains reads next.
         given = [dict(batch) if isinstance(batch, dict) else batch for batch in both]
-        return [unit_vectors(encode(self.encoder, batch), self.head) for batch in given]
+        with torch.autocast(self.vectors.device.type, self.precision) if self.precision else nullcontext():
+            encoded = [encode(self.encoder, batch) for batch in given]  # (B, D) each
+        return [unit_vectors(embeddings, self.head) for embeddings in encoded]
 
     def rows(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return the keys in the queue, ``(<= Q, D)``, and the identities of their pairs, ``(<= Q, K)``.
@@ -138,6 +148,14 @@ class MomentumQueue(nn.Module):
     def extra_repr(self) -> str:
         """Return size and momentum, for ``print``."""
         return f"{len(self.vectors)} rows, momentum {self.momentum}"
+
+
+def _in_float32(encoder: nn.Module) -> nn.Module:
+    """Make float32 of the weights that are in half precision."""
+    for values in (*encoder.parameters(), *encoder.buffers()):
+        if values.dtype in _HALF:
+            values.data = values.data.float()
+    return encoder
 
 
 def queue_warning(size: int, batch: int, rows: int | None) -> str | None:

@@ -62,7 +62,7 @@ class _UnitRows(Function):
     def forward(ctx: Any, vectors: Tensor) -> Tensor:
         """Return the unit vectors ``(B, D)``; lengths are finite and not 0, as rows are first brought near 1."""
         largest = torch.linalg.vector_norm(vectors, torch.inf, dim=1, keepdim=True)  # (B, 1)
-        _, exponent = torch.frexp(largest)
+        exponent = largest.log2().floor()  # frexp, which would be exact here too, is not to be had on every device
         scale = torch.ldexp(torch.ones_like(largest), -exponent.clamp(-_FARTHEST, _FARTHEST))  # exact: powers of two
         scale = scale.masked_fill(largest == 0, 0)  # (B, 1)
         unit = vectors * scale  # (B, D)

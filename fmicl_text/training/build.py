@@ -41,8 +41,9 @@ from fmicl_text.training.batch_norms import has_batch_norms, share_batch_norms
 from fmicl_text.training.callbacks import LastStep, MetricsFile, Progress, ProgressLines
 from fmicl_text.training.criterion import EvaluationInTraining
 from fmicl_text.training.inputs import Inputs
+from fmicl_text.training.one_gpu import use_one_gpu
 from fmicl_text.training.optimizer_arguments import check_optimizer_arguments
-from fmicl_text.training.precision import settings_of, tell
+from fmicl_text.training.precision import require_half_precision, settings_of, tell
 from fmicl_text.training.trainer import ContrastiveTrainer
 
 logger = logging.getLogger(__name__)
@@ -198,7 +199,7 @@ def training_arguments(
         "save_total_limit": 2,
         "use_cpu": not torch.accelerator.is_available(),
         "disable_tqdm": not bars_are_shown(),
-        **on_cuda.defaults(),
+        **({} if recipe.train.get("use_cpu") else on_cuda.defaults()),
     }
     if inputs.during is not None:
         settings |= {
@@ -226,6 +227,8 @@ def training_arguments(
     with refusals(recipe.train):
         arguments = SentenceTransformerTrainingArguments(**settings)
     require_trackers(arguments.report_to)
+    require_half_precision(recipe.model, arguments)
+    use_one_gpu(arguments)
     return arguments
 
 

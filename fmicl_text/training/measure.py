@@ -30,7 +30,7 @@ def measure_before(recipe: Recipe, inputs: Inputs, folder: RunFolder) -> dict[st
 
     def load() -> ScoredModel:
         set_seed(recipe.seeds[0])  # the weights of a new encoder, as training has them
-        return ScoredModel(inputs.load_encoder(recipe.model), recipe.model.called, None)
+        return ScoredModel(inputs.load_encoder(recipe.model.without_autocast), recipe.model.called, None)
 
     return _results(recipe, inputs, folder, "before-", load)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from typing import Any
 
 import torch
@@ -20,13 +21,16 @@ def defaults() -> dict[str, Any]:
     """Return training arguments for a CUDA device; none for another.
 
     One kernel makes the whole step of AdamW (torch from 2.8 on has it anyway); workers make batches ahead, into pinned
-    memory, which is copied while the device computes. Neither rows nor their order depend on the workers.
+    memory, which is copied while the device computes. Neither rows nor their order depend on the workers. There are
+    none where a process is not forked (Windows, macOS, Linux from Python 3.14 on): a worker would be sent the encoder,
+    whose tokenizer it needs, and use the device.
     """
     if not is_used():
         return {}
+    start_method = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
     return {
         "optim": "adamw_torch_fused",
-        "dataloader_num_workers": WORKERS,
+        "dataloader_num_workers": WORKERS if start_method == "fork" else 0,
         "dataloader_pin_memory": True,
         "accelerator_config": {"non_blocking": True},
     }

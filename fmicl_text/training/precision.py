@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from sentence_transformers import SentenceTransformerTrainingArguments
 
+from fmicl_text.encoders.section import ModelSection
+from fmicl_text.errors import InputError
 from fmicl_text.evaluation.embeddings import cpu_has_bfloat16
 from fmicl_text.recipe.training_arguments import PRECISION
 from fmicl_text.runs.manifest import AUTOCAST
@@ -37,6 +39,19 @@ def _has_bfloat16(on_cpu: bool) -> bool:
     if on_cpu:
         return cpu_has_bfloat16()
     return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def require_half_precision(model: ModelSection, arguments: SentenceTransformerTrainingArguments) -> None:
+    """Refuse flash attention where training would compute it in float32.
+
+    Raises:
+        InputError: With what gives half precision.
+    """
+    if model.is_flash_in_float32 and not (arguments.bf16 or arguments.fp16):
+        raise InputError(
+            f"model.attn_implementation: {model.attn_implementation} computes in half precision alone; set "
+            "train.bf16 or train.fp16 to true, or model.dtype to bfloat16, or take sdpa"
+        )
 
 
 def precision(arguments: SentenceTransformerTrainingArguments, dtype: str) -> str:

@@ -43,6 +43,7 @@ from fmicl_text.training.optimizer_state import foreign_state
 SUMS_FILE = "sums-{}.safetensors"
 """What one process has added up since the last log, by the number of the process."""
 _STATE_FILE = "trainer_state.json"
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _RANDOM_STATES = "rng_state*.pth"
 """What the library adds to every checkpoint, unless it is to have the model alone."""
 
@@ -396,6 +397,8 @@ class ContrastiveTrainer(SentenceTransformerTrainer):
             inputs = self.views(inputs, self.args.seed, step, self._micro_batches, self.args.process_index)
         for loss in contrastive_losses(self.loss).values():
             loss.progress = min(step / self.state.max_steps, 1.0) if self.state.max_steps > 0 else None
+            if loss.queue is not None and (autocast := _AUTOCAST.get(self.accelerator.mixed_precision)):
+                loss.queue.precision = autocast  # accelerate's is that of the encoder that trains alone
         with self._finite.of_batch(rows, inputs, self._source) as check:
             computed = super().compute_loss(model, inputs, *args, **kwargs)
             check({"loss is": (computed[0] if isinstance(computed, tuple) else computed).detach(), **self._terms})

@@ -88,6 +88,30 @@ def test_the_average_follows_encoder_and_head():
     assert all(not torch.equal(p, average) for p, average in zip(owned, averages, strict=True))
 
 
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_the_average_of_an_encoder_in_half_precision_moves(half: torch.dtype):
+    """By steps that half precision would round away; keys are encoded in it all the same."""
+    seen = []
+
+    class Encoder(nn.Linear):
+        def forward(self, batch: Tensor) -> Tensor:
+            seen.append(super().forward(batch))
+            return seen[-1]
+
+    encoder = Encoder(4, 3).to(half)
+    queue = MomentumQueue(encoder, None, size=0, momentum=0.999, dimensions=3)
+    start = encoder.weight.detach().double()
+    encoder.weight.data += 0.5
+    for _ in range(20):
+        queue.follow(encoder, None)
+    moved = start + (1 - 0.999**20) * (encoder.weight.double() - start)
+    torch.testing.assert_close(queue.encoder.weight.double(), moved, rtol=1e-4, atol=1e-6)
+    assert encoder.weight.dtype == half
+    if half == torch.bfloat16:  # autocast on a CPU
+        queue.keys([torch.randn(2, 4)])
+        assert [values.dtype for values in seen] == [half, half]
+
+
 def test_the_average_moves_once_a_training_step():
     """Three micro-batches of one step are three calls of the loss, and one move."""
     loss = build("fmicl", queue=8, momentum=0.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,14 @@ def test_the_plan_has_them_on_cuda_alone(recipe: Path, monkeypatch: pytest.Monke
     assert said in capsys.readouterr().out
     own = load_recipe(recipe, ["train.optim=adafactor", "train.dataloader_num_workers=0"])
     assert plan(own).loading == "optimizer adafactor; batches made between steps, in pageable memory"
+
+
+def test_there_are_no_workers_where_processes_are_not_forked(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(on_cuda, "is_used", lambda: True)
+    assert on_cuda.defaults()["dataloader_num_workers"] == on_cuda.WORKERS
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda allow_none: None)
+    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["forkserver", "fork", "spawn"])
+    assert on_cuda.defaults()["dataloader_num_workers"] == 0
 
 
 def test_they_change_no_weight(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

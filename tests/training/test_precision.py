@@ -8,6 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from fmicl_text.data.mining import _section
+from fmicl_text.data.section import MineSection
+from fmicl_text.encoders.section import ModelSection
 from fmicl_text.errors import InputError
 from fmicl_text.recipe.file import load_recipe
 from fmicl_text.runs.manifest import Manifest
@@ -39,6 +42,32 @@ def test_what_is_left_to_a_gpu(monkeypatch: pytest.MonkeyPatch, has: bool):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: has or including_emulation)
     assert precision.settings_of({"precision": "auto"}, on_cpu=False) == {"bf16": has}
     assert precision.settings_of({"bf16": True}, on_cpu=False) == {}
+
+
+def test_flash_attention_needs_half_precision():
+    flash = ModelSection(base="x", attn_implementation="flash_attention_2")
+    float32, half = SimpleNamespace(bf16=False, fp16=False), SimpleNamespace(bf16=False, fp16=True)
+    with pytest.raises(InputError, match="flash_attention_2 computes in half precision alone; set"):
+        precision.require_half_precision(flash, float32)
+    precision.require_half_precision(flash, half)
+    precision.require_half_precision(flash.model_copy(update={"dtype": "bfloat16"}), float32)
+    precision.require_half_precision(ModelSection(base="x", attn_implementation="sdpa"), float32)
+
+
+@pytest.mark.parametrize(
+    ("attention", "dtype", "outside"),
+    [
+        ("flash_attention_2", "float32", None),
+        ("flash_attention_2", "bfloat16", "flash_attention_2"),
+        ("sdpa", "float32", "sdpa"),
+        (None, "float32", None),
+    ],
+)
+def test_flash_attention_is_left_out_where_nothing_makes_half_precision(attention, dtype: str, outside):
+    """What measures the base model and mines with it is not in training."""
+    section = ModelSection(base="x", attn_implementation=attention, dtype=dtype)
+    assert section.without_autocast.attn_implementation == outside
+    assert _section(MineSection(), section).attn_implementation == outside
 
 
 @pytest.mark.parametrize("has", [True, False])

@@ -102,8 +102,11 @@ def test_in_the_librarys_own_trainer(tiny_encoder, tmp_path: Path, make, columns
 def test_under_bf16(tiny_encoder, tmp_path: Path, kind, settings: dict):
     """accelerate puts a forward pass of its own in the place of the encoder's then."""
     trainer = trainer_of(FMICLLoss(tiny_encoder, **settings), tmp_path, "views", kind, bf16=True)
+    queue = trainer.loss.queue
     assert torch.tensor(trainer.train().training_loss).isfinite()
     assert {p.dtype for p in trainer.loss.parameters()} == {torch.float32}
+    # accelerate's autocast is that of the encoder that trains, and the library's trainer does not say that there is one
+    assert queue is None or queue.precision == (torch.bfloat16 if kind is ContrastiveTrainer else None)
 
 
 @pytest.mark.parametrize("bf16", [False, True])
