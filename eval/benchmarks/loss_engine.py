@@ -97,7 +97,7 @@ CASES: dict[str, Callable[[Tensor, Tensor], None]] = {
     "infonce-st-512": infonce_cached_wide,
 }
 LARGE, SMALL = 16_384, 64
-SIZES = tuple(1024 * 2**k for k in range(8))
+SIZES = tuple(1024 * 2**k for k in range(7))
 LARGEST = {
     "fmicl-class": 65_536,
     "fmicl-default-class": 16_384,
