@@ -913,3 +913,49 @@ def test_what_cannot_be_submitted_is_said_before(model, hub):
     with pytest.raises(InputError) as caught:
         check_submittable([model], select_tasks(["STSBenchmark"], hub))
     assert len(caught.value.problems) == 2
+
+
+E5 = {"query": "query: ", "document": "passage: "}
+"""The prompts with which mteb evaluates E5; the files of the models on the Hub have none."""
+
+
+def test_results_that_are_not_those_of_mtebs_own_loader_are_kept_apart(published, tmp_path, caplog):
+    name = "intfloat/e5-base-v2"
+    plain = published(name)
+    assert f"mteb itself evaluates {name} with prompts of its own" in caplog.text
+    result = evaluate_part(plain)
+    assert result.measured().result.facts["mteb_name"] == f"{name} (loaded_by=fmicl-text)"
+    folder = tmp_path / "cache" / "results" / "intfloat__e5-base-v2" / COMMIT
+    (file,) = folder.rglob("Shared.json")
+    assert file == folder / "experiments" / "loaded_by_fmicl-text" / "Shared.json"
+    theirs = mteb.get_model_meta(name).model_copy(update={"revision": COMMIT})
+    cache = mteb.ResultCache()
+    assert cache.load_task_result("Shared", theirs) is None
+    cache.save_to_cache(mteb.results.TaskResult.from_disk(file).model_copy(update={"scores": {}}), theirs)
+    assert evaluate_part(plain).measured().result == result.measured().result, (
+        "mteb's own result is not taken for this one"
+    )
+    caplog.clear()
+    assert published(name, **E5).mteb_model_meta.experiment_name is None
+    assert "mteb itself evaluates" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("intfloat/e5-base-v2", "with prompts of its own"),
+        ("jinaai/jina-embeddings-v2-small-en", "with options of its own (trust_remote_code)"),
+        ("intfloat/multilingual-e5-large-instruct", "with a loader of its own"),
+    ],
+)
+def test_they_are_not_submitted(published, name, how):
+    with pytest.raises(InputError, match="have mteb run it: mteb run -m") as caught:
+        check_submittable([published(name)], select_tasks(["STSBenchmark"]))
+    assert caught.value.problems[0].startswith(f"{name}: mteb evaluates it {how}")
+
+
+@pytest.mark.parametrize(
+    ("name", "prompts"), [("sentence-transformers/all-MiniLM-L6-v2", {"query": "a "}), ("intfloat/e5-base-v2", E5)]
+)
+def test_what_mteb_loads_in_the_same_way_is_submitted(published, name, prompts):
+    check_submittable([published(name, **prompts)], select_tasks(["STSBenchmark"]))

@@ -35,6 +35,7 @@ from fmicl_text.evaluation.metrics import mteb_metric
 from fmicl_text.evaluation.mteb.cache import Kept
 from fmicl_text.evaluation.mteb.items import NoItemsError, require_items
 from fmicl_text.evaluation.mteb.model import IN_TRAINING, LOCAL, wrapped
+from fmicl_text.evaluation.mteb.registered import loaded_otherwise
 from fmicl_text.evaluation.mteb.selection import Selection
 from fmicl_text.evaluation.results import Result
 from fmicl_text.evaluation.scored_model import ScoredModel
@@ -134,7 +135,7 @@ class MtebResult:
                 "max_seq_length": self.max_seq_length,
                 "precision": self.precision,
                 "batch_size": self.batch_size,
-                "mteb_name": self.meta.name,
+                "mteb_name": self.meta.model_name_with_experiment,
             },
             versions=versions() | {"mteb": version("mteb")},
             scores=scores,
@@ -269,12 +270,18 @@ def _evaluate(
 
 def check_submittable(models: Sequence[SentenceTransformerEncoderWrapper], selection: Selection) -> None:
     """Raise an InputError if mteb's results repository cannot take results of these models and tasks."""
-    names = [model.mteb_model_meta.name for model in models]
-    problems = [
-        f"{name} is not on the Hub: publish the model, and evaluate it by its id there, to submit results"
-        for name in names
-        if name.startswith(f"{LOCAL}/")
-    ]
+    problems = []
+    for model in models:
+        name = model.mteb_model_meta.name
+        if name.startswith(f"{LOCAL}/"):
+            problems.append(
+                f"{name} is not on the Hub: publish the model, and evaluate it by its id there, to submit results"
+            )
+        elif otherwise := loaded_otherwise(name, model.model.prompts):
+            problems.append(
+                f"{name}: mteb evaluates it {otherwise}, and not by its files alone, as here, so that its leaderboard "
+                f"cannot take these scores for this model's; to submit it, have mteb run it: mteb run -m {name} -t TASK"
+            )
     if selection.data != "Hub":
         problems.append(
             f"the data is that of {selection.data}; only results on the Hub's data, at its revision, can be submitted"
