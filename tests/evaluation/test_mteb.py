@@ -326,7 +326,7 @@ def test_items_that_do_not_give_the_main_score_are_none(model, own, tmp_path):
     evaluate(model, select_suite(own))
     (file,) = (tmp_path / "cache" / "items").rglob("Search.json")
     document = json.loads(file.read_text())
-    document["items"][0]["values"][0] += 0.001
+    document["parts"]["test"]["default"]["values"][0] += 0.001
     file.write_text(json.dumps(document))
     result = evaluate(model, select_suite(own))
     assert "Search" not in result.ci95
@@ -448,6 +448,24 @@ def test_the_prompts_recorded_are_those_used(tiny_encoder, hub, tmp_path, encode
     assert used == {"the cat ", "a big dog ", ""}
 
 
+def test_a_default_prompt_that_mteb_does_not_know_is_recorded_too(tiny_encoder, hub, tmp_path):
+    plain = evaluate(wrapped(ScoredModel(tiny_encoder, "plain", None)), select_tasks(["STSBenchmark"], hub))
+    tiny_encoder.prompts, tiny_encoder.default_prompt_name = {"general": "the cat "}, "general"
+    prompted = evaluate(wrapped(ScoredModel(tiny_encoder, "prompted", None)), select_tasks(["STSBenchmark"], hub))
+    assert prompted.main_score("STSBenchmark") != plain.main_score("STSBenchmark")
+    assert prompted.measured().result.details["tasks"]["STSBenchmark"]["prompts"]["text"] == "the cat "
+
+
+def test_a_model_that_gives_nan_is_missing(tiny_encoder, hub, tmp_path):
+    for parameter in tiny_encoder.parameters():
+        parameter.data.fill_(float("nan"))
+    tiny_encoder.save_pretrained(str(tmp_path / "broken"), create_model_card=False)
+    for _ in range(2):  # the second from what the first left in mteb's cache
+        result = evaluate(load_for_mteb(str(tmp_path / "broken")), select_tasks(["STSBenchmark", "SciFact"], hub))
+        assert result.missing.keys() == {"STSBenchmark", "SciFact"}
+        assert result.missing["SciFact"] == "failed: what the model gives is not a number; has it collapsed?"
+
+
 # The cache: what is there is not done again, and nothing else is taken for it
 
 
@@ -513,6 +531,154 @@ def test_mteb_reads_what_is_kept(model, hub, tmp_path):
     assert kept.get_score() == result.main_score("STSBenchmark")
 
 
+# Selections: of a task that several share, each has its own splits and subsets
+
+
+def pairs_task(languages=("en", "de", "fr"), splits=("dev", "test"), seed=0):
+    """A task of mteb with a subset for each of three languages, and two splits; the data of each part is its own."""
+    from datasets import Dataset, DatasetDict
+    from mteb.abstasks import AbsTaskSTS
+    from mteb.abstasks.task_metadata import TaskMetadata
+
+    draw = random.Random(seed)
+    dataset = {}
+    for language in ("en", "de", "fr"):
+        columns = {split: [[], [], []] for split in ("dev", "test")}
+        for first, second, gold in columns.values():
+            for _ in range(20):
+                first.append(" ".join(draw.choices(WORDS, k=4)))
+                second.append(" ".join(draw.choices(WORDS, k=4)))
+                gold.append(draw.randint(0, 25) / 5)
+        names = ("sentence1", "sentence2", "score")
+        dataset[language] = DatasetDict(
+            {split: Dataset.from_dict(dict(zip(names, found, strict=True))) for split, found in columns.items()}
+        )
+
+    class Shared(AbsTaskSTS):
+        metadata = TaskMetadata(
+            name="Shared",
+            description="of several languages",
+            type="STS",
+            main_score="cosine_spearman",
+            eval_langs={"en": ["eng-Latn"], "de": ["deu-Latn"], "fr": ["fra-Latn"]},
+            eval_splits=["dev", "test"],
+            dataset={"path": "some/where", "revision": f"of-{seed}"},
+        )
+
+    task = Shared().filter_languages(None, hf_subsets=languages).filter_eval_splits(splits)
+    task.dataset, task.data_loaded = dataset, True
+    return task
+
+
+def evaluate_part(model, **selected):
+    return evaluate(model, Selection("some", (pairs_task(**selected),), "memory", {}))
+
+
+PARTS = [{}, {"languages": ("en",)}, {"splits": ("test",)}, {"languages": ("fr", "de"), "splits": ("dev",)}]
+
+
+def without_time(result):
+    """The document of a result; the time that a part took alone is not known once others are kept with it."""
+    document = result.measured().result.document()
+    for task in document["details"]["tasks"].values():
+        task.pop("seconds")
+    return document
+
+
+@pytest.fixture
+def alone(model, tmp_path, monkeypatch):
+    """The result of each part in a cache of its own."""
+    results = []
+    for number, part in enumerate(PARTS):
+        with monkeypatch.context() as patch:
+            patch.setenv("MTEB_CACHE", str(tmp_path / f"alone-{number}"))
+            results.append(evaluate_part(model, **part))
+    return results
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 1, 2, 0)])
+def test_each_selection_of_a_task_has_its_own_scores_in_any_order(model, alone, order, encoded):
+    assert len({result.main_score("Shared") for result in alone}) == len(PARTS)
+    for number in order:
+        found = evaluate_part(model, **PARTS[number])
+        assert found.no_interval == {} and found.ci95 == alone[number].ci95
+        assert without_time(found) == without_time(alone[number])
+    encoded.clear()
+    for number in order:
+        assert without_time(evaluate_part(model, **PARTS[number])) == without_time(alone[number])
+    assert not encoded
+    (task,) = evaluate_part(model, languages=("en",)).measured().result.details["tasks"].values()
+    assert (task["splits"], task["subsets"], task["seconds"]) == (["dev", "test"], ["en"], None)
+
+
+def test_a_selection_goes_on_where_another_was_interrupted(model, alone, monkeypatch, encoded):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Kept, "keep_items", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate_part(model)
+    encoded.clear()
+    for number in (1, 3, 0, 2):  # what the first reads of the predictions leaves those of the others
+        found = evaluate_part(model, **PARTS[number])
+        assert found.no_interval == {} and without_time(found) == without_time(alone[number])
+    assert not encoded
+
+
+def test_other_data_drops_what_was_kept_of_other_selections(model, tmp_path, monkeypatch):
+    evaluate_part(model)
+    evaluate_part(model, languages=("en",), seed=1)
+    found = evaluate_part(model, seed=1)
+    monkeypatch.setenv("MTEB_CACHE", str(tmp_path / "another"))
+    assert found.no_interval == {} and without_time(found) == without_time(evaluate_part(model, seed=1))
+
+
+def written_before(tmp_path, task, parts):
+    """Write items as earlier versions did, without the splits and subsets that they are of."""
+    (file,) = (tmp_path / "cache" / "items").rglob(f"{task.metadata.name}.json")
+    file.write_text(
+        json.dumps({"dataset_revision": task.metadata.revision, "items": [part.document() for part in parts]})
+    )
+
+
+def test_items_that_do_not_say_what_they_are_of_are_read_only_where_that_is_clear(model, own, tmp_path):
+    selection = select_suite(own)
+    result = evaluate(model, selection)
+    written_before(tmp_path, selection.tasks[0], result.items["Pairs"])
+    assert evaluate(model, selection).ci95["Pairs"] == result.ci95["Pairs"]
+    part = evaluate_part(model, languages=("en",), splits=("test",))
+    written_before(tmp_path, pairs_task(), part.items["Shared"])
+    again = evaluate_part(model, languages=("en",), splits=("test",))
+    assert again.items == {} and "without what each item scored" in again.no_interval["Shared"]
+
+
+def test_a_benchmark_takes_of_a_task_what_it_asks_for(model, rows, tmp_path):
+    from dataclasses import replace
+
+    subsets = mteb.get_task("STS17").metadata.hf_subsets
+    folder = tmp_path / "hub" / mteb.get_task("STS17").metadata.dataset["path"]
+    names = ("sentence1", "sentence2", "score")
+    records = [
+        {"lang": subset, **dict(zip(names, row, strict=False))}
+        for number, subset in enumerate(subsets)
+        for row in rows["pairs"][number : number + 20]
+    ]
+    write_jsonl(folder / "test.jsonl", records)
+    benchmark = select_benchmark("MTEB(eng, v2)", tmp_path / "hub")
+    (task,) = (task for task in benchmark.tasks if task.metadata.name == "STS17")
+    benchmark = replace(benchmark, tasks=(task,), absent={})
+    whole = evaluate(model, select_tasks(["STS17"], tmp_path / "hub"))
+    firsts, seconds, gold, _ = zip(*rows["pairs"][(at := subsets.index("en-en")) : at + 20], strict=True)
+    similarity = cosines(model.model.encode(list(firsts)), model.model.encode(list(seconds)))
+    result = evaluate(model, benchmark)
+    assert result.main_score("STS17") == pytest.approx(spearmanr(gold, similarity).statistic, abs=1e-6)
+    assert result.benchmark_scores["Mean(Task)"] == result.average == result.main_score("STS17")
+    assert result.main_score("STS17") != whole.main_score("STS17")
+    assert len(whole.items["STS17"]) == len(subsets) and len(result.items["STS17"]) == 1
+    assert evaluate(model, select_tasks(["STS17"], tmp_path / "hub")).measured().result == whole.measured().result
+
+
 # What is missing
 
 
@@ -560,7 +726,7 @@ def test_without_the_hub_its_data_is_missing(model, monkeypatch):
     assert result.missing["STS12"].startswith("no data: ConnectionError: Couldn't reach 'mteb/sts12-sts'")
 
 
-def test_a_mean_of_tasks_is_made_of_their_results(model, hub, rows):
+def test_a_mean_of_tasks_is_made_of_their_results(model, hub, tmp_path):
     aggregate = mteb.get_task("CQADupstackRetrieval")
     parts = [part.metadata for part in aggregate.metadata.tasks]
     for index, part in enumerate(parts):
@@ -571,6 +737,10 @@ def test_a_mean_of_tasks_is_made_of_their_results(model, hub, rows):
     result = evaluate(model, select_tasks(["CQADupstackRetrieval"], hub))
     each = evaluate(model, select_tasks([part.name for part in parts], hub))
     assert result.main_score("CQADupstackRetrieval") == pytest.approx(each.average, abs=1e-6)
+    (file,) = (tmp_path / "cache" / "results").rglob(f"{parts[0].name}.json")
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"evaluation_time": None}))  # as old results of mteb
+    untimed = evaluate(model, select_tasks(["CQADupstackRetrieval"], hub)).measured().result
+    assert untimed.details["tasks"]["CQADupstackRetrieval"]["seconds"] is None
     shutil.rmtree(hub / parts[-1].dataset["path"] / "qrels")
     reason = evaluate(model, select_tasks(["CQADupstackRetrieval"], hub)).missing["CQADupstackRetrieval"]
     assert reason.startswith(f"{parts[-1].name}, a part of it, has no result: no data")
@@ -701,28 +871,91 @@ def test_a_benchmarks_own_means(model, hub):
 # Submission
 
 
-def test_a_published_models_files_are_those_mteb_submits(tiny_encoder_path, hub, tmp_path, monkeypatch):
-    commit = "0123456789abcdef0123456789abcdef01234567"
-    repository = tmp_path / "hf" / "models--someone--tiny"
-    shutil.copytree(tiny_encoder_path, repository / "snapshots" / commit)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(commit)
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def published(tiny_encoder, tmp_path, monkeypatch):
+    """Puts the tiny encoder in the cache of the Hub, under an id and with prompts in its files, and loads it."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    published = load_for_mteb("someone/tiny")
-    assert (published.mteb_model_meta.name, published.mteb_model_meta.revision) == ("someone/tiny", commit)
+
+    def published(name, **prompts):
+        repository = tmp_path / "hf" / f"models--{name.replace('/', '--')}"
+        tiny_encoder.prompts = prompts
+        tiny_encoder.save_pretrained(str(repository / "snapshots" / COMMIT), create_model_card=False)
+        (repository / "refs").mkdir(exist_ok=True)
+        (repository / "refs" / "main").write_text(COMMIT)
+        return load_for_mteb(name)
+
+    return published
+
+
+def test_a_published_models_files_are_those_mteb_submits(published, hub, tmp_path):
+    published = published("someone/tiny")
+    assert (published.mteb_model_meta.name, published.mteb_model_meta.revision) == ("someone/tiny", COMMIT)
     check_submittable([published], select_tasks(["STSBenchmark"]))
     result = evaluate(published, select_tasks(["STSBenchmark"], hub))
     write_submission(result, tmp_path / "submission")
-    folder = tmp_path / "submission" / "results" / "someone__tiny" / commit
+    folder = tmp_path / "submission" / "results" / "someone__tiny" / COMMIT
     assert {path.name for path in folder.iterdir()} == {"STSBenchmark.json", "model_meta.json", "run_settings.jsonl"}
     meta = json.loads((folder / "model_meta.json").read_text())
-    assert (meta["name"], meta["revision"], meta["max_tokens"]) == ("someone/tiny", commit, 32)
+    assert (meta["name"], meta["revision"], meta["max_tokens"]) == ("someone/tiny", COMMIT, 32)
     read = mteb.results.TaskResult.from_disk(folder / "STSBenchmark.json")
     assert read.get_score() == result.main_score("STSBenchmark")
+    for part in PARTS[1:3]:  # a later one of the same task takes nothing from what is there
+        write_submission(evaluate_part(published, **part), tmp_path / "submission")
+    read = mteb.results.TaskResult.from_disk(folder / "Shared.json")
+    assert {split: len(scores) for split, scores in read.scores.items()} == {"dev": 1, "test": 3}
 
 
 def test_what_cannot_be_submitted_is_said_before(model, hub):
     with pytest.raises(InputError) as caught:
         check_submittable([model], select_tasks(["STSBenchmark"], hub))
     assert len(caught.value.problems) == 2
+
+
+E5 = {"query": "query: ", "document": "passage: "}
+"""The prompts with which mteb evaluates E5; the files of the models on the Hub have none."""
+
+
+def test_results_that_are_not_those_of_mtebs_own_loader_are_kept_apart(published, tmp_path, caplog):
+    name = "intfloat/e5-base-v2"
+    plain = published(name)
+    assert f"mteb itself evaluates {name} with prompts of its own" in caplog.text
+    result = evaluate_part(plain)
+    assert result.measured().result.facts["mteb_name"] == f"{name} (loaded_by=fmicl-text)"
+    folder = tmp_path / "cache" / "results" / "intfloat__e5-base-v2" / COMMIT
+    (file,) = folder.rglob("Shared.json")
+    assert file == folder / "experiments" / "loaded_by_fmicl-text" / "Shared.json"
+    theirs = mteb.get_model_meta(name).model_copy(update={"revision": COMMIT})
+    cache = mteb.ResultCache()
+    assert cache.load_task_result("Shared", theirs) is None
+    cache.save_to_cache(mteb.results.TaskResult.from_disk(file).model_copy(update={"scores": {}}), theirs)
+    assert evaluate_part(plain).measured().result == result.measured().result, (
+        "mteb's own result is not taken for this one"
+    )
+    caplog.clear()
+    assert published(name, **E5).mteb_model_meta.experiment_name is None
+    assert "mteb itself evaluates" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("intfloat/e5-base-v2", "with prompts of its own"),
+        ("jinaai/jina-embeddings-v2-small-en", "with options of its own (trust_remote_code)"),
+        ("intfloat/multilingual-e5-large-instruct", "with a loader of its own"),
+    ],
+)
+def test_they_are_not_submitted(published, name, how):
+    with pytest.raises(InputError, match="have mteb run it: mteb run -m") as caught:
+        check_submittable([published(name)], select_tasks(["STSBenchmark"]))
+    assert caught.value.problems[0].startswith(f"{name}: mteb evaluates it {how}")
+
+
+@pytest.mark.parametrize(
+    ("name", "prompts"), [("sentence-transformers/all-MiniLM-L6-v2", {"query": "a "}), ("intfloat/e5-base-v2", E5)]
+)
+def test_what_mteb_loads_in_the_same_way_is_submitted(published, name, prompts):
+    check_submittable([published(name, **prompts)], select_tasks(["STSBenchmark"]))

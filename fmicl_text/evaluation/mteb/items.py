@@ -7,7 +7,7 @@ own score, they are not used: see :func:`require_score`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,10 @@ _SIMILARITIES = {
 """Similarity of a pair -> where mteb's predictions have it, and its sign."""
 
 
+Part = tuple[str, str]
+"""A split and a subset of a task, such as a language, which mteb scores by itself."""
+
+
 class NoItemsError(Exception):
     """Says why it is not known what each item of a task scored."""
 
@@ -47,31 +51,30 @@ def require_items(task: AbsTask) -> None:
     _kind(task)
 
 
-def items_of(task: AbsTask, predictions: Mapping[str, Any]) -> Parts:
-    """Take a task's main score apart.
+def parts_of(task: AbsTask) -> list[Part]:
+    """Return the splits and subsets that are evaluated, in the order in which their items are kept and compared."""
+    return [(split, subset) for split in task.eval_splits for subset in task.hf_subsets]
+
+
+def items_of(task: AbsTask, part: Part, predicted: Any) -> Items:
+    """Take the main score of one split and subset apart.
 
     Args:
         task: With its data, on which mteb has evaluated it.
-        predictions: What mteb wrote of it: subset -> split -> predictions.
-
-    Returns:
-        Items for each split and subset.
+        part: Split and subset.
+        predicted: What mteb wrote of it.
 
     Raises:
         NoItemsError: The predictions are not of this data, or the main score cannot be taken apart.
     """
-    kind, metric = _kind(task), task.metadata.main_score
-    parts = []
-    for split in task.eval_splits:
-        for subset in task.hf_subsets:
-            data = task.dataset.get(subset, task.dataset)  # those of one language need not name it
-            try:
-                items = kind(task, data[split], predictions[subset][split])
-            except (KeyError, ValueError, IndexError) as error:
-                raise NoItemsError(f"mteb's predictions are not there for all of the data: {error!r}") from error
-            source = digest([task.metadata.name, task.metadata.revision, metric, split, subset, items.source])
-            parts.append(Items(items.statistic, items.values, items.gold, source))
-    return tuple(parts)
+    kind, metric, (split, subset) = _kind(task), task.metadata.main_score, part
+    try:
+        data = task.dataset.get(subset, task.dataset)  # those of one language need not name it
+        items = kind(task, data[split], predicted)
+    except (KeyError, ValueError, IndexError) as error:
+        raise NoItemsError(f"mteb's predictions are not there for all of the data: {error!r}") from error
+    source = digest([task.metadata.name, task.metadata.revision, metric, split, subset, items.source])
+    return Items(items.statistic, items.values, items.gold, source)
 
 
 def require_score(parts: Parts, main_score: float) -> None:

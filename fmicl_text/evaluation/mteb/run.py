@@ -35,6 +35,7 @@ from fmicl_text.evaluation.metrics import mteb_metric
 from fmicl_text.evaluation.mteb.cache import Kept
 from fmicl_text.evaluation.mteb.items import NoItemsError, require_items
 from fmicl_text.evaluation.mteb.model import IN_TRAINING, LOCAL, wrapped
+from fmicl_text.evaluation.mteb.registered import loaded_otherwise
 from fmicl_text.evaluation.mteb.selection import Selection
 from fmicl_text.evaluation.results import Result
 from fmicl_text.evaluation.scored_model import ScoredModel
@@ -49,7 +50,7 @@ class MtebResult:
         scored: The model, with what the user called it.
         meta: What mteb knows of the model, such as its name there.
         selection: What it was evaluated on.
-        results: Task -> mteb's result.
+        results: Task -> mteb's result of the splits and subsets that were selected.
         prompts: Task -> what is put before a ``query``, a ``document`` and any other ``text``; None for nothing.
         missing: Task -> why it has no result.
         items: Task -> what each item scored, if that is known.
@@ -134,7 +135,7 @@ class MtebResult:
                 "max_seq_length": self.max_seq_length,
                 "precision": self.precision,
                 "batch_size": self.batch_size,
-                "mteb_name": self.meta.name,
+                "mteb_name": self.meta.model_name_with_experiment,
             },
             versions=versions() | {"mteb": version("mteb")},
             scores=scores,
@@ -149,13 +150,18 @@ class MtebResult:
                         "dataset_revision": result.dataset_revision,
                         "mteb_version": result.mteb_version,
                         "prompts": self.prompts[name],
-                        "seconds": result.evaluation_time,
+                        "seconds": _known(result.evaluation_time),
                     }
                     for name, result in self.results.items()
                 }
             },
         )
         return Measured(result, {metrics[name].key(name): parts for name, parts in self.items.items()})
+
+
+def _known(seconds: float | None) -> float | None:
+    """Return the time of a task, which is NaN in mteb for a mean over tasks of which one has no time."""
+    return None if seconds is None or np.isnan(seconds) else seconds
 
 
 def _percent(interval: tuple[float, float] | None) -> tuple[float, float] | None:
@@ -264,12 +270,18 @@ def _evaluate(
 
 def check_submittable(models: Sequence[SentenceTransformerEncoderWrapper], selection: Selection) -> None:
     """Raise an InputError if mteb's results repository cannot take results of these models and tasks."""
-    names = [model.mteb_model_meta.name for model in models]
-    problems = [
-        f"{name} is not on the Hub: publish the model, and evaluate it by its id there, to submit results"
-        for name in names
-        if name.startswith(f"{LOCAL}/")
-    ]
+    problems = []
+    for model in models:
+        name = model.mteb_model_meta.name
+        if name.startswith(f"{LOCAL}/"):
+            problems.append(
+                f"{name} is not on the Hub: publish the model, and evaluate it by its id there, to submit results"
+            )
+        elif otherwise := loaded_otherwise(name, model.model.prompts):
+            problems.append(
+                f"{name}: mteb evaluates it {otherwise}, and not by its files alone, as here, so that its leaderboard "
+                f"cannot take these scores for this model's; to submit it, have mteb run it: mteb run -m {name} -t TASK"
+            )
     if selection.data != "Hub":
         problems.append(
             f"the data is that of {selection.data}; only results on the Hub's data, at its revision, can be submitted"
@@ -281,13 +293,16 @@ def check_submittable(models: Sequence[SentenceTransformerEncoderWrapper], selec
 def write_submission(result: MtebResult, folder: Path) -> None:
     """Write results as mteb's results repository has them, for ``mteb submit-results --output-folder FOLDER``.
 
+    As mteb's files are of whole tasks, they have every split and subset of these tasks that has been scored.
+
     Args:
         result: Of a published model on data of the Hub.
         folder: Gets ``results/OWNER__NAME/REVISION/TASK.json`` and mteb's record of the model and the settings.
     """
-    cache = mteb.ResultCache(folder)
-    for task_result in result.results.values():
-        cache.save_to_cache(task_result, result.meta, encode_kwargs={"batch_size": result.batch_size})
+    kept, submitted = mteb.ResultCache(), mteb.ResultCache(folder)
+    for task in result.results:
+        whole = kept.load_task_result(task, result.meta, raise_if_not_found=True)
+        submitted.save_to_cache(whole, result.meta, encode_kwargs={"batch_size": result.batch_size})
 
 
 class _NoResultError(Exception):
@@ -340,11 +355,10 @@ class _Run:
                 )
         except Exception as error:  # of mteb, the task or the model: the other tasks may still succeed
             raise _NoResultError(f"failed: {_explained(error)}") from error
-        if predictions.is_file():
-            self.kept.keep_items(task)
-        return cache.load_task_result(
-            task.metadata.name, meta, raise_if_not_found=True
-        )  # rounded, as a later run reads it
+        self.kept.keep_items(task)
+        if self.kept.is_collapsed(task):
+            raise _NoResultError("failed: what the model gives is not a number; has it collapsed?")
+        return self.kept.selected(task)  # rounded, as a later run reads it
 
     def _part(self, task: AbsTask) -> TaskResult:
         try:
@@ -363,7 +377,7 @@ def _has_items(task: AbsTask) -> bool:
 
 def _prompts(model: SentenceTransformerEncoderWrapper, task: AbsTask) -> dict[str, str | None]:
     """Return what is put before a query, a document and any other text of a task."""
-    prompts = model.model_prompts or {}
+    prompts = model.model.prompts  # mteb's copy lacks those whose names it does not know, such as that of a default
     found: dict[str, str | None] = {}
     for kind in (PromptType.query, PromptType.document, None):
         name = model.get_prompt_name(task.metadata, kind) or model.model.default_prompt_name
