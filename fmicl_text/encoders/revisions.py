@@ -46,13 +46,21 @@ def visible_files(folder: Path) -> dict[str, Path]:
 def cached_snapshot(repo: str, revision: str | None = None) -> Path:
     """Return the cache folder of a model that was loaded from the Hub; its name is the commit.
 
+    It need not have all files of the repository: of some, such as those in other formats, loading makes no use.
+
     Raises:
         huggingface_hub.errors.LocalEntryNotFoundError: If the model has not been loaded.
     """
     from huggingface_hub import snapshot_download
 
-    cache = os.environ.get("SENTENCE_TRANSFORMERS_HOME")
-    return Path(snapshot_download(repo, revision=revision, cache_dir=cache, local_files_only=True))
+    folder = snapshot_download(
+        repo,
+        revision=revision,
+        cache_dir=os.environ.get("SENTENCE_TRANSFORMERS_HOME"),
+        local_files_only=True,
+        allow_patterns=[],  # otherwise each file must be there that the client knows to be in the repository
+    )
+    return Path(folder)
 
 
 def model_revision(place: str, revision: str | None = None) -> str:

@@ -178,6 +178,9 @@ def _freeze(model: SentenceTransformer, name: str) -> None:
 def locate(name: str) -> str:
     """Return the folder or Hub id behind a name, which :func:`load_model` explains.
 
+    An id without an owner is one of ``sentence-transformers``, as the library of that name has it, except for the first
+    models of ``transformers``, such as ``bert-base-uncased``.
+
     Raises:
         InputError: If the name is a path and there is no such folder.
     """
@@ -192,7 +195,16 @@ def locate(name: str) -> str:
         return str(folder)
     if name.startswith((".", "/", "~")):
         raise InputError(f"no model folder {name!r}")  # a path is never the name of a model on the Hub
-    return name
+    return name if "/" in name else _with_owner(name)
+
+
+def _with_owner(name: str) -> str:
+    """Return what ``SentenceTransformer`` makes of an id without an owner; other loaders take the bare one."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.util import ORIGINAL_TRANSFORMER_MODELS
+
+    exempt = name.lower() in ORIGINAL_TRANSFORMER_MODELS
+    return name if exempt else f"{SentenceTransformer.default_huggingface_organization}/{name}"
 
 
 @contextmanager

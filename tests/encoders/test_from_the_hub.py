@@ -1,0 +1,78 @@
+"""Encoders from the Hub: which repository a name stands for, where it is kept, and what is said if it does not come."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hub_server import HubServer
+from huggingface_hub import snapshot_download
+from transformers import BertModel
+
+from fmicl_text.encoders.section import ModelSection
+from fmicl_text.encoders.text import load_encoder, locate
+from fmicl_text.evaluation.scored_model import scored_model
+from fmicl_text.training.provenance import model_fingerprint
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def tiny_files(tiny_encoder_path: Path) -> dict[str, bytes]:
+    return files(tiny_encoder_path)
+
+
+def commit(hub: HubServer, name: str) -> str:
+    return hub.repos[name].heads["main"]
+
+
+# Names
+
+
+def test_a_name_without_an_owner_is_one_of_sentence_transformers(loopback_hub: HubServer, tiny_files):
+    loopback_hub.make_repo("sentence-transformers/tiny", files=tiny_files)
+    _, name, revision = scored_model("tiny")
+    assert (name, revision) == ("tiny", commit(loopback_hub, "sentence-transformers/tiny"))
+    assert locate("tiny") == "sentence-transformers/tiny"
+    for section in (
+        ModelSection(base="tiny"),
+        ModelSection(base="tiny", pooling="cls"),
+        ModelSection(base="static:tiny"),
+    ):
+        load_encoder(section)
+        assert model_fingerprint(section) == {"revision": revision}
+
+
+def test_the_first_models_of_transformers_have_no_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert locate("bert-base-uncased") == "bert-base-uncased" and locate("T5-small") == "T5-small"
+    (tmp_path / "tiny").mkdir()
+    assert locate("tiny") == "tiny", "a folder here comes first"
+
+
+# Repositories of which not all files are loaded
+
+
+def test_shards_are_loaded_where_other_files_are_not(loopback_hub: HubServer, tiny_files, tiny_encoder_path, tmp_path):
+    BertModel.from_pretrained(tiny_encoder_path, add_pooling_layer=False).save_pretrained(
+        tmp_path / "shards", max_shard_size="10KB"
+    )
+    del tiny_files["model.safetensors"]
+    sharded = tiny_files | files(tmp_path / "shards") | {"onnx/model.onnx": b"not read"}
+    assert sum(name.endswith(".safetensors") for name in sharded) > 1
+    loopback_hub.make_repo("me/sharded", files=sharded)
+    scored = scored_model("me/sharded")
+    assert scored.revision == commit(loopback_hub, "me/sharded")
+    assert model_fingerprint(ModelSection(base="me/sharded")) == {"revision": scored.revision}
+
+
+def test_a_part_of_a_repository_that_was_downloaded_beforehand_is_enough(
+    loopback_hub: HubServer, tiny_files, monkeypatch: pytest.MonkeyPatch
+):
+
+    loopback_hub.make_repo("me/tiny", files=tiny_files | {"onnx/model.onnx": b"not read"})
+    snapshot_download("me/tiny", ignore_patterns=["onnx/*"])
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert scored_model("me/tiny").revision == commit(loopback_hub, "me/tiny")
