@@ -126,7 +126,7 @@ class HubServer:
         self.corrupt: set[str] = set()  # names of files that are handed out damaged
 
     def __enter__(self) -> HubServer:
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:

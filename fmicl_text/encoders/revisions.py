@@ -43,6 +43,14 @@ def visible_files(folder: Path) -> dict[str, Path]:
     }
 
 
+def models_cache() -> str | None:
+    """Return the folder in which models of the Hub are kept; ``None`` for that of the Hub's client.
+
+    ``SentenceTransformer`` looks there of itself; transformers and the Hub's client must be told.
+    """
+    return os.environ.get("SENTENCE_TRANSFORMERS_HOME")
+
+
 def cached_snapshot(repo: str, revision: str | None = None) -> Path:
     """Return the cache folder of a model that was loaded from the Hub; its name is the commit.
 
@@ -56,7 +64,7 @@ def cached_snapshot(repo: str, revision: str | None = None) -> Path:
     folder = snapshot_download(
         repo,
         revision=revision,
-        cache_dir=os.environ.get("SENTENCE_TRANSFORMERS_HOME"),
+        cache_dir=models_cache(),
         local_files_only=True,
         allow_patterns=[],  # otherwise each file must be there that the client knows to be in the repository
     )

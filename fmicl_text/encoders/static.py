@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fmicl_text.encoders.revisions import models_cache
 from fmicl_text.encoders.section import ModelSection
 from fmicl_text.errors import InputError
 
@@ -29,7 +30,10 @@ def new_static(section: ModelSection, place: str) -> SentenceTransformer:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            place, revision=section.revision, trust_remote_code=section.trust_remote_code
+            place,
+            revision=section.revision,
+            trust_remote_code=section.trust_remote_code,
+            cache_dir=models_cache(),
         )
     except Exception as error:  # transformers, tokenizers and the Hub client each have their own
         first = str(error).partition("\n")[0]

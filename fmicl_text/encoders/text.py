@@ -14,7 +14,7 @@ from fmicl_text.encoders.images import image_size, new_encoder, reads_images, se
 from fmicl_text.encoders.lora import EXTRA, add_lora, has_adapter, merge_adapter
 from fmicl_text.encoders.pickles import files_of, refuse_pickles
 from fmicl_text.encoders.prompts import pool_prompts, prompts_in_files, set_prompts
-from fmicl_text.encoders.revisions import cached_snapshot
+from fmicl_text.encoders.revisions import cached_snapshot, models_cache
 from fmicl_text.encoders.section import ModelSection
 from fmicl_text.encoders.static import new_static
 from fmicl_text.errors import InputError
@@ -81,15 +81,14 @@ def load_encoder(section: ModelSection) -> SentenceTransformer:
         with _of_the_base():
             model = load_model(section.base, section.revision, section.trust_remote_code, options)
     else:
-        hub = {"revision": section.revision, "trust_remote_code": section.trust_remote_code}
+        code = section.trust_remote_code
+        hub = {"revision": section.revision, "trust_remote_code": code, "cache_dir": models_cache()}
         options = _SAFE | options
         with _of_the_base(), _explained(section.base, place := locate(section.base), section.revision, options):
             transformer = Transformer(place, model_kwargs=options | hub, config_kwargs=hub, processor_kwargs=hub)
             prompts, pooled = prompts_in_files(place, section.revision)
         pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode=section.pooling, include_prompt=pooled)
-        model = SentenceTransformer(
-            modules=[transformer, pooling], trust_remote_code=section.trust_remote_code, **prompts
-        )
+        model = SentenceTransformer(modules=[transformer, pooling], trust_remote_code=code, **prompts)
         model.model_card_data.local_files_only = True  # as above
     if section.prompts is not None:
         set_prompts(model, section.prompts)

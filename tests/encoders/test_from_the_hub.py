@@ -9,7 +9,7 @@ from hub_server import HubServer
 from huggingface_hub import snapshot_download
 from transformers import BertModel
 
-from fmicl_text.encoders.section import ModelSection
+from fmicl_text.encoders.section import LoraSection, ModelSection
 from fmicl_text.encoders.text import load_encoder, locate
 from fmicl_text.evaluation.scored_model import scored_model
 from fmicl_text.training.provenance import model_fingerprint
@@ -76,3 +76,33 @@ def test_a_part_of_a_repository_that_was_downloaded_beforehand_is_enough(
     snapshot_download("me/tiny", ignore_patterns=["onnx/*"])
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert scored_model("me/tiny").revision == commit(loopback_hub, "me/tiny")
+
+
+# Where they are kept
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SENTENCE_TRANSFORMERS_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.mark.parametrize("named", [{"base": "me/tiny", "pooling": "cls"}, {"base": "static:me/tiny"}])
+def test_all_loaders_keep_models_in_the_folder_of_sentence_transformers(
+    loopback_hub: HubServer, tiny_files, home: Path, named: dict[str, str], monkeypatch: pytest.MonkeyPatch
+):
+    section = ModelSection(**named)
+    loopback_hub.make_repo("me/tiny", files=tiny_files)
+    load_encoder(section)
+    assert model_fingerprint(section) == {"revision": commit(loopback_hub, "me/tiny")}
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    load_encoder(section)
+
+
+def test_the_base_of_an_adapter_is_kept_there_too(loopback_hub: HubServer, tiny_files, home: Path, tmp_path: Path):
+    pytest.importorskip("peft", reason="peft is not installed")
+    loopback_hub.make_repo("me/tiny", files=tiny_files)
+    adapted = load_encoder(ModelSection(base="me/tiny", lora=LoraSection()))
+    adapted.save_pretrained(str(tmp_path / "adapter"), create_model_card=False)
+    load_encoder(ModelSection(base=str(tmp_path / "adapter")))
+    assert list(home.rglob("model.safetensors")) and not list((tmp_path / "cache").rglob("model.safetensors"))
