@@ -170,7 +170,7 @@ def tiny_encoder(loaded_tiny_encoder: SentenceTransformer) -> SentenceTransforme
 
 @pytest.fixture
 def loopback_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """A Hub on the loopback for the client of this process, with an empty cache of models: ``tmp_path / "cache"``."""
+    """A Hub on the loopback for the client of this process, with an empty cache: ``tmp_path / "cache"``."""
     from hub_server import HubServer
     from huggingface_hub import constants
 
@@ -183,6 +183,8 @@ def loopback_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hu
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # its servers are not there
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("datasets.config.HF_ENDPOINT", server.url)
+        monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
         monkeypatch.setattr("transformers.utils.hub._hf_api", None, raising=False)  # it remembers the Hub's address
         monkeypatch.delenv("HF_TOKEN", raising=False)
         monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)  # before it asks again

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from fmicl_text.encoders.revisions import models_cache
 from fmicl_text.encoders.section import ModelSection
 from fmicl_text.errors import InputError
+from fmicl_text.hub_errors import hub_problem
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -36,8 +37,8 @@ def new_static(section: ModelSection, place: str) -> SentenceTransformer:
             cache_dir=models_cache(),
         )
     except Exception as error:  # transformers, tokenizers and the Hub client each have their own
-        first = str(error).partition("\n")[0]
-        raise InputError(f"model.base: no tokenizer {section.tokenizer!r} here or on the Hub: {first}") from error
+        said = hub_problem(error, place, "model", section.revision) or str(error).partition("\n")[0]
+        raise InputError(f"model.base: no tokenizer {section.tokenizer!r} here or on the Hub: {said}") from error
     if not tokenizer.is_fast:
         raise InputError(f"model.base: the tokenizer {section.tokenizer!r} is none of the tokenizers library")
     embedding = StaticEmbedding(tokenizer, embedding_dim=section.embedding_dim or DIMENSIONS)

@@ -19,6 +19,7 @@ from fmicl_text.encoders.section import ModelSection
 from fmicl_text.encoders.static import new_static
 from fmicl_text.errors import InputError
 from fmicl_text.files import user_path
+from fmicl_text.hub_errors import hub_problem
 from fmicl_text.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -218,6 +219,8 @@ def _explained(name: str, place: str, revision: str | None, options: Mapping[str
         yield
     except Exception as error:  # transformers, safetensors and the Hub client each have their own
         if not here:
+            if problem := hub_problem(error, place, "model", revision):
+                raise InputError(f"no model {name!r}, not a folder here: {problem}") from error
             refuse_pickles(name, place, _listed(place, revision))
         if "trust_remote_code" in str(error):
             raise InputError(

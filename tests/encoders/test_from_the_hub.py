@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hub_server import HubServer
+from hub_server import Fault, HubServer
 from huggingface_hub import snapshot_download
 from transformers import BertModel
 
 from fmicl_text.encoders.section import LoraSection, ModelSection
 from fmicl_text.encoders.text import load_encoder, locate
+from fmicl_text.errors import InputError
 from fmicl_text.evaluation.scored_model import scored_model
 from fmicl_text.training.provenance import model_fingerprint
 
@@ -106,3 +108,70 @@ def test_the_base_of_an_adapter_is_kept_there_too(loopback_hub: HubServer, tiny_
     adapted.save_pretrained(str(tmp_path / "adapter"), create_model_card=False)
     load_encoder(ModelSection(base=str(tmp_path / "adapter")))
     assert list(home.rglob("model.safetensors")) and not list((tmp_path / "cache").rglob("model.safetensors"))
+
+
+# What is said if they do not come
+
+
+WAYS = [{"base": "me/tiny"}, {"base": "me/tiny", "pooling": "cls"}, {"base": "static:me/tiny"}]
+LOG_IN = "log in by `hf auth login`, or set HF_TOKEN"
+
+
+def problem(named: dict[str, str]) -> str:
+    with pytest.raises(InputError) as caught:
+        load_encoder(ModelSection(**named))
+    (said,) = caught.value.problems
+    assert said.startswith("model.base: no ") and "\n" not in said
+    return said
+
+
+@pytest.mark.parametrize("named", WAYS)
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (
+            Fault("resolve", 403, 99, {"X-Error-Code": "GatedRepo"}),
+            "me/tiny is gated: accept its terms at {}/me/tiny, then " + LOG_IN,
+        ),
+        (
+            Fault("resolve", 401, 99, {"X-Error-Code": "GatedRepo"}),
+            "me/tiny is gated: accept its terms at {}/me/tiny, then " + LOG_IN,
+        ),
+        (
+            Fault("me/tiny", 401, 99, {}, "Invalid credentials in Authorization header"),
+            "the Hub does not accept the token: " + LOG_IN,
+        ),
+        (Fault("me/tiny", 403, 99), "the token may not read me/tiny: " + LOG_IN),
+        (
+            Fault("me/tiny", 403, 99, {}, "Access to this resource is disabled."),
+            "the Hub has disabled access to me/tiny",
+        ),
+        (Fault("me/tiny", 429, 99), "the Hub takes no more requests for now"),
+        (Fault("me/tiny", 503, 99), "the Hub cannot be reached now, it answers with status 503"),
+        (Fault("me/tiny", None, 99), "the Hub cannot be reached now: "),
+    ],
+    ids=["gated", "gated-anonymous", "token", "forbidden", "disabled", "limit", "down", "reset"],
+)
+def test_a_model_that_the_hub_does_not_give(loopback_hub: HubServer, tiny_files, fault: Fault, said: str, named):
+    loopback_hub.make_repo("me/tiny", files=tiny_files)
+    loopback_hub.faults.append(replace(fault))
+    assert said.format(loopback_hub.url) in problem(named)
+
+
+@pytest.mark.parametrize("named", WAYS)
+def test_a_model_that_the_hub_does_not_have(loopback_hub: HubServer, named):
+    assert f"the Hub has no model me/tiny, or it is private: if you may read it, {LOG_IN}" in problem(named)
+    loopback_hub.make_repo("me/tiny", private=True)
+    assert f"the Hub has no model me/tiny, or it is private: if you may read it, {LOG_IN}" in problem(named)
+
+
+@pytest.mark.parametrize("named", WAYS)
+def test_a_revision_that_the_hub_does_not_have(loopback_hub: HubServer, tiny_files, named):
+    loopback_hub.make_repo("me/tiny", files=tiny_files)
+    assert 'me/tiny has no revision "v2" on the Hub' in problem(named | {"revision": "v2"})
+
+
+@pytest.mark.parametrize("named", WAYS)
+def test_a_model_that_is_not_in_the_cache_and_must_not_be_asked_for(named, loopback_hub: HubServer, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert "HF_HUB_OFFLINE is set, and me/tiny is not, or not as a whole, in the cache" in problem(named)
