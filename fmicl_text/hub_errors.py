@@ -53,12 +53,13 @@ def hub_problem(error: Exception, repo: str, kind: Kind, revision: str | None = 
     def among(*kinds: type[BaseException]) -> bool:
         return any(isinstance(one, kinds) for one in chain)
 
-    if among(errors.GatedRepoError):
+    said = one_line(error)  # datasets drops causes, so its words must do
+    if among(errors.GatedRepoError) or "is a gated dataset on the Hub" in said:
         folder = "datasets/" if kind == "data set" else ""
         return f"{repo} is gated: accept its terms at {constants.ENDPOINT}/{folder}{repo}, then {_LOG_IN}"
     if among(errors.DisabledRepoError):
         return f"the Hub has disabled access to {repo}"
-    if among(errors.RepositoryNotFoundError):
+    if among(errors.RepositoryNotFoundError) or "doesn't exist on the Hub or cannot be accessed" in said:
         return f"the Hub has no {kind} {repo}, or it is private: if you may read it, {_LOG_IN}"
     if among(errors.RevisionNotFoundError):
         return f'{repo} has no revision "{revision or "main"}" on the Hub'
@@ -74,8 +75,8 @@ def hub_problem(error: Exception, repo: str, kind: Kind, revision: str | None = 
         return f"HF_HUB_OFFLINE is set, and {repo} is not, or not as a whole, in the cache: unset it to download"
     if lost := [one for one in chain if _is_of_network(one)]:
         return f"the Hub cannot be reached now: {type(lost[-1]).__name__}: {one_line(lost[-1])}"
-    if "scripts are no longer supported" in str(error):
-        return f"{one_line(error)}; the Hub has some such data sets in Parquet too, as revision refs/convert/parquet"
+    if "scripts are no longer supported" in said:
+        return f"{said}; the Hub has some such data sets in Parquet too, as revision refs/convert/parquet"
     return None
 
 

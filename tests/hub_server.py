@@ -226,7 +226,9 @@ class Handler(BaseHTTPRequestHandler):
             r"PUT /storage/(?P<oid>\w{64})(/(?P<part>\d+))?": self.store,
             r"POST /storage/(?P<oid>\w{64})": self.complete,
             r"POST /verify/(?P<oid>\w{64})": self.verify,
-            r"(GET|HEAD) (/datasets)?/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+|refs/pr/\d+)/(?P<name>.+)": self.resolve,
+            r"(GET|HEAD) (/datasets)?/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+|refs/pr/\d+)/(?P<name>.+)": (
+                self.resolve
+            ),
             r"(GET|HEAD) /cdn/(?P<oid>\w{64})/(?P<name>.+)": self.cdn,
         }
         for pattern, method in routes.items():

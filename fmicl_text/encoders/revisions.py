@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from fmicl_text.errors import InputError
 from fmicl_text.files import sha256
+from fmicl_text.hub_errors import explained
 
 
 def local_revision(files: Iterable[Path], about: str = "") -> str:
@@ -97,9 +97,7 @@ def dataset_commit(source: str, repo: str, revision: str | None) -> str:
         InputError: If the Hub does not have it, or cannot be reached.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    try:
+    refusal = f"{source}: no such file, and no such data set can be loaded from the Hub"
+    with explained(refusal, repo, "data set", revision):
         return str(HfApi().dataset_info(repo, revision=revision).sha)
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise InputError(f"{source}: no such file, and no such data set can be loaded from the Hub: {error}") from None
