@@ -28,10 +28,12 @@ def explained(
         refusal: The class of the input error.
 
     Raises:
-        InputError: For any error; one that is no fault of the Hub's is quoted.
+        InputError: For any error that is not one already; one that is no fault of the Hub's is quoted.
     """
     try:
         yield
+    except InputError:
+        raise
     except Exception as error:  # datasets, its readers, the Hub's client and httpx each have their own
         raise refusal(f"{what}: {hub_problem(error, repo, kind, revision) or one_line(error)}") from error
 

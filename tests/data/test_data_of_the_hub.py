@@ -12,7 +12,7 @@ from hub_server import Fault, HubServer
 
 from fmicl_text.data.section import Columns, DataSection
 from fmicl_text.data.sources import load_rows
-from fmicl_text.data.streams import load_stream
+from fmicl_text.data.streams import Stream, load_stream
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation import suites, transfer_tasks
 
@@ -69,4 +69,12 @@ def test_data_that_the_hub_does_not_give(hub: HubServer, fault: Fault, said: str
 def test_data_made_by_a_script(hub: HubServer, way: str):
     hub.make_repo("me/pairs", files={"pairs.py": b"raise SystemExit\n"})
     found = problem(way)
-    assert "scripts are no longer supported" in found and ("refs/convert/parquet" in found or way == "stream")
+    assert "scripts are no longer supported" in found and "refs/convert/parquet" in found
+
+
+@pytest.mark.parametrize(("source", "files"), [("me/pairs", ()), (FILE, (FILE,))])
+def test_the_hub_is_out_of_reach_when_training_on_a_stream_begins(hub: HubServer, source: str, files: tuple[str, ...]):
+    hub.faults.append(Fault("me/pairs", None, 99))
+    stream = Stream(source, COLUMNS, "train", None, files, {}, "0" * 40)
+    with pytest.raises(InputError, match=f"^{source}: cannot be read from the Hub: "):
+        stream.shuffled(0, 10)
