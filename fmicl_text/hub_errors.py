@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
+from urllib.parse import urlsplit
 
 from fmicl_text.errors import InputError
 from fmicl_text.text import one_line
@@ -50,7 +51,8 @@ def hub_problem(error: Exception, repo: str, kind: Kind, revision: str | None = 
     from huggingface_hub import constants, errors
 
     chain = list(_chain(error))
-    status = next((one.response.status_code for one in chain if isinstance(one, errors.HfHubHTTPError)), None)
+    answer = next((one.response for one in chain if isinstance(one, errors.HfHubHTTPError)), None)
+    status = None if answer is None else answer.status_code
 
     def among(*kinds: type[BaseException]) -> bool:
         return any(isinstance(one, kinds) for one in chain)
@@ -65,6 +67,9 @@ def hub_problem(error: Exception, repo: str, kind: Kind, revision: str | None = 
         return f"the Hub has no {kind} {repo}, or it is private: if you may read it, {_LOG_IN}"
     if among(errors.RevisionNotFoundError):
         return f'{repo} has no revision "{revision or "main"}" on the Hub'
+    if answer is not None and status in (401, 403) and answer.request.url.host != urlsplit(constants.ENDPOINT).hostname:
+        host = answer.request.url.host
+        return f"the storage for large files, {host}, refused (status {status}): a proxy may be in the way; try again"
     if status == 401:
         return f"the Hub does not accept the token: {_LOG_IN}"
     if status == 403:

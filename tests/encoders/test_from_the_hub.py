@@ -158,6 +158,12 @@ def test_a_model_that_the_hub_does_not_give(loopback_hub: HubServer, tiny_files,
     assert said.format(loopback_hub.url) in problem(named)
 
 
+def test_weights_that_the_storage_of_the_hub_refuses(loopback_hub: HubServer, tiny_files):
+    loopback_hub.make_repo("me/tiny", files=tiny_files)
+    loopback_hub.faults.append(Fault("/cdn/", 403, 99))
+    assert "the storage for large files, localhost, refused (status 403): a proxy may" in problem({"base": "me/tiny"})
+
+
 @pytest.mark.parametrize("named", WAYS)
 def test_a_model_that_the_hub_does_not_have(loopback_hub: HubServer, named):
     assert f"the Hub has no model me/tiny, or it is private: if you may read it, {LOG_IN}" in problem(named)
