@@ -17,6 +17,7 @@ import pytest
 from words import WORDS
 
 if TYPE_CHECKING:
+    from hub_server import HubServer
     from sentence_transformers import SentenceTransformer
 
 hypothesis.settings.register_profile(
@@ -165,6 +166,29 @@ def loaded_tiny_encoder(tiny_encoder_path: Path) -> SentenceTransformer:
 def tiny_encoder(loaded_tiny_encoder: SentenceTransformer) -> SentenceTransformer:
     """A fresh copy of the tiny encoder."""
     return copy.deepcopy(loaded_tiny_encoder)
+
+
+@pytest.fixture
+def loopback_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A Hub on the loopback for the client of this process, with an empty cache: ``tmp_path / "cache"``."""
+    from hub_server import HubServer
+    from huggingface_hub import constants
+
+    with HubServer() as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # its servers are not there
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("datasets.config.HF_ENDPOINT", server.url)
+        monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("transformers.utils.hub._hf_api", None, raising=False)  # it remembers the Hub's address
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)  # before it asks again
+        yield server
 
 
 def _folder(variable: str) -> Path:

@@ -1,4 +1,4 @@
-"""A Hugging Face Hub on the loopback: real HTTP, the Hub's protocol for models, and faults on demand.
+"""A Hugging Face Hub on the loopback: real HTTP, the Hub's protocol for models, reading of data sets, faults on demand.
 
 It holds repositories in memory: branches of commits, regular files, large files stored by their SHA-256 and uploaded
 by the LFS protocol (in one piece, or in parts), pull requests, public and private repositories, tokens that may read or
@@ -126,7 +126,7 @@ class HubServer:
         self.corrupt: set[str] = set()  # names of files that are handed out damaged
 
     def __enter__(self) -> HubServer:
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -216,8 +216,8 @@ class Handler(BaseHTTPRequestHandler):
             r"GET /api/whoami-v2": self.whoami,
             r"POST /api/validate-yaml": self.validate,
             r"POST /api/repos/create": self.create,
-            r"GET /api/models/(?P<repo>[^/]+/[^/]+)(/revision/(?P<revision>.+))?": self.info,
-            r"GET /api/models/(?P<repo>[^/]+/[^/]+)/tree/(?P<revision>.+)": self.tree,
+            r"GET /api/(models|datasets)/(?P<repo>[^/]+/[^/]+)(/revision/(?P<revision>.+))?": self.info,
+            r"GET /api/(models|datasets)/(?P<repo>[^/]+/[^/]+)/tree/(?P<revision>.+)": self.tree,
             r"GET /api/models/(?P<repo>[^/]+/[^/]+)/discussions": self.discussions,
             r"POST /api/models/(?P<repo>[^/]+/[^/]+)/branch/(?P<branch>.+)": self.branch,
             r"POST /api/models/(?P<repo>[^/]+/[^/]+)/preupload/(?P<revision>.+)": self.preupload,
@@ -226,7 +226,9 @@ class Handler(BaseHTTPRequestHandler):
             r"PUT /storage/(?P<oid>\w{64})(/(?P<part>\d+))?": self.store,
             r"POST /storage/(?P<oid>\w{64})": self.complete,
             r"POST /verify/(?P<oid>\w{64})": self.verify,
-            r"(GET|HEAD) /(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+|refs/pr/\d+)/(?P<name>.+)": self.resolve,
+            r"(GET|HEAD) (/datasets)?/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+|refs/pr/\d+)/(?P<name>.+)": (
+                self.resolve
+            ),
             r"(GET|HEAD) /cdn/(?P<oid>\w{64})/(?P<name>.+)": self.cdn,
         }
         for pattern, method in routes.items():

@@ -31,7 +31,7 @@ HEAVY = (
 
 # A layer knows nothing of those after it; modules of one layer may know each other. A folder stands for all in it.
 LAYERS = (
-    ("bars", "errors", "files", "findings", "quiet", "section", "text", "versions"),
+    ("bars", "errors", "files", "findings", "hub_errors", "quiet", "section", "text", "versions"),
     ("core",),
     ("losses",),
     ("data", "encoders"),

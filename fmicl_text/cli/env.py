@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from fmicl_text.encoders.revisions import models_cache
 from fmicl_text.files import user_path
 from fmicl_text.versions import versions
 
@@ -59,7 +60,7 @@ def cache_folders() -> dict[str, Path]:
     from huggingface_hub import constants  # datasets and mteb have such constants too, and take seconds to import
 
     return {
-        "models": Path(constants.HF_HUB_CACHE),
+        "models": user_path(models_cache() or constants.HF_HUB_CACHE),
         "rows": user_path(os.environ.get("HF_DATASETS_CACHE") or str(Path(constants.HF_HOME) / "datasets")),
         "mteb": user_path(os.environ.get("MTEB_CACHE") or "~/.cache/mteb"),
     }

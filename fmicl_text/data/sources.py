@@ -23,6 +23,7 @@ from fmicl_text.data.section import Columns, DataSection
 from fmicl_text.data.texts import check_values, refuse_names_of_images
 from fmicl_text.errors import InputError
 from fmicl_text.files import user_path
+from fmicl_text.hub_errors import explained
 from fmicl_text.losses.columns import GROUP
 from fmicl_text.text import did_you_mean
 
@@ -174,15 +175,11 @@ def hub_file(source: str) -> re.Match[str]:
 def download(source: str, revision: str | None) -> Path:
     """Download one file of a data set, or find it in the cache."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError
 
     match = hub_file(source)
     revision = revision or match["revision"]
-    try:
-        path = hf_hub_download(match["id"], match["file"], repo_type="dataset", revision=revision)
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        raise InputError(f"{source}: this file cannot be downloaded from the Hub: {error}") from None
-    return Path(path)
+    with explained(f"{source}: this file cannot be downloaded from the Hub", match["id"], "data set", revision):
+        return Path(hf_hub_download(match["id"], match["file"], repo_type="dataset", revision=revision))
 
 
 def _from_file(source: str, columns: Columns, revision: str | None, rows: int | None) -> Dataset:
@@ -222,13 +219,10 @@ def _from_hub(source: str, columns: Columns, split: str, revision: str | None, r
 def hub_dataset(source: str, split: str, revision: str | None) -> Dataset:
     """Return a split of a data set of the Hub; raise an InputError if the Hub does not give it."""
     from datasets import load_dataset
-    from datasets.exceptions import DatasetsError
-    from huggingface_hub.errors import HfHubHTTPError
 
-    try:
+    refusal = f"{source}: no such file, and no such data set can be loaded from the Hub"
+    with explained(refusal, source, "data set", revision):
         return load_dataset(source, split=split, revision=revision)
-    except (DatasetsError, HfHubHTTPError, OSError, ValueError) as error:
-        raise InputError(f"{source}: no such file, and no such data set can be loaded from the Hub: {error}") from None
 
 
 def _by_role(batch: dict[str, list[Any]], columns: dict[str, str]) -> dict[str, list[Any]]:

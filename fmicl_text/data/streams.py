@@ -28,6 +28,7 @@ from fmicl_text.data.texts import check_values, complaint, is_valid
 from fmicl_text.encoders.revisions import dataset_commit
 from fmicl_text.errors import InputError
 from fmicl_text.files import user_path
+from fmicl_text.hub_errors import explained
 from fmicl_text.losses.columns import GROUP
 from fmicl_text.text import one_line
 
@@ -95,7 +96,18 @@ class Stream:
         require_two(self.source, min(limit or sys.maxsize, self.rows or sys.maxsize) - left)
 
     def _open(self, files: Sequence[str]) -> IterableDataset:
-        """Return the rows of some of the files, or of the Hub, as they are, with the columns that play a role."""
+        """Return the rows of some of the files, or of the Hub, as they are, with the columns that play a role.
+
+        Raises:
+            InputError: If a column is missing, or the Hub does not give them.
+        """
+        if self.revision is None:
+            return self._unread(files)
+        repo = hub_file(self.source)["id"] if files else self.source
+        with explained(f"{self.source}: cannot be read from the Hub", repo, "data set", self.revision):
+            return self._unread(files)
+
+    def _unread(self, files: Sequence[str]) -> IterableDataset:
         wanted = list(dict.fromkeys(self.columns.used.values()))
         if not files:
             stream = load_dataset(self.source, split=self.split, revision=self.revision, streaming=True)

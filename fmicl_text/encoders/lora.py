@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fmicl_text.encoders.revisions import models_cache
 from fmicl_text.encoders.section import LoraSection
 from fmicl_text.errors import InputError
 from fmicl_text.files import read_json
@@ -139,7 +140,11 @@ def merge_adapter(model: SentenceTransformer) -> None:
         inner.save_pretrained(folder)
         settings = PeftConfig.from_pretrained(folder)
         base = type(inner).from_pretrained(
-            settings.base_model_name_or_path, revision=settings.revision, use_safetensors=True, dtype=inner.dtype
+            settings.base_model_name_or_path,
+            revision=settings.revision,
+            use_safetensors=True,
+            dtype=inner.dtype,
+            cache_dir=models_cache(),
         )
         with warnings.catch_warnings():  # peft asks transformers for a name of which transformers 5.23 warns
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fmicl_text.encoders.revisions import models_cache
 from fmicl_text.encoders.section import PromptsSection
 from fmicl_text.errors import InputError
 from fmicl_text.files import read_json
@@ -77,7 +78,7 @@ def prompts_in_files(place: str, revision: str | None) -> tuple[dict[str, Any], 
     from sentence_transformers.util import load_file_path
 
     def read(name: str, missing: Any) -> Any:
-        file = load_file_path(place, name, revision=revision)
+        file = load_file_path(place, name, revision=revision, cache_folder=models_cache())
         return missing if file is None else read_json(Path(file))
 
     said = read("config_sentence_transformers.json", {})

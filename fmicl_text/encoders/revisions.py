@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from fmicl_text.errors import InputError
 from fmicl_text.files import sha256
+from fmicl_text.hub_errors import explained
 
 
 def local_revision(files: Iterable[Path], about: str = "") -> str:
@@ -43,16 +43,32 @@ def visible_files(folder: Path) -> dict[str, Path]:
     }
 
 
+def models_cache() -> str | None:
+    """Return the folder in which models of the Hub are kept; ``None`` for that of the Hub's client.
+
+    ``SentenceTransformer`` looks there of itself; transformers and the Hub's client must be told.
+    """
+    return os.environ.get("SENTENCE_TRANSFORMERS_HOME")
+
+
 def cached_snapshot(repo: str, revision: str | None = None) -> Path:
     """Return the cache folder of a model that was loaded from the Hub; its name is the commit.
+
+    It need not have all files of the repository: of some, such as those in other formats, loading makes no use.
 
     Raises:
         huggingface_hub.errors.LocalEntryNotFoundError: If the model has not been loaded.
     """
     from huggingface_hub import snapshot_download
 
-    cache = os.environ.get("SENTENCE_TRANSFORMERS_HOME")
-    return Path(snapshot_download(repo, revision=revision, cache_dir=cache, local_files_only=True))
+    folder = snapshot_download(
+        repo,
+        revision=revision,
+        cache_dir=models_cache(),
+        local_files_only=True,
+        allow_patterns=[],  # otherwise each file must be there that the client knows to be in the repository
+    )
+    return Path(folder)
 
 
 def model_revision(place: str, revision: str | None = None) -> str:
@@ -81,9 +97,7 @@ def dataset_commit(source: str, repo: str, revision: str | None) -> str:
         InputError: If the Hub does not have it, or cannot be reached.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    try:
+    refusal = f"{source}: no such file, and no such data set can be loaded from the Hub"
+    with explained(refusal, repo, "data set", revision):
         return str(HfApi().dataset_info(repo, revision=revision).sha)
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise InputError(f"{source}: no such file, and no such data set can be loaded from the Hub: {error}") from None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fmicl_text.encoders.revisions import models_cache
 from fmicl_text.encoders.section import ModelSection
 from fmicl_text.errors import InputError
+from fmicl_text.hub_errors import hub_problem
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -29,11 +31,14 @@ def new_static(section: ModelSection, place: str) -> SentenceTransformer:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            place, revision=section.revision, trust_remote_code=section.trust_remote_code
+            place,
+            revision=section.revision,
+            trust_remote_code=section.trust_remote_code,
+            cache_dir=models_cache(),
         )
     except Exception as error:  # transformers, tokenizers and the Hub client each have their own
-        first = str(error).partition("\n")[0]
-        raise InputError(f"model.base: no tokenizer {section.tokenizer!r} here or on the Hub: {first}") from error
+        said = hub_problem(error, place, "model", section.revision) or str(error).partition("\n")[0]
+        raise InputError(f"model.base: no tokenizer {section.tokenizer!r} here or on the Hub: {said}") from error
     if not tokenizer.is_fast:
         raise InputError(f"model.base: the tokenizer {section.tokenizer!r} is none of the tokenizers library")
     embedding = StaticEmbedding(tokenizer, embedding_dim=section.embedding_dim or DIMENSIONS)

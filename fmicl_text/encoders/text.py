@@ -14,11 +14,12 @@ from fmicl_text.encoders.images import image_size, new_encoder, reads_images, se
 from fmicl_text.encoders.lora import EXTRA, add_lora, has_adapter, merge_adapter
 from fmicl_text.encoders.pickles import files_of, refuse_pickles
 from fmicl_text.encoders.prompts import pool_prompts, prompts_in_files, set_prompts
-from fmicl_text.encoders.revisions import cached_snapshot
+from fmicl_text.encoders.revisions import cached_snapshot, models_cache
 from fmicl_text.encoders.section import ModelSection
 from fmicl_text.encoders.static import new_static
 from fmicl_text.errors import InputError
 from fmicl_text.files import user_path
+from fmicl_text.hub_errors import hub_problem
 from fmicl_text.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -81,15 +82,14 @@ def load_encoder(section: ModelSection) -> SentenceTransformer:
         with _of_the_base():
             model = load_model(section.base, section.revision, section.trust_remote_code, options)
     else:
-        hub = {"revision": section.revision, "trust_remote_code": section.trust_remote_code}
+        code = section.trust_remote_code
+        hub = {"revision": section.revision, "trust_remote_code": code, "cache_dir": models_cache()}
         options = _SAFE | options
         with _of_the_base(), _explained(section.base, place := locate(section.base), section.revision, options):
             transformer = Transformer(place, model_kwargs=options | hub, config_kwargs=hub, processor_kwargs=hub)
             prompts, pooled = prompts_in_files(place, section.revision)
         pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode=section.pooling, include_prompt=pooled)
-        model = SentenceTransformer(
-            modules=[transformer, pooling], trust_remote_code=section.trust_remote_code, **prompts
-        )
+        model = SentenceTransformer(modules=[transformer, pooling], trust_remote_code=code, **prompts)
         model.model_card_data.local_files_only = True  # as above
     if section.prompts is not None:
         set_prompts(model, section.prompts)
@@ -178,6 +178,9 @@ def _freeze(model: SentenceTransformer, name: str) -> None:
 def locate(name: str) -> str:
     """Return the folder or Hub id behind a name, which :func:`load_model` explains.
 
+    An id without an owner is one of ``sentence-transformers``, as the library of that name has it, except for the first
+    models of ``transformers``, such as ``bert-base-uncased``.
+
     Raises:
         InputError: If the name is a path and there is no such folder.
     """
@@ -192,7 +195,16 @@ def locate(name: str) -> str:
         return str(folder)
     if name.startswith((".", "/", "~")):
         raise InputError(f"no model folder {name!r}")  # a path is never the name of a model on the Hub
-    return name
+    return name if "/" in name else _with_owner(name)
+
+
+def _with_owner(name: str) -> str:
+    """Return what ``SentenceTransformer`` makes of an id without an owner; other loaders take the bare one."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.util import ORIGINAL_TRANSFORMER_MODELS
+
+    exempt = name.lower() in ORIGINAL_TRANSFORMER_MODELS
+    return name if exempt else f"{SentenceTransformer.default_huggingface_organization}/{name}"
 
 
 @contextmanager
@@ -207,6 +219,8 @@ def _explained(name: str, place: str, revision: str | None, options: Mapping[str
         yield
     except Exception as error:  # transformers, safetensors and the Hub client each have their own
         if not here:
+            if problem := hub_problem(error, place, "model", revision):
+                raise InputError(f"no model {name!r}, not a folder here: {problem}") from error
             refuse_pickles(name, place, _listed(place, revision))
         if "trust_remote_code" in str(error):
             raise InputError(

@@ -19,6 +19,7 @@ from fmicl_text.data.readers import require_columns
 from fmicl_text.data.yaml_tree import Tree
 from fmicl_text.errors import InputError
 from fmicl_text.files import resource_folder, user_path
+from fmicl_text.hub_errors import explained
 from fmicl_text.text import did_you_mean
 
 _COLUMNS = ("sentence1", "sentence2", "score")
@@ -175,16 +176,13 @@ def stsb_pairs(split: Literal["dev", "test"], data: str | None = None) -> Pairs:
 
 def _from_hub(task: Task) -> Pairs:
     from datasets import load_dataset
-    from datasets.exceptions import DatasetsError
 
     if task.hub is None:
         raise MissingTask("its suite names no data set on the Hub")
     hub = task.hub
     where = f"{hub.dataset} ({hub.split}) on the Hub"
-    try:
+    with explained(where, hub.dataset, "data set", hub.revision, MissingTask):
         rows = load_dataset(hub.dataset, revision=hub.revision, split=hub.split)
-    except (OSError, RuntimeError, ValueError, DatasetsError) as error:  # what the Hub client raises, by what is wrong
-        raise MissingTask(f"{where}: {str(error).partition(chr(10))[0]}") from error
     require_columns(hub.columns, rows.column_names, where)
     return _checked(task, where, enumerate(zip(*(rows[column] for column in hub.columns), strict=True), 1))
 

@@ -16,6 +16,7 @@ from fmicl_text.data.readers import require_columns
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.suites import MissingTask
 from fmicl_text.files import user_path
+from fmicl_text.hub_errors import explained
 from fmicl_text.text import did_you_mean
 
 _SHOWN = 5  # bad rows of one part that are listed
@@ -221,13 +222,10 @@ Numbered = Iterable[tuple[int, Sequence[Any]]]
 
 def _from_hub(hub: HubPart) -> tuple[str, Numbered]:
     from datasets import load_dataset
-    from datasets.exceptions import DatasetsError
 
     where = f"{hub.dataset} ({' + '.join(hub.splits)}) on the Hub"
-    try:
+    with explained(where, hub.dataset, "data set", hub.revision, MissingTask):
         rows = load_dataset(hub.dataset, hub.config, revision=hub.revision, split="+".join(hub.splits))
-    except (OSError, RuntimeError, ValueError, DatasetsError) as error:  # what the Hub client raises, by what is wrong
-        raise MissingTask(f"{where}: {str(error).partition(chr(10))[0]}") from error
     require_columns(hub.columns, rows.column_names, where)
     return where, enumerate(zip(*(rows[column] for column in hub.columns), strict=True), 1)
 

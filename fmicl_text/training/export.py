@@ -22,6 +22,7 @@ from fmicl_text.evaluation.kind import Effort
 from fmicl_text.evaluation.results import Result
 from fmicl_text.evaluation.scored_model import ScoredModel, model_revision
 from fmicl_text.hub.source import find_source
+from fmicl_text.hub_errors import explained
 from fmicl_text.recipe.schema import Recipe
 from fmicl_text.runs.folder import RunFolder
 from fmicl_text.training.build import prompts_of, text_columns
@@ -75,7 +76,8 @@ class Run:
     def _texts(self, name: str, buffer: int, most: int) -> Iterator[Texts]:
         source, rows = self.recipe.data.sources[name], self.inputs.train[name]
         if isinstance(rows, Stream):
-            first = list(islice(rows.shuffled(self.recipe.seeds[0], buffer), most))
+            with explained(f"{rows.source}: its first rows cannot be read", rows.source, "data set", rows.revision):
+                first = list(islice(rows.shuffled(self.recipe.seeds[0], buffer), most))
         else:
             first = list(rows.select(range(min(most, len(rows)))))
         columns = text_columns(source, rows)

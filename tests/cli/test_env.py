@@ -61,6 +61,11 @@ def test_a_library_that_is_not_there_is_said_to_be_missing(caches: Path, capsys,
     assert any(line.split() == ["no-such-library", "not", "installed"] for line in capsys.readouterr().out.splitlines())
 
 
+def test_models_are_where_sentence_transformers_was_told_to_keep_them(monkeypatch):
+    monkeypatch.setenv("SENTENCE_TRANSFORMERS_HOME", "~/sentences")
+    assert cache_folders()["models"] == Path.home() / "sentences"
+
+
 def test_caches_are_where_the_libraries_have_them():
     import datasets
     import mteb

@@ -208,7 +208,7 @@ def test_a_model_that_does_not_load_is_an_input_error(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="the folder holds none"):
         load_model(str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match="not found on the Hub") as caught:
+    with pytest.raises(InputError, match="not a folder here: HF_HUB_OFFLINE is set") as caught:
         load_model("no-such-owner/no-such-model")
     assert "\n" not in str(caught.value)
 

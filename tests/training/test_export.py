@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from safetensors.numpy import load_file
 from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
@@ -118,6 +119,19 @@ def test_what_is_no_run_of_texts_with_evaluations(run: Path, tiny_encoder_path: 
     ):
         assert main(["export", str(place), "--embeddings", "int8"]) == 2
         assert problem in capsys.readouterr().err
+
+
+def test_a_stream_that_breaks_off_is_said_in_a_line(run: Path, tmp_path: Path, monkeypatch, capsys):
+    """Its first rows were checked; a row after them has become one that cannot be trained on."""
+    shutil.copytree(run, tmp_path / "run")
+    rows = [{"anchor": a, "positive": b} for a, b in PAIRS[:16]] + [{"anchor": "", "positive": ""}]
+    (tmp_path / "stream.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
+    recipe["data"] |= {"train": str(tmp_path / "stream.jsonl"), "streaming": True}
+    (tmp_path / "run" / "recipe.yaml").write_text(json.dumps(recipe))
+    monkeypatch.setattr("fmicl_text.data.streams.CHECKED_ROWS", 16)
+    assert main(["export", str(tmp_path / "run"), "--embeddings", "int8"]) == 2
+    assert 'stream.jsonl: its first rows cannot be read: a row of which column "anchor"' in capsys.readouterr().err
 
 
 def test_onnx_says_what_it_lacks(run: Path, capsys):
