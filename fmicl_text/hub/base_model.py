@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from fmicl_text.encoders.revisions import models_cache
 from fmicl_text.encoders.section import ModelSection
 from fmicl_text.files import user_path
 from fmicl_text.hub.private import is_local, last_part
@@ -40,6 +41,7 @@ def describe_base(section: ModelSection) -> BaseModel:
     from huggingface_hub import ModelCard, try_to_load_from_cache
 
     from fmicl_text.data.samples import minilm_path
+    from fmicl_text.encoders.text import locate
 
     base = section.base
     if base is None:
@@ -48,7 +50,7 @@ def describe_base(section: ModelSection) -> BaseModel:
         tokenizer = last_part(section.tokenizer) if is_local(section.tokenizer) else section.tokenizer
         return BaseModel(f"a new static embedding over the tokenizer of {tokenizer}", None)
     here = is_local(base) or Path(base).is_dir()
-    hub_id = None if here else as_hub_id(_SAMPLES.get(base, base))
+    hub_id = None if here else as_hub_id(_SAMPLES.get(base) or locate(base))
     name = last_part(base) if here else hub_id or base
     try:
         if base in _SAMPLES:
@@ -56,7 +58,9 @@ def describe_base(section: ModelSection) -> BaseModel:
         elif here:
             card = user_path(base) / "README.md"
         else:
-            card = try_to_load_from_cache(base, "README.md", revision=section.revision)
+            card = try_to_load_from_cache(
+                locate(base), "README.md", cache_dir=models_cache(), revision=section.revision
+            )
         if not isinstance(card, (str, Path)) or not Path(card).is_file():
             return BaseModel(name, hub_id)
         data = ModelCard.load(card, ignore_metadata_errors=True).data

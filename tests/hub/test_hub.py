@@ -21,8 +21,10 @@ from run_folders import HELDOUT, finished_run, write
 from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
 
+from fmicl_text.encoders.section import ModelSection
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.results import read_result
+from fmicl_text.hub.base_model import describe_base
 from fmicl_text.hub.card import model_card
 from fmicl_text.hub.check import check_contents, check_tokenizers, encoder_files
 from fmicl_text.hub.links import cache_folders
@@ -572,3 +574,16 @@ def test_publishing_needs_a_licence_and_a_whole_name(tmp_path: Path):
         assert message in str(error.value), str(error.value)
     path.write_text(json.dumps(recipe))
     assert load_recipe(path).publish == PublishSection(repo=None, private=True)
+
+
+@pytest.mark.parametrize(
+    ("base", "hub_id"),
+    [
+        ("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"),
+        ("bert-base-uncased", "bert-base-uncased"),
+        ("me/encoder", "me/encoder"),
+        ("sample:minilm", "sentence-transformers/all-MiniLM-L6-v2"),
+    ],
+)
+def test_the_base_has_the_id_by_which_it_was_loaded(base: str, hub_id: str):
+    assert describe_base(ModelSection(base=base)).hub_id == hub_id
