@@ -18,11 +18,12 @@ from typing import Any
 import pyarrow as pa
 from datasets import Features, IterableDataset, Value, load_dataset
 
+from fmicl_text.data.configurations import explained_configuration
 from fmicl_text.data.formats import FORMATS, check_head, ending, format_of
 from fmicl_text.data.groups import identity
 from fmicl_text.data.readers import Rows, require_columns
 from fmicl_text.data.section import Columns, DataSection
-from fmicl_text.data.sources import hub_file, is_hub_id, require_hub, require_split, require_two
+from fmicl_text.data.sources import hub_file, is_hub_id, require_config, require_hub, require_split, require_two
 from fmicl_text.data.stream_batches import StreamError
 from fmicl_text.data.texts import check_values, complaint, is_valid
 from fmicl_text.encoders.revisions import dataset_commit
@@ -44,6 +45,7 @@ class Stream:
         source: As in the recipe.
         columns: Which column plays which role.
         split: The split of a Hub id.
+        config: Its configuration.
         rows: How many rows to take from the start; ``None`` is all.
         files: Local files, in their order, or the Hub's; empty for a Hub id.
         options: How ``datasets`` reads the files.
@@ -53,6 +55,7 @@ class Stream:
     source: str
     columns: Columns
     split: str
+    config: str | None
     rows: int | None
     files: tuple[str, ...]
     options: dict[str, Any]
@@ -98,7 +101,10 @@ class Stream:
         """Return the rows of some of the files, or of the Hub, as they are, with the columns that play a role."""
         wanted = list(dict.fromkeys(self.columns.used.values()))
         if not files:
-            stream = load_dataset(self.source, split=self.split, revision=self.revision, streaming=True)
+            with explained_configuration(self.source, self.config, self.revision):
+                stream = load_dataset(
+                    self.source, self.config, split=self.split, revision=self.revision, streaming=True
+                )
             require_columns(wanted, stream.column_names or wanted, self.source)
             return stream.select_columns(wanted)
         form, options = FORMATS[ending(files[0])], self.options
@@ -131,6 +137,7 @@ def load_stream(section: DataSection) -> Stream:
         InputError: If there are none, one of these rows is not text, or a file lacks a column.
     """
     source = section.train
+    require_config(source, section.config)
     files: tuple[str, ...] = ()
     revision = None
     if source.startswith("hf:"):
@@ -143,7 +150,8 @@ def load_stream(section: DataSection) -> Stream:
         require_split(source, section.split)
         require_hub(source, section.revision)
         files = _local_files(str(user_path(source)), list(section.columns.used.values()))
-    stream = Stream(source, section.columns, section.split, section.rows, files, _options(source, files), revision)
+    options = _options(source, files)
+    stream = Stream(source, section.columns, section.split, section.config, section.rows, files, options, revision)
     stream.check(CHECKED_ROWS)
     return stream
 
