@@ -16,6 +16,7 @@ from fmicl_text.recipe.schema import Recipe
 from fmicl_text.report.results import read_results
 from fmicl_text.report.runs import Run, untrained
 from fmicl_text.runs.folder import RunFolder
+from fmicl_text.runs.trust import trusts_code
 
 
 def read_base(name: str, runs: Sequence[Run], folder: Path, show_progress: bool = False) -> Run:
@@ -64,7 +65,8 @@ def _measure(name: str, recipe: Recipe, place: RunFolder, show_progress: bool) -
 
     given = given_of(recipe, load_heldouts(recipe))
     loaded = [(asked, asked.load(given)) for asked in missing]
-    model = scored_model(name)
+    of_run = name == recipe.model.base and recipe.model.trust_remote_code
+    model = scored_model(name, trust_remote_code=of_run or trusts_code(name))
     for asked, evaluation in loaded:
         write_result(evaluation.measure(model, Effort(show_progress=show_progress)), place.result(asked.result_name))
 

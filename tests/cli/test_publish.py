@@ -205,7 +205,7 @@ def spoil(run: Path, how: str) -> None:
         ("pickle", "pytorch_model.bin: is a pickle"),
         ("only a pickle", "python -c 'from sentence_transformers import SentenceTransformer; SentenceTransformer(\""),
         ("pickle in disguise", "notes.txt: is not text"),
-        ("code", "modeling.py: is not part of an encoder"),
+        ("code", "modeling.py: an encoder with Python code of its own is not published"),
         ("local path", "notes.txt:2: has the local path /home/alice/private/pairs.csv in it"),
         ("token", "notes.txt:1: has a Hugging Face token in it"),
         ("own token", "has your token of the Hub in it"),
