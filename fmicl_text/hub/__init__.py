@@ -7,7 +7,7 @@ out, and only :mod:`.remote` talks to the Hub. Modules here import ``runs`` and 
 
 from fmicl_text.hub.own_code import check_no_own_code
 from fmicl_text.hub.publishing import publish
-from fmicl_text.hub.remote import Published, check_access
+from fmicl_text.hub.remote import Published, check_access, check_target
 from fmicl_text.hub.stage import check_adapted_base
 
-__all__ = ["Published", "check_access", "check_adapted_base", "check_no_own_code", "publish"]
+__all__ = ["Published", "check_access", "check_adapted_base", "check_no_own_code", "check_target", "publish"]
