@@ -168,6 +168,17 @@ def test_a_run_is_evaluated_with_the_trust_of_its_recipe(trusted_run: Path, tmp_
 
 
 @of_a_transformer
+@pytest.mark.usefixtures("blank_pictures")
+def test_a_report_measures_the_base_of_a_run_with_its_trust(foreign: Path, recipe: Path, tmp_path: Path, capsys):
+    options = ["model.trust_remote_code=true", f"evaluate.after=[{scored(tmp_path)}]"]
+    run = train(load_recipe(recipe, options), tmp_path / "run").folder
+    assert main(["report", str(run), "--base", str(foreign)]) == 0, capsys.readouterr().err
+    other = shutil.copytree(foreign, tmp_path / "other")
+    assert main(["report", str(run), "--base", str(other), "--overwrite"]) == 2
+    assert "is not run" in capsys.readouterr().err
+
+
+@of_a_transformer
 def test_what_is_published_or_has_a_damaged_recipe_is_not_trusted(trusted_run: Path, tmp_path: Path):
     assert trusts_code(str(trusted_run)) and trusts_code(str(trusted_run / "model"))
     flat = shutil.copytree(trusted_run / "model", tmp_path / "published")
