@@ -45,21 +45,21 @@ class Stream:
         source: As in the recipe.
         columns: Which column plays which role.
         split: The split of a Hub id.
-        config: Its configuration.
         rows: How many rows to take from the start; ``None`` is all.
         files: Local files, in their order, or the Hub's; empty for a Hub id.
         options: How ``datasets`` reads the files.
         revision: The commit on the Hub; ``None`` for local files.
+        config: The configuration of a Hub id; ``None`` is its default.
     """
 
     source: str
     columns: Columns
     split: str
-    config: str | None
     rows: int | None
     files: tuple[str, ...]
     options: dict[str, Any]
     revision: str | None
+    config: str | None = None
 
     def shuffled(self, seed: int, buffer: int) -> IterableDataset:
         """Return the rows with files and rows shuffled, in columns ``anchor``, ``positive``, ... and perhaps ``group``.
@@ -151,7 +151,7 @@ def load_stream(section: DataSection) -> Stream:
         require_hub(source, section.revision)
         files = _local_files(str(user_path(source)), list(section.columns.used.values()))
     options = _options(source, files)
-    stream = Stream(source, section.columns, section.split, section.config, section.rows, files, options, revision)
+    stream = Stream(source, section.columns, section.split, section.rows, files, options, revision, section.config)
     stream.check(CHECKED_ROWS)
     return stream
 
