@@ -26,6 +26,8 @@ import yaml
 
 LARGE = 20_000  # bytes from which a file is large; on the Hub it is 10 MB
 PART = 30_000  # bytes from which a large file is uploaded in parts of this size; on the Hub it is 5 GB
+TEXTS = ("license", "pipeline_tag")  # keys of a card's metadata
+LICENCES = ["apache-2.0", "cc-by-sa-4.0", "mit"]  # on the Hub there are more
 GIT_ATTRIBUTES = b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"
 
 
@@ -121,6 +123,7 @@ class HubServer:
         self.stored: dict[str, bytes] = {}
         self.parts: dict[tuple[str, int], bytes] = {}
         self.tokens: dict[str, tuple[str, bool]] = {}  # token -> its owner, and whether it may write
+        self.roles: dict[str, str] = {}  # token -> what the Hub calls its role, if that is neither read nor write
         self.faults: list[Fault] = []
         self.requests: list[str] = []
         self.corrupt: set[str] = set()  # names of files that are handed out damaged
@@ -267,15 +270,18 @@ class Handler(BaseHTTPRequestHandler):
     def whoami(self) -> Any:
         if self.user() is None:
             raise Refusal(401, "Authentication is needed")
-        return {"type": "user", "name": self.user(), "auth": {"type": "access_token"}}
+        token = self.headers["Authorization"].partition(" ")[2]
+        role = self.hub.roles.get(token) or ("write" if self.hub.tokens[token][1] else "read")
+        return {"type": "user", "name": self.user(), "auth": {"type": "access_token", "accessToken": {"role": role}}}
 
     def validate(self) -> Any:
         front = re.match(r"---\n(.*?)\n---\n", json.loads(self.body)["content"], re.DOTALL)
         try:
             data = yaml.safe_load(front[1]) if front else {}
             errors = [] if isinstance(data, dict) else ["metadata must be a mapping"]
-            errors += [f'"{key}" must be text' for key in ("license", "pipeline_tag") if not isinstance(data[key], str)]
-        except (yaml.YAMLError, KeyError) as error:
+            errors += [f'"{key}" must be text' for key in TEXTS if not isinstance(data.get(key, ""), str)]
+            errors += [] if data.get("license", "mit") in LICENCES else [f'"license" must be one of {LICENCES}']
+        except yaml.YAMLError as error:
             errors = [repr(error)]
         document = {"errors": [{"message": message} for message in errors], "warnings": []}
         return 400 if errors else 200, json.dumps(document).encode(), {}

@@ -65,6 +65,7 @@ NOT_HERE = {
     r"^eval ": "is for a shell; tests/cli/test_parser.py completes words in one",
     r"^accelerate launch|--num-processes": "starts processes; tests/training/test_processes.py trains in several",
     r"^fmicl publish (?!.*--dry-run)|^publish:": "needs the Hub; tests/cli/test_publish.py publishes to one of its own",
+    r"^data:\n  train: sentence-transformers/": "needs the Hub; tests/data/test_configurations.py has a stand-in",
     r"--storage postgresql\+psycopg": "needs a database; tests/sweep/test_board.py asks one, where there is one",
     r"--to openvino": "needs the extra openvino, which wants older transformers",
     r"^python eval/benchmarks": "trains for hours on data of its own",

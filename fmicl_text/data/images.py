@@ -6,6 +6,7 @@ Every image is decoded before training, once: what comes out is kept in the cach
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -23,7 +24,15 @@ from fmicl_text.data.readers import require_columns
 from fmicl_text.data.row_cache import kept_parts
 from fmicl_text.data.samples import digits_rows
 from fmicl_text.data.section import DataSection
-from fmicl_text.data.sources import download, hub_dataset, is_hub_id, require_hub, require_split, require_two
+from fmicl_text.data.sources import (
+    download,
+    hub_dataset,
+    is_hub_id,
+    require_config,
+    require_hub,
+    require_split,
+    require_two,
+)
 from fmicl_text.errors import InputError
 from fmicl_text.files import user_path
 from fmicl_text.losses.columns import GROUP
@@ -81,6 +90,7 @@ def load_train_images(section: DataSection, size: int) -> Images:
         label=section.columns.group,
         label_as="group",
         split=section.split,
+        config=section.config,
         revision=section.revision,
         limit=section.rows,
         broken=section.broken or "error",
@@ -97,6 +107,7 @@ def load_images(
     label: str | None = None,
     label_as: Literal["label", "group"] = "label",
     split: str = "train",
+    config: str | None = None,
     revision: str | None = None,
     limit: int | None = None,
     broken: Literal["error", "skip"] = "error",
@@ -113,6 +124,7 @@ def load_images(
         label: A column of labels: texts, whole numbers or truth values.
         label_as: Name of the column that they make: ``label``, a text, or ``group``, an int64 identity.
         split: Of a Hub id or a folder; of the sample, train or test.
+        config: Configuration of a Hub id, needed if it has several and none is its default.
         revision: Branch, tag or commit on the Hub.
         limit: How many rows to take from the start; default all.
         broken: What to do with an image that cannot be decoded.
@@ -125,7 +137,7 @@ def load_images(
     """
     import pyarrow as pa
 
-    found = _find(source, column, label, split, revision, limit)
+    found = _find(source, column, label, split, config, revision, limit)
     labels = None if found.labels is None else _checked(found, source)
     schema = pa.schema({"image": pa.binary(), "problem": pa.string()})
     made_from = ["images", _VERSION, size, _digest(found)]
@@ -149,7 +161,16 @@ def load_images(
     return Images(rows, len(bad))
 
 
-def _find(source: str, column: str, label: str | None, split: str, revision: str | None, limit: int | None) -> _Source:
+def _find(
+    source: str,
+    column: str,
+    label: str | None,
+    split: str,
+    config: str | None,
+    revision: str | None,
+    limit: int | None,
+) -> _Source:
+    require_config(source, config)
     require_hub(source, revision)
     wanted = [column] + ([] if label is None else [label])
     if source.startswith("sample:"):
@@ -157,10 +178,12 @@ def _find(source: str, column: str, label: str | None, split: str, revision: str
         return _limited(columns, column, label, called, None, limit)
     path = user_path(source)
     if is_hub_id(source):
-        return _of_dataset(hub_dataset(source, split, revision), source, column, label, limit)
+        return _of_dataset(hub_dataset(source, split, config, revision), source, column, label, limit)
     if path.is_dir() or ending(path) == ".zip":
         return _of_dataset(_folder(path, split), source, column, label, limit)
     require_split(source, split)
+    if source.startswith("hf:") and glob.has_magic(source):
+        raise InputError(f"{source}: a pattern may name several files; of images, give the name of one, or a Hub id")
     path = download(source, revision) if source.startswith("hf:") else path
     if path.exists() and ending(path) not in FORMATS:
         raise InputError(f"{source}: images come from a folder, a zip, or a table in {', '.join(FORMATS)}")

@@ -139,6 +139,8 @@ class DataSection(Section):
     """Hub id, hf://... file, csv, tsv, jsonl, parquet or txt file, or sample:wikipedia; of images also a folder."""
     split: str = "train"
     """Split of Hub data sets, and of folders and samples of images."""
+    config: str | None = None
+    """Configuration of train, where a data set of the Hub has several, as sentence-transformers/all-nli has triplet."""
     revision: Annotated[str, AfterValidator(check_revision)] | None = None
     """Branch, tag or commit of train on the Hub; a streamed run has the commit here."""
     columns: Columns

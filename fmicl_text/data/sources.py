@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from fmicl_text.data.configurations import explained_configuration
 from fmicl_text.data.formats import FORMATS, ending, read_file
 from fmicl_text.data.groups import identity, pair_with_known, pair_within_groups
 from fmicl_text.data.heldout import hold_out
@@ -72,7 +73,14 @@ def load_heldout(section: DataSection, seed: int = 0) -> Dataset | None:
 
 
 def _load(section: DataSection) -> Dataset:
-    return load_rows(section.train, section.columns, split=section.split, revision=section.revision, rows=section.rows)
+    return load_rows(
+        section.train,
+        section.columns,
+        split=section.split,
+        config=section.config,
+        revision=section.revision,
+        rows=section.rows,
+    )
 
 
 def _by_group(section: DataSection) -> bool:
@@ -89,6 +97,7 @@ def load_rows(
     columns: Columns,
     *,
     split: str = "train",
+    config: str | None = None,
     revision: str | None = None,
     part: Literal["train", "heldout"] = "train",
     rows: int | None = None,
@@ -103,6 +112,7 @@ def load_rows(
             paths start at the current working directory.
         columns: Which column plays which role.
         split: Split of a Hub id; nothing else has splits.
+        config: Configuration of a Hub id, needed if it has several and none is its default; nothing else has any.
         revision: Branch, tag or commit on the Hub; nothing else has revisions.
         part: Which part of a sample.
         rows: How many rows to take from the start; default all.
@@ -116,9 +126,10 @@ def load_rows(
             or there are fewer than two rows.
     """
     require_split(source, split)
+    require_config(source, config)
     require_hub(source, revision)
     if is_hub_id(source):
-        dataset = _from_hub(source, columns, split, revision, rows)
+        dataset = _from_hub(source, columns, split, config, revision, rows)
     elif source.startswith("sample:"):
         dataset = _from_rows(source, columns, _read_sample(source, part, list(columns.used.values())), rows)
     elif glob.has_magic(source) and not os.path.exists(user_path(source)):
@@ -139,6 +150,12 @@ def require_split(source: str, split: str) -> None:
     """Raise an InputError if a split is given for a source that has none."""
     if not is_hub_id(source) and split != "train":
         raise InputError(f'{source}: only Hub ids have splits, got data.split "{split}"')
+
+
+def require_config(source: str, config: str | None) -> None:
+    """Raise an InputError if a configuration is given for a source that has none."""
+    if config is not None and not is_hub_id(source):
+        raise InputError(f'{source}: only Hub ids have configurations, got data.config "{config}"')
 
 
 def require_hub(source: str, revision: str | None) -> None:
@@ -198,10 +215,12 @@ def _from_rows(source: str, columns: Columns, read: Rows, rows: int | None) -> D
     return Dataset.from_dict(_with_identities(values))
 
 
-def _from_hub(source: str, columns: Columns, split: str, revision: str | None, rows: int | None) -> Dataset:
+def _from_hub(
+    source: str, columns: Columns, split: str, config: str | None, revision: str | None, rows: int | None
+) -> Dataset:
     from datasets import Features, Value
 
-    dataset = hub_dataset(source, split, revision)
+    dataset = hub_dataset(source, split, config, revision)
     require_columns(list(columns.used.values()), dataset.column_names, source)
     if rows is not None:
         dataset = dataset.select(range(min(rows, len(dataset))))
@@ -216,13 +235,13 @@ def _from_hub(source: str, columns: Columns, split: str, revision: str | None, r
     )
 
 
-def hub_dataset(source: str, split: str, revision: str | None) -> Dataset:
+def hub_dataset(source: str, split: str, config: str | None, revision: str | None) -> Dataset:
     """Return a split of a data set of the Hub; raise an InputError if the Hub does not give it."""
     from datasets import load_dataset
 
     refusal = f"{source}: no such file, and no such data set can be loaded from the Hub"
-    with explained(refusal, source, "data set", revision):
-        return load_dataset(source, split=split, revision=revision)
+    with explained(refusal, source, "data set", revision), explained_configuration(source, config, revision):
+        return load_dataset(source, config, split=split, revision=revision)
 
 
 def _by_role(batch: dict[str, list[Any]], columns: dict[str, str]) -> dict[str, list[Any]]:

@@ -18,11 +18,12 @@ from typing import Any
 import pyarrow as pa
 from datasets import Features, IterableDataset, Value, load_dataset
 
+from fmicl_text.data.configurations import explained_configuration
 from fmicl_text.data.formats import FORMATS, check_head, ending, format_of
 from fmicl_text.data.groups import identity
 from fmicl_text.data.readers import Rows, require_columns
 from fmicl_text.data.section import Columns, DataSection
-from fmicl_text.data.sources import hub_file, is_hub_id, require_hub, require_split, require_two
+from fmicl_text.data.sources import hub_file, is_hub_id, require_config, require_hub, require_split, require_two
 from fmicl_text.data.stream_batches import StreamError
 from fmicl_text.data.texts import check_values, complaint, is_valid
 from fmicl_text.encoders.revisions import dataset_commit
@@ -49,6 +50,7 @@ class Stream:
         files: Local files, in their order, or the Hub's; empty for a Hub id.
         options: How ``datasets`` reads the files.
         revision: The commit on the Hub; ``None`` for local files.
+        config: The configuration of a Hub id; ``None`` is its default.
     """
 
     source: str
@@ -58,6 +60,7 @@ class Stream:
     files: tuple[str, ...]
     options: dict[str, Any]
     revision: str | None
+    config: str | None = None
 
     def shuffled(self, seed: int, buffer: int) -> IterableDataset:
         """Return the rows with files and rows shuffled, in columns ``anchor``, ``positive``, ... and perhaps ``group``.
@@ -110,7 +113,10 @@ class Stream:
     def _unread(self, files: Sequence[str]) -> IterableDataset:
         wanted = list(dict.fromkeys(self.columns.used.values()))
         if not files:
-            stream = load_dataset(self.source, split=self.split, revision=self.revision, streaming=True)
+            with explained_configuration(self.source, self.config, self.revision):
+                stream = load_dataset(
+                    self.source, self.config, split=self.split, revision=self.revision, streaming=True
+                )
             require_columns(wanted, stream.column_names or wanted, self.source)
             return stream.select_columns(wanted)
         form, options = FORMATS[ending(files[0])], self.options
@@ -143,6 +149,7 @@ def load_stream(section: DataSection) -> Stream:
         InputError: If there are none, one of these rows is not text, or a file lacks a column.
     """
     source = section.train
+    require_config(source, section.config)
     files: tuple[str, ...] = ()
     revision = None
     if source.startswith("hf:"):
@@ -155,7 +162,8 @@ def load_stream(section: DataSection) -> Stream:
         require_split(source, section.split)
         require_hub(source, section.revision)
         files = _local_files(str(user_path(source)), list(section.columns.used.values()))
-    stream = Stream(source, section.columns, section.split, section.rows, files, _options(source, files), revision)
+    options = _options(source, files)
+    stream = Stream(source, section.columns, section.split, section.rows, files, options, revision, section.config)
     stream.check(CHECKED_ROWS)
     return stream
 

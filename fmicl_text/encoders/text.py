@@ -225,7 +225,8 @@ def _explained(name: str, place: str, revision: str | None, options: Mapping[str
         if "trust_remote_code" in str(error):
             raise InputError(
                 f"the model {name!r} brings Python code of its own, which is not run; if you have read it and trust "
-                "it, train from it with model.trust_remote_code: true in the recipe"
+                "it, train from it with model.trust_remote_code: true in the recipe, and evaluate it with "
+                "--trust-remote-code"
             ) from error
         first = str(error).partition("\n")[0]
         if "attn_implementation" in options and "attention" in str(error).lower():

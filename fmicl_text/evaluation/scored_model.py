@@ -40,19 +40,22 @@ class ScoredModel(NamedTuple):
         }
 
 
-def scored_model(model: SentenceTransformer | str, name: str | None = None) -> ScoredModel:
+def scored_model(
+    model: SentenceTransformer | str, name: str | None = None, trust_remote_code: bool = False
+) -> ScoredModel:
     """Load an encoder given by name; the revision of one that is in memory is not known.
 
     Args:
         model: An encoder, or what :func:`fmicl_text.encoders.text.load_model` takes.
         name: Its name in results, if not that by which it is loaded.
+        trust_remote_code: Run code that comes with the model.
 
     Raises:
         InputError: There is no such model, or it does not load.
     """
     if not isinstance(model, str):
         return ScoredModel(model, name or "SentenceTransformer", None)
-    return ScoredModel(load_model(model), name or model, model_revision(model))
+    return ScoredModel(load_model(model, trust_remote_code=trust_remote_code), name or model, model_revision(model))
 
 
 def model_revision(name: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from fmicl_text.encoders.pickles import PICKLES, convert
 from fmicl_text.errors import InputError
 from fmicl_text.hub.links import files_under, refuse_links
+from fmicl_text.hub.own_code import WHY
 from fmicl_text.hub.private import ADDRESS, local_paths, secrets
 
 if TYPE_CHECKING:
@@ -52,12 +53,14 @@ def encoder_files(folder: Path, links_into: Sequence[Path] | None = ()) -> list[
     unknown = [file for file in files if file.suffix not in (_WEIGHTS, _SENTENCEPIECE, *_TEXTS)]
     unknown = [file for file in unknown if file.stem not in _LICENCES and not _OPENVINO.fullmatch(file.name)]
     pickles = [file for file in unknown if file.suffix.lower() in PICKLES]
-    others = [file for file in unknown if file not in pickles]
+    code = [file for file in unknown if file.suffix == ".py"]
+    others = [file for file in unknown if file not in pickles and file not in code]
     problems = [f"{folder / file}: is a pickle, which can run code on the machine that loads it" for file in pickles]
     if pickles:
         problems.append(
             f"convert the weights, if you trust them, and publish what comes out:\n    {convert(str(folder))}"
         )
+    problems += [f"{folder / file}: {WHY}; if it loads without this file, move it elsewhere" for file in code]
     problems += [f"{folder / file}: is not part of an encoder; move it elsewhere" for file in others]
     if not any(file.suffix == _WEIGHTS for file in files) and not pickles:
         problems.append(f"{folder}: has no weights (*.safetensors)")

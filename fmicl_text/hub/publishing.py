@@ -21,6 +21,7 @@ from fmicl_text.hub.card import model_card
 from fmicl_text.hub.check import check_contents, check_tokenizers, encoder_files
 from fmicl_text.hub.exports import stage_exports
 from fmicl_text.hub.links import cache_folders, files_under
+from fmicl_text.hub.own_code import refusing_own_code
 from fmicl_text.hub.remote import Published, check_download, check_place, commit, download
 from fmicl_text.hub.source import Source, find_source
 from fmicl_text.hub.stage import stage
@@ -120,7 +121,8 @@ def _prepare(
 ) -> np.ndarray:
     """Write what is published to a folder, check it, and return the encoder's embeddings of the probes, ``(n, D)``."""
     files = encoder_files(source.model, () if source.recipe else cache_folders(source.model))
-    expected = _embed(source.model)
+    with refusing_own_code(source.model):
+        expected = _embed(source.model)
     stage(source, files, folder, merge_adapter)
     model = load_model(str(folder))
     check_tokenizers(model, folder, source.model)

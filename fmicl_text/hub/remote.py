@@ -8,7 +8,7 @@ from __future__ import annotations
 import filecmp
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +18,13 @@ from urllib.parse import urlsplit
 from fmicl_text.errors import InputError, RunFailedError
 from fmicl_text.files import sha256
 from fmicl_text.hub.private import redact, redacted_logs
+from fmicl_text.recipe.schema import PublishSection
 from fmicl_text.text import one_line
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelInfo
     from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.hf_api import RepoSibling
 
 _OF_THE_HUB = {".gitattributes"}
 """Files that the Hub itself puts into a new repository."""
@@ -61,10 +63,10 @@ class Published:
 
 
 def check_access(repo: str) -> None:
-    """Check that the Hub can be reached and accepts the token; before training, this saves hours.
+    """Check that the Hub can be reached and accepts the token.
 
     Raises:
-        InputError: If the client is offline, or there is no token.
+        InputError: If the client is offline, there is no token, or it may only read.
         RunFailedError: If the Hub does not answer, or does not accept the token.
     """
     from huggingface_hub import HfApi, constants, get_token
@@ -74,9 +76,62 @@ def check_access(repo: str) -> None:
     with _explained(repo, "nothing was changed"):
         token = get_token()
         if token is not None:
-            HfApi(token=token).whoami()
+            about = HfApi(token=token).whoami()
     if token is None:
         raise InputError("no token for the Hub: log in by `hf auth login`, or set HF_TOKEN")
+    if ((about.get("auth") or {}).get("accessToken") or {}).get("role") == "read":
+        raise InputError(
+            f"the token for the Hub may only read, and publishing writes to {repo}: make one with write permission on "
+            "the Hub, then log in by `hf auth login`, or set HF_TOKEN"
+        )
+
+
+def check_target(target: PublishSection) -> None:
+    """Check what of a publication can be checked without writing; before training, this saves hours.
+
+    Whether the token may write to this repository, the Hub says only when something is written.
+
+    Args:
+        target: The repository, the licence, the languages.
+
+    Raises:
+        InputError: As :func:`check_access`; if the repository holds something already, or is public and should be
+            private; if the Hub does not know the licence or a language.
+        RunFailedError: If the Hub does not answer, or does not accept the token.
+    """
+    repo = target.repo
+    assert repo is not None
+    check_access(repo)
+    info, _ = _look(repo, "main")
+    if info is not None:
+        _check_private(repo, info, target.private, "set publish.private: false")
+        if held := _held(info):
+            raise InputError(
+                f"publish.repo: {repo} holds something already: {_shown(held)}; name another one, or leave it out and "
+                "publish the finished run by `fmicl publish --overwrite`, which replaces all of it"
+            )
+    _check_metadata(target)
+
+
+def _check_metadata(target: PublishSection) -> None:
+    """Let the Hub check the licence and the languages, as it does before a commit; it has the list of both."""
+    from huggingface_hub import ModelCard, ModelCardData
+
+    data = ModelCardData(license=target.license, language=list(target.language) or None)
+    try:
+        ModelCard(f"---\n{data.to_yaml()}\n---\n").validate()
+    except ValueError as error:
+        raise InputError(f"publish: the Hub does not accept its settings: {_metadata_problems(str(error))}") from None
+    except Exception:  # older clients ask huggingface.co even if HF_ENDPOINT is another; the commit is checked again
+        return
+
+
+def _metadata_problems(answer: str) -> str:
+    """Return the messages of the Hub's answer, on one line; the answer itself if it has another form."""
+    try:
+        return one_line("; ".join(error["message"] for error in json.loads(answer)["errors"]))
+    except (ValueError, TypeError, KeyError):
+        return one_line(answer)
 
 
 def check_place(folder: Path, repo: str, private: bool, revision: str, create_pr: bool, overwrite: bool) -> Place:
@@ -93,17 +148,32 @@ def check_place(folder: Path, repo: str, private: bool, revision: str, create_pr
         if create_pr:
             raise InputError(f"{repo} does not exist, or you cannot see it; a pull request needs it")
         return Place(repo, private, revision, create_pr, parent=None, new_branch=new_branch)
-    if private and not info.private:
-        raise InputError(f"{repo} already exists and is public; make it private on the Hub, or leave --private out")
-    siblings = {file.rfilename: file for file in info.siblings or [] if file.rfilename not in _OF_THE_HUB}
+    _check_private(repo, info, private, "leave --private out")
+    siblings = _held(info)
     ours = _files(folder)
     theirs = {name: file.lfs.sha256 if file.lfs else None for name, file in siblings.items() if _is_weight(name)}
     same = theirs == {name: sha256(file) for name, file in ours.items() if _is_weight(name)}
     if siblings and not (same or new_branch or overwrite):
-        shown = ", ".join(sorted(siblings)[:5]) + (", ..." if len(siblings) > 5 else "")
-        raise InputError(f"{repo} ({revision}) holds something else: {shown}; --overwrite replaces all of it")
+        raise InputError(
+            f"{repo} ({revision}) holds something else: {_shown(siblings)}; --overwrite replaces all of it"
+        )
     unwanted = () if same else tuple(sorted(siblings.keys() - ours.keys()))
     return Place(repo, private, revision, create_pr, info.sha, new_branch, unwanted)
+
+
+def _check_private(repo: str, info: ModelInfo, private: bool, otherwise: str) -> None:
+    if private and not info.private:
+        raise InputError(f"{repo} already exists and is public; make it private on the Hub, or {otherwise}")
+
+
+def _held(info: ModelInfo) -> dict[str, RepoSibling]:
+    """Return the files of a repository by name, without those that the Hub itself has put there."""
+    return {file.rfilename: file for file in info.siblings or [] if file.rfilename not in _OF_THE_HUB}
+
+
+def _shown(names: Iterable[str]) -> str:
+    first = sorted(names)
+    return ", ".join(first[:5]) + (", ..." if len(first) > 5 else "")
 
 
 def commit(folder: Path, place: Place, message: str) -> Published:

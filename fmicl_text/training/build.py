@@ -66,6 +66,8 @@ def check_build(recipe: Recipe, inputs: Inputs) -> ContrastiveTrainer:
             check_optimizer_arguments(trainer, str(recipe.train.get("optim", "the optimizer")))
             trainer.create_optimizer_and_scheduler(num_training_steps=1)
             trainer.get_train_dataloader()
+    if recipe.publish.repo is not None:
+        hub.check_no_own_code(trainer.model)
     for precision in recipe.publish.converted:
         check_convertible(trainer.model, precision, "publish.exports")
     tell(recipe.train, trainer.args, recipe.model.dtype)

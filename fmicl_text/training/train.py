@@ -92,7 +92,11 @@ def train(
         if recipe.evaluate.during == AUTO:  # which was not a default when older runs began
             recipe = recipe.choosing_by(begun.evaluate.during)
     in_first_process(lambda: check_run(folder, recipe, resume, overwrite))  # before much is loaded
-    return train_on(prepare(recipe), recipe, folder, resume=resume, overwrite=overwrite, repeats=repeats)
+    first = RunFolder(folder / f"seed-{recipe.seeds[0]}" if len(recipe.seeds) > 1 else folder)
+    trained = resume and first.is_done()
+    return train_on(
+        prepare(recipe, trained=trained), recipe, folder, resume=resume, overwrite=overwrite, repeats=repeats
+    )
 
 
 @dataclass(frozen=True)
@@ -108,12 +112,13 @@ class Prepared:
     origin: dict[str, Any]
 
 
-def prepare(recipe: Recipe, load_encoder: LoadEncoder = load_encoder) -> Prepared:
+def prepare(recipe: Recipe, load_encoder: LoadEncoder = load_encoder, trained: bool = False) -> Prepared:
     """Load and check all that a recipe needs, and warn of data that will not train well; nothing is written.
 
     Args:
         recipe: The recipe.
         load_encoder: What loads the encoder, here and for each training.
+        trained: Whether what is published has been trained already: the repository may hold it.
 
     Raises:
         InputError: As :func:`train`.
@@ -127,7 +132,10 @@ def prepare(recipe: Recipe, load_encoder: LoadEncoder = load_encoder) -> Prepare
         logger.warning("%s", warning)
     del trainer  # each seed builds its own
     if recipe.publish.repo is not None:
-        hub.check_access(recipe.publish.repo)
+        if trained:
+            hub.check_access(recipe.publish.repo)
+        else:
+            hub.check_target(recipe.publish)
     return Prepared(inputs, provenance(recipe, inputs))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -205,7 +206,7 @@ def spoil(run: Path, how: str) -> None:
         ("pickle", "pytorch_model.bin: is a pickle"),
         ("only a pickle", "python -c 'from sentence_transformers import SentenceTransformer; SentenceTransformer(\""),
         ("pickle in disguise", "notes.txt: is not text"),
-        ("code", "modeling.py: is not part of an encoder"),
+        ("code", "modeling.py: an encoder with Python code of its own is not published"),
         ("local path", "notes.txt:2: has the local path /home/alice/private/pairs.csv in it"),
         ("token", "notes.txt:1: has a Hugging Face token in it"),
         ("own token", "has your token of the Hub in it"),
@@ -515,12 +516,18 @@ def test_a_download_that_fails_says_that_it_is_published(publish, hub, run: Path
 
 @pytest.mark.parametrize(
     ("token", "status", "message"),
-    [("", 2, "no token for the Hub"), ("hf_wrong", 1, "does not accept the token"), (READER, 1, "may not write to")],
+    [("", 2, "no token for the Hub"), ("hf_wrong", 1, "does not accept the token"), (READER, 2, "may only read")],
 )
 def test_tokens_that_do_not_do(publish, hub, run: Path, token: str, status: int, message: str):
     finished = publish(run, token=token)
     assert finished.status == status and message in finished.err, finished.err
     assert not hub.repos
+
+
+def test_a_token_for_some_repositories_is_refused_where_it_may_not_write(publish, hub, run: Path):
+    hub.roles[READER] = "fineGrained"
+    finished = publish(run, token=READER)
+    assert finished.status == 1 and "the token may not write to me/tiny" in finished.err and not hub.repos
 
 
 def test_someone_elses_name(command: Fmicl, hub, run: Path):
@@ -692,6 +699,8 @@ def test_training_publishes_at_its_end(command: Fmicl, hub, recipe: Path, tmp_pa
     assert finished.status == 0 and f"{hub.url}/me/tiny" in finished.out, finished.err
     repo = hub.repos["me/tiny"]
     assert repo.private and len(repo.commits) == 2
+    again = command("train", "--resume", tmp_path / "run", HF_TOKEN=TOKEN)
+    assert again.status == 0 and len(repo.commits) == 2, again.err  # it holds what was trained
     assert np.array_equal(encode(put(repo.files(), tmp_path / "copy")), encode(tmp_path / "run" / "model"))
 
 
@@ -699,6 +708,60 @@ def test_a_token_that_does_not_do_is_found_out_before_training(command: Fmicl, h
     finished = command("train", recipe, "--output", tmp_path / "run", HF_TOKEN="hf_wrong")
     assert finished.status == 1 and "does not accept the token" in finished.err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_token_that_may_only_read_is_found_out_before_training(command: Fmicl, hub, recipe: Path, tmp_path: Path):
+    finished = command("train", recipe, "--output", tmp_path / "run", HF_TOKEN=READER)
+    assert finished.status == 2 and "the token for the Hub may only read" in finished.err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("repo", "message"),
+    [
+        (
+            {"private": False},
+            "me/tiny already exists and is public; make it private on the Hub, or set publish.private",
+        ),
+        (
+            {"private": True, "files": {"README.md": b"mine", "model.safetensors": b"mine"}},
+            "publish.repo: me/tiny holds something already: README.md, model.safetensors; name another one, or",
+        ),
+    ],
+    ids=["public", "full"],
+)
+def test_a_repository_that_would_be_refused_is_found_out_before_training(
+    command: Fmicl, hub, recipe: Path, tmp_path: Path, repo: dict, message: str
+):
+    hub.make_repo("me/tiny", **repo)
+    before = len(hub.repos["me/tiny"].commits)
+    finished = command("train", recipe, "--output", tmp_path / "run", HF_TOKEN=TOKEN)
+    assert finished.status == 2 and message in finished.err, finished.err
+    assert not (tmp_path / "run").exists() and len(hub.repos["me/tiny"].commits) == before
+
+
+checks_here = pytest.mark.skipif(
+    "https://huggingface.co/api" in inspect.getsource(ModelCard.validate),
+    reason="this client has cards checked there, whatever HF_ENDPOINT is",
+)
+
+
+@checks_here
+def test_a_licence_that_the_hub_does_not_know_is_found_out_before_training(
+    command: Fmicl, hub, recipe: Path, tmp_path: Path
+):
+    finished = command(
+        "train", recipe, "--output", tmp_path / "run", "--set", "publish.license=apache2", HF_TOKEN=TOKEN
+    )
+    assert finished.status == 2 and not (tmp_path / "run").exists()
+    assert 'publish: the Hub does not accept its settings: "license" must be one of' in finished.err, finished.err
+
+
+@checks_here
+def test_a_check_of_the_licence_that_fails_is_left_to_the_end(command: Fmicl, hub, recipe: Path, tmp_path: Path):
+    hub.faults.append(Fault("POST /api/validate-yaml", 500))
+    finished = command("train", recipe, "--output", tmp_path / "run", HF_TOKEN=TOKEN)
+    assert finished.status == 0 and "model.safetensors" in hub.repos["me/tiny"].files(), finished.err
 
 
 def test_a_run_that_could_not_be_published_is_kept_and_publishes_later(

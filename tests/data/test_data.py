@@ -298,9 +298,9 @@ class TestHub:
 
         asked = []
 
-        def give(rows: dict[str, list[Any]]) -> list[tuple[str, str, str | None]]:
-            def load_dataset(path: str, split: str, revision: str | None) -> datasets.Dataset:
-                asked.append((path, split, revision))
+        def give(rows: dict[str, list[Any]]) -> list[tuple[str, str | None, str, str | None]]:
+            def load_dataset(path: str, name: str | None, split: str, revision: str | None) -> datasets.Dataset:
+                asked.append((path, name, split, revision))
                 return datasets.Dataset.from_dict(rows)
 
             monkeypatch.setattr(datasets, "load_dataset", load_dataset)
@@ -311,8 +311,8 @@ class TestHub:
     def test_columns_become_roles(self, hub):
         asked = hub({"id": [1, 2, 3], "positive": ["a", "b", "c"], "anchor": ["d", "e", "f"]})
         swapped = Columns(anchor="positive", positive="anchor")
-        dataset = load_rows("owner/name", swapped, split="validation", revision="v1", rows=2)
-        assert asked == [("owner/name", "validation", "v1")]
+        dataset = load_rows("owner/name", swapped, split="validation", config="pair", revision="v1", rows=2)
+        assert asked == [("owner/name", "pair", "validation", "v1")]
         assert dataset.column_names == ["anchor", "positive"]
         assert dataset.to_list() == [{"anchor": "a", "positive": "d"}, {"anchor": "b", "positive": "e"}]
 

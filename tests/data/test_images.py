@@ -107,13 +107,14 @@ def test_a_data_set_of_the_hub(monkeypatch: pytest.MonkeyPatch):
     types = Features({"image": ImageFeature(), "label": datasets.ClassLabel(names=["even", "odd"])})
     asked = []
 
-    def given(path: str, split: str, revision: str | None) -> Dataset:
-        asked.append((path, split, revision))
+    def given(path: str, name: str | None, split: str, revision: str | None) -> Dataset:
+        asked.append((path, name, split, revision))
         return Dataset.from_dict(rows, features=types)
 
     monkeypatch.setattr(datasets, "load_dataset", given)
-    found = load_images("owner/name", "image", 4, label="label", split="test", revision="v1", limit=4).rows
-    assert asked == [("owner/name", "test", "v1")]
+    where = {"split": "test", "config": "small", "revision": "v1"}
+    found = load_images("owner/name", "image", 4, label="label", limit=4, **where).rows
+    assert asked == [("owner/name", "small", "test", "v1")]
     assert [(np.frombuffer(row["image"], np.uint8).max(), row["label"]) for row in found] == [
         (40 * number, LABELS[number]) for number in range(4)
     ]

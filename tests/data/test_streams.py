@@ -134,8 +134,8 @@ def test_the_hub_is_asked_for_one_commit(monkeypatch: pytest.MonkeyPatch):
 
     asked = []
 
-    def load_dataset(path: str, **options: Any) -> datasets.IterableDataset:
-        asked.append((path, options))
+    def load_dataset(path: str, name: str | None, **options: Any) -> datasets.IterableDataset:
+        asked.append((path, name, options))
         rows = {"id": [1, 2, 3], "positive": ["a", "b", " "], "anchor": ["d", "e", "f"]}
         return datasets.Dataset.from_dict(rows).to_iterable_dataset()
 
@@ -145,11 +145,11 @@ def test_the_hub_is_asked_for_one_commit(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda self, repo, revision: Info)
     monkeypatch.setattr(streams, "load_dataset", load_dataset)
     swapped = {"anchor": "positive", "positive": "anchor"}
-    stream = stream_of("owner/name", swapped, split="validation", rows=2)
+    stream = stream_of("owner/name", swapped, split="validation", config="pair", rows=2)
     rows = in_order(list(stream.shuffled(1, 9)))
     assert rows == [{"anchor": "a", "positive": "d"}, {"anchor": "b", "positive": "e"}]
     assert set(map(str, asked)) == {
-        str(("owner/name", {"split": "validation", "revision": "0" * 40, "streaming": True}))
+        str(("owner/name", "pair", {"split": "validation", "revision": "0" * 40, "streaming": True}))
     }
     known = stream_fingerprint(stream)
     assert known == {"rows": None, "columns": ["anchor", "positive"], "revision": "0" * 40}
@@ -233,7 +233,7 @@ def test_a_run_stays_with_the_commit_it_began_with(recipe: Path, monkeypatch: py
         def __init__(self, sha: str) -> None:
             self.sha = sha
 
-    def load_dataset(path: str, revision: str, **options: Any) -> datasets.IterableDataset:
+    def load_dataset(path: str, name: None, revision: str, **options: Any) -> datasets.IterableDataset:
         asked.append(revision)
         return datasets.Dataset.from_dict({"text": ["a dog", "the cat", "a man"]}).to_iterable_dataset()
 

@@ -20,6 +20,8 @@ from fmicl_text.encoders.text import check_positions, load_encoder, load_model
 from fmicl_text.errors import InputError
 from fmicl_text.hub.source import find_source
 from fmicl_text.recipe.file import load_recipe
+from fmicl_text.training.build import check_build
+from fmicl_text.training.inputs import load_inputs
 from fmicl_text.training.train import train
 
 
@@ -119,7 +121,7 @@ def test_code_that_comes_with_a_model_is_not_run(foreign: Path, recipe: Path, tm
         assert main(command) == 2
         assert "brings Python code of its own, which is not run" in capsys.readouterr().err
     assert main(["publish", str(foreign), "me/x", "--license", "mit", "--dry-run"]) == 2
-    assert "own.py: is not part of an encoder" in capsys.readouterr().err
+    assert "own.py: an encoder with Python code of its own is not published, as" in capsys.readouterr().err
     assert not (tmp_path / "ran").exists()
 
 
@@ -131,8 +133,58 @@ def test_it_is_run_when_the_recipe_says_so_and_the_plan_says_it(foreign: Path, r
     run = train(load_recipe(recipe, [trusted]), tmp_path / "run").folder
     assert "trust_remote_code: true" in (run / "recipe.yaml").read_text()
     assert not load_recipe(recipe).model.trust_remote_code
-    with pytest.raises(InputError, match="is not run"):  # as every other command loads it
+    with pytest.raises(InputError, match="is not run"):  # by Python's name alone, without the run's recipe
         load_model(str(run))
+
+
+def scored(tmp_path: Path) -> str:
+    (tmp_path / "scored.csv").write_text("sentence1,sentence2,score\nthe dog,a cat,1\nman,woman,2\nbig,small,3\n")
+    return str(tmp_path / "scored.csv")
+
+
+@pytest.fixture
+def trusted_run(recipe: Path, tmp_path: Path) -> Path:
+    run = train(load_recipe(recipe, ["model.trust_remote_code=true"]), tmp_path / "run").folder
+    (tmp_path / "ran").unlink()
+    return run
+
+
+of_a_transformer = pytest.mark.parametrize("foreign", ["transformer"], indirect=True)
+"""The library saves the code of a module that is not the first where it does not look for it."""
+
+
+@of_a_transformer
+def test_a_run_is_evaluated_if_the_user_trusts_it(trusted_run: Path, tmp_path: Path, capsys):
+    """Its recipe alone does not do: a run folder may be somebody else's."""
+    pairs = scored(tmp_path)
+    assert main(["eval", "pairs", str(trusted_run), pairs]) == 2
+    assert "evaluate it with --trust-remote-code" in capsys.readouterr().err
+    assert not (tmp_path / "ran").exists()
+    assert main(["eval", "pairs", str(trusted_run), pairs, "--trust-remote-code"]) == 0, capsys.readouterr().err
+
+
+def test_an_encoder_with_code_is_refused_before_training_if_it_is_to_be_published(recipe: Path, tmp_path: Path, capsys):
+    options = ["model.trust_remote_code=true", "publish.repo=me/x", "publish.license=mit"]
+    command = ["train", str(recipe), "--output", str(tmp_path / "run")]
+    assert main([*command, *(word for option in options for word in ("--set", option))]) == 2
+    said = capsys.readouterr().err
+    assert "publish.repo: an encoder with Python code of its own is not published, as whoever loads it" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_encoder_without_code_may_be_trusted_and_published(recipe: Path, tiny_encoder_path: Path):
+    options = ["model.trust_remote_code=true", "publish.repo=me/x", "publish.license=mit"]
+    plain = load_recipe(recipe, [f"model.base={tiny_encoder_path}", *options])
+    check_build(plain, load_inputs(plain))
+
+
+@of_a_transformer
+def test_publishing_a_run_with_code_says_that_it_is_not_done(trusted_run: Path, capsys):
+    for code in (trusted_run / "model").glob("*.py"):  # of a base on the Hub, the code stays there
+        code.unlink()
+    assert main(["publish", str(trusted_run), "me/x", "--license", "mit", "--dry-run"]) == 2
+    said = capsys.readouterr().err
+    assert "an encoder with Python code of its own is not published" in said and "train from it" not in said
 
 
 def test_a_pooling_of_ones_own_is_no_way_around(foreign: Path, tmp_path: Path):

@@ -576,6 +576,7 @@ recipes = st.fixed_dictionaries(
             optional={
                 "rows": optional(st.integers(2, 10**9)),
                 "split": texts,
+                "config": optional(texts),
                 "revision": optional(revisions),
                 "shuffle_buffer": st.integers(1, 10**9),
             },

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fmicl_text.evaluation.items import Measured
     from fmicl_text.evaluation.kind import Evaluation
     from fmicl_text.evaluation.results import Result
+    from fmicl_text.evaluation.scored_model import ScoredModel
 
 
 def asked(kind: type[Evaluation], **options: object) -> Evaluation:
@@ -55,7 +56,6 @@ def evaluate_models(
     """
     from fmicl_text.evaluation.items import write_result
     from fmicl_text.evaluation.kind import Effort, Given
-    from fmicl_text.evaluation.scored_model import scored_model
 
     files = result_files(args.output, args.models, name, args.overwrite)
     effort = Effort(args.batch_size, show_progress=bars_are_shown())
@@ -64,7 +64,7 @@ def evaluate_models(
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library may print
         loaded = evaluation.load(Given())
         for model, file in zip(args.models, files, strict=True):
-            measured = loaded.measure(scored_model(model), effort)
+            measured = loaded.measure(load_scored(model, args), effort)
             results.append(measured.result)
             if file is not None:
                 write_result(measured, file)
@@ -72,6 +72,17 @@ def evaluate_models(
                     also(measured, file)
     show(args, results)
     return results
+
+
+def load_scored(model: str, args: argparse.Namespace) -> ScoredModel:
+    """Load a model, whose own code is run only if ``args.trust_remote_code`` says so: a run may be somebody else's.
+
+    Raises:
+        InputError: There is no such model, or it does not load.
+    """
+    from fmicl_text.evaluation.scored_model import scored_model
+
+    return scored_model(model, trust_remote_code=args.trust_remote_code)
 
 
 def show(args: argparse.Namespace, results: list[Result]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fmicl_text.bars import bars_are_shown, silence_model_files
-from fmicl_text.cli.eval.command import show
+from fmicl_text.cli.eval.command import load_scored, show
 from fmicl_text.cli.eval.options import add_output_arguments, result_files
 from fmicl_text.errors import InputError
 
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     require_mteb()
     from fmicl_text.cli.console import Console
     from fmicl_text.evaluation.items import write_result
-    from fmicl_text.evaluation.mteb.model import load_for_mteb
+    from fmicl_text.evaluation.mteb.model import wrapped
     from fmicl_text.evaluation.mteb.plan import plan
     from fmicl_text.evaluation.mteb.run import check_submittable, evaluate, write_submission
 
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library may print
         selection = _selection(args)
         files = result_files(args.output, args.models, selection.name, args.overwrite)
-        models = [load_for_mteb(name) for name in args.models]
+        models = [wrapped(load_scored(name, args)) for name in args.models]
         if args.submission:
             check_submittable(models, selection)
         plans = [plan(model, selection, args.batch_size) for model in models]

@@ -11,7 +11,7 @@ from fmicl_text.errors import InputError
 
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare where results go and how many sentences are encoded at a time."""
+    """Declare where results go, how many sentences are encoded at a time, and whether models may run code."""
     parser.add_argument(
         "--output", type=Path, metavar="FILE|DIR", help="also write JSON: to FILE.json, or to one file per model in DIR"
     )
@@ -19,6 +19,11 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else; a list for several models")
     parser.add_argument(
         "--batch-size", type=positive, default=128, metavar="N", help="sentences or images at a time (128)"
+    )
+    parser.add_argument(
+        "--trust-remote-code",
+        action="store_true",
+        help="run Python code that comes with the models: only if you have read it",
     )
 
 
