@@ -130,7 +130,7 @@ def test_a_stream_that_breaks_off_is_said_in_a_line(run: Path, tmp_path: Path, m
     recipe["data"] |= {"train": str(tmp_path / "stream.jsonl"), "streaming": True}
     (tmp_path / "run" / "recipe.yaml").write_text(json.dumps(recipe))
     monkeypatch.setattr("fmicl_text.data.streams.CHECKED_ROWS", 16)
-    assert main(["export", str(tmp_path / "run"), "--embeddings", "int8"]) == 2
+    assert main(["export", str(tmp_path / "run"), "--embeddings", "int8", "--overwrite"]) == 2
     assert 'stream.jsonl: its first rows cannot be read: a row of which column "anchor"' in capsys.readouterr().err
 
 
