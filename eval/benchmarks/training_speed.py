@@ -168,7 +168,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not stamp.items() <= document.items():  # figures of other versions are not put beside these
         document = stamp | {"jobs": {}}
     if args.growth:
-        write(document | {"growth": growth(args.model, args.steps)}, file)
+        grown = {"growth": growth(args.model, args.steps), "growth_of": stamp["model"]}
+        write(document | grown, file)
         return
     if args.evaluation:
         write(document | {"evaluation": evaluation()}, file)
@@ -511,7 +512,7 @@ def markdown(document: dict[str, Any]) -> str:
     if "evaluation" in document:
         lines += ["", _evaluation(**document["evaluation"])]
     if "growth" in document:
-        lines += ["", *_growth(document["growth"])]
+        lines += ["", *_growth(document["growth"], document["growth_of"])]
     return "\n".join([*lines, ""])
 
 
@@ -524,9 +525,12 @@ def _evaluation(steps: int, step: float, evaluations: int, during: float) -> str
     )
 
 
-def _growth(growth: dict[str, dict[str, dict[str, float]]]) -> Iterator[str]:
+def _growth(growth: dict[str, dict[str, dict[str, float]]], model: str) -> Iterator[str]:
     """Return how rows a second grow."""
-    yield "How rows a second grow, measured once: dropout pairs, 32 tokens, 64 rows a process, 1 process, if not named."
+    yield (
+        f"How rows a second grow, on {model}, measured once: dropout pairs of texts that all fill their length, 32 "
+        "tokens, 64 rows a process, 1 process, if not named."
+    )
     yield ""
     yield "| | plain | fmicl |"
     yield "|---|---|---|"
