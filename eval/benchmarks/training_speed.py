@@ -120,6 +120,17 @@ class Setting:
     loss: str = "infonce"
     keeps_memory: bool = True
 
+    def written(self) -> str:
+        """Return the setting as JSON, for another process."""
+        return json.dumps(vars(self) | {"job": vars(self.job)})
+
+    @classmethod
+    def read(cls, text: str) -> Setting:
+        """Return the setting of :meth:`written`."""
+        fields = json.loads(text)
+        job = fields.pop("job")
+        return cls(**fields, job=Job(**job | {"columns": tuple(job["columns"])}))
+
 
 class Steps(TrainerCallback):
     """Notes when training begins and when each step ends."""
@@ -154,16 +165,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--growth", action="store_true", help="in place of jobs, how rows a second grow with sizes")
     parser.add_argument("--evaluation", action="store_true", help="in place of jobs, what evaluation in training costs")
     parser.add_argument("--output", type=Path, default=RESULTS, help="path of the report, without suffix")
-    parser.add_argument("--one", help=argparse.SUPPRESS)  # a training in a process of its own, as JSON
+    parser.add_argument("--one", type=Setting.read, help=argparse.SUPPRESS)  # a training in a process of its own
     args = parser.parse_args(arguments)
     if args.one:
-        found = one(args.one)
+        if args.one.keeps_memory:
+            keep_memory()
+        found = profile(args.one) if args.profile else one(args.one)
         if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
             print(json.dumps(found))
         return
     keep_memory()
     file = args.output.with_suffix(".json")
-    stamp = {"device": _device(), "versions": versions(), "model": Path(args.model).name}
+    stamp = {"device": device(), "versions": versions(), "model": Path(args.model).name}
     document = read_json(file) if file.is_file() else {}
     if not stamp.items() <= document.items():  # figures of other versions are not put beside these
         document = stamp | {"jobs": {}}
@@ -199,7 +212,7 @@ def growth(model: str, steps: int) -> dict[str, dict[str, dict[str, float]]]:
             job, rates = Job(("text",), sizes["length"], sizes["batch"]), {}
             for program in PROGRAMS:
                 setting = Setting(program, job, model, data, steps, bf16=False)
-                step = _in_a_process(setting, sizes["processes"])["step"]
+                step = in_a_process(setting, sizes["processes"])["step"]
                 rates[program] = sizes["batch"] * sizes["processes"] / step
             found.setdefault(what, {})[str(size)] = rates
             print(f"{what} {size}: {rates}", file=sys.stderr)
@@ -240,7 +253,7 @@ def measure(name: str, job: Job, args: argparse.Namespace) -> dict[str, Any]:
             "precision": "bfloat16 autocast" if args.bf16 else "float32",
             "untrained": mrr(encoder, held_out),
             "turns": turns,
-            "megabytes": {p: _in_a_process(_alone(setting, p, steps=2))["megabytes"] for p in PROGRAMS},
+            "megabytes": {p: in_a_process(_alone(setting, p, steps=2))["megabytes"] for p in PROGRAMS},
             "one_step": {p: start_to_end(_alone(setting, p, steps=1)) for p in PROGRAMS},
         }
         if args.profile:
@@ -388,7 +401,7 @@ def mrr(model: SentenceTransformer, pairs: dict[str, list[str]]) -> float:
 
 
 def profile(setting: Setting) -> dict[str, Any]:
-    """Return the share of a step's time in each part, of steps after the first."""
+    """Return the seconds of each part of a step, the mean of steps after the first."""
     trainer, _ = build(setting)
     clock = StepClock()
     clock.watch(trainer)
@@ -419,12 +432,8 @@ def operations(setting: Setting) -> dict[str, float]:
     return {kind: share / whole for kind, share in shares.items()} | {REST: 1 - sum(shares.values()) / whole}
 
 
-def one(given: str) -> dict[str, float]:
+def one(setting: Setting) -> dict[str, float]:
     """Train and save the encoder in this process: seconds of a step, and the process's peak memory in MB."""
-    fields = json.loads(given)
-    setting = Setting(**fields | {"job": Job(**fields["job"] | {"columns": tuple(fields["job"]["columns"])})})
-    if setting.keeps_memory:
-        keep_memory()
     trainer, times = train(setting)
     most = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else peak()
     trainer.save_model(str(Path(setting.data).with_name("saved")))
@@ -432,12 +441,18 @@ def one(given: str) -> dict[str, float]:
     return {"step": step, "megabytes": most}
 
 
-def _in_a_process(setting: Setting, processes: int = 1) -> dict[str, float]:
-    """Train once in processes of their own, and return what the first of them has measured."""
-    given = json.dumps(vars(setting) | {"job": vars(setting.job)})
+def in_a_process(setting: Setting, processes: int = 1, *more: str, cwd: Path | None = None) -> dict[str, float]:
+    """Train once in processes of their own, and return what the first of them has measured.
+
+    Args:
+        setting: The training.
+        processes: How many.
+        *more: Further arguments: with ``--profile`` it is the seconds of a step's parts that are measured.
+        cwd: The checkout whose code trains; default: this one's.
+    """
     launcher = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes)] if processes > 1 else []
-    command = [sys.executable, *launcher, "-m", "eval.benchmarks.training_speed", "--one", given]
-    finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    command = [sys.executable, *launcher, "-m", "eval.benchmarks.training_speed", "--one", setting.written(), *more]
+    finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=cwd)
     return json.loads(finished.stdout.splitlines()[-1])
 
 
@@ -445,7 +460,7 @@ def start_to_end(setting: Setting) -> float:
     """Return the seconds of a process that trains and saves, as a user starts it: the plain script or the command."""
     begun = time.perf_counter()
     if setting.program == "plain":
-        _in_a_process(setting)
+        in_a_process(setting)
     else:
         folder = Path(setting.data).with_name("of-the-command")
         command = [sys.executable, "-m", "fmicl_text", "train", str(_recipe(setting)), "--output", str(folder)]
@@ -453,7 +468,8 @@ def start_to_end(setting: Setting) -> float:
     return time.perf_counter() - begun
 
 
-def _device() -> str:
+def device() -> str:
+    """Say what trains."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return f"CPU, {torch.get_num_threads()} threads"
@@ -468,7 +484,7 @@ def _ratios(job: dict[str, Any]) -> list[float]:
     return [ours / plain for ours, plain in zip(_rates(job, "fmicl"), _rates(job, "plain"), strict=True)]
 
 
-def _shown(values: list[float], digits: int = 1) -> str:
+def shown(values: list[float], digits: int = 1) -> str:
     """Return the median, and the extremes."""
     return f"{median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
@@ -495,11 +511,11 @@ def markdown(document: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, job in document["jobs"].items():
-        scores = [_shown([turn[p]["mrr"] for turn in job["turns"]]) for p in PROGRAMS]
-        rates = [_shown(_rates(job, p)) for p in PROGRAMS]
+        scores = [shown([turn[p]["mrr"] for turn in job["turns"]]) for p in PROGRAMS]
+        rates = [shown(_rates(job, p)) for p in PROGRAMS]
         few, half, most = job["tokens"]
         sizes = f"{job['batch']}, {job['length']}, {job['precision']}"
-        cells = [name, job["texts"], f"{half} ({few} to {most})", sizes, *rates, f"**{_shown(_ratios(job), 2)}**"]
+        cells = [name, job["texts"], f"{half} ({few} to {most})", sizes, *rates, f"**{shown(_ratios(job), 2)}**"]
         lines.append("| " + " | ".join([*cells, f"{job['untrained']:.1f}", *scores]) + " |")
     lines += ["", "| job | one step, plain | fmicl | memory, plain | fmicl |", "|---|---|---|---|---|"]
     for name, job in document["jobs"].items():

@@ -35,7 +35,7 @@ def test_mrr_of_known_ranks():
 
 
 def test_a_tiny_run(tiny_encoder_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(training_speed, "_in_a_process", lambda _: {"megabytes": 2.0})
+    monkeypatch.setattr(training_speed, "in_a_process", lambda _: {"megabytes": 2.0})
     monkeypatch.setattr(training_speed, "start_to_end", lambda _: 1.0)
     sizes = ["--jobs", "pairs, gradient cache", "--steps", "3", "--turns", "1", "--batch", "8"]
     training_speed.main(["--model", str(tiny_encoder_path), *sizes, "--profile", "--output", str(tmp_path / "speed")])
@@ -65,7 +65,7 @@ def test_the_page_says_what_was_trained_on(tmp_path: Path):
 
 
 def test_growth_counts_the_rows_of_all_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(training_speed, "_in_a_process", lambda setting, processes: {"step": setting.job.length / 64})
+    monkeypatch.setattr(training_speed, "in_a_process", lambda setting, processes: {"step": setting.job.length / 64})
     training_speed.main(["--growth", "--output", str(tmp_path / "speed")])
     found = read_json(tmp_path / "speed.json")["growth"]
     assert found["batch"]["256"] == dict.fromkeys(PROGRAMS, 512)

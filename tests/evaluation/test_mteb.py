@@ -16,7 +16,7 @@ from words import WORDS
 
 from fmicl_text.errors import InputError
 from fmicl_text.evaluation.items import score
-from fmicl_text.evaluation.scored_model import ScoredModel
+from fmicl_text.evaluation.scored_model import ScoredModel, scored_model
 from fmicl_text.evaluation.statistics import bootstrap_interval
 from fmicl_text.evaluation.sts import cosines
 from fmicl_text.evaluation.sts import evaluate as evaluate_sts
@@ -24,15 +24,16 @@ from fmicl_text.evaluation.sts import evaluate as evaluate_sts
 mteb = pytest.importorskip("mteb")
 
 from fmicl_text.evaluation.mteb.cache import Kept  # noqa: E402
-from fmicl_text.evaluation.mteb.model import load_for_mteb, wrapped  # noqa: E402
+from fmicl_text.evaluation.mteb.model import wrapped  # noqa: E402
 from fmicl_text.evaluation.mteb.plan import Load, Speed, Texts, plan, task_load  # noqa: E402
-from fmicl_text.evaluation.mteb.run import check_submittable, evaluate, write_submission  # noqa: E402
+from fmicl_text.evaluation.mteb.run import evaluate  # noqa: E402
 from fmicl_text.evaluation.mteb.selection import (  # noqa: E402
     Selection,
     select_benchmark,
     select_suite,
     select_tasks,
 )
+from fmicl_text.evaluation.mteb.submission import check_submittable, write_submission  # noqa: E402
 
 PUBLIC = ["STSBenchmark", "TwitterSemEval2015", "Banking77Classification", "SciFact"]
 FOLDERS = {
@@ -142,9 +143,14 @@ def own(rows, tmp_path):
     return folder / "own.yaml"
 
 
+def for_mteb(place: Path | str):
+    """Load the encoder of a place for mteb."""
+    return wrapped(scored_model(str(place)))
+
+
 @pytest.fixture
 def model(tiny_encoder_path):
-    return load_for_mteb(str(tiny_encoder_path))
+    return for_mteb(tiny_encoder_path)
 
 
 @pytest.fixture
@@ -417,7 +423,6 @@ def test_queries_without_a_relevant_document_are_left_out_and_copies_of_a_docume
 def test_the_state_of_a_model_in_training_is_never_taken_for_a_later_one(tiny_encoder, own, tmp_path):
     from fmicl_text.evaluation.kind import Effort
     from fmicl_text.evaluation.mteb.run import measure_selection
-    from fmicl_text.evaluation.scored_model import ScoredModel
 
     selection = select_suite(own)
     scored = ScoredModel(tiny_encoder, "in training", None)
@@ -439,7 +444,7 @@ def test_a_static_encoder_is_wrapped_without_alarm(tiny_encoder, caplog):
 def test_the_prompts_recorded_are_those_used(tiny_encoder, hub, tmp_path, encoded):
     tiny_encoder.prompts = {"query": "a big dog ", "STS": "the cat ", "document": ""}
     tiny_encoder.save_pretrained(str(tmp_path / "prompted"), create_model_card=False)
-    result = evaluate(load_for_mteb(str(tmp_path / "prompted")), select_tasks(["STSBenchmark", "SciFact"], hub))
+    result = evaluate(for_mteb(tmp_path / "prompted"), select_tasks(["STSBenchmark", "SciFact"], hub))
     recorded = result.measured().result.details["tasks"]
     assert recorded["STSBenchmark"]["prompts"]["text"] == "the cat "
     assert recorded["SciFact"]["prompts"]["query"] == "a big dog "
@@ -461,7 +466,7 @@ def test_a_model_that_gives_nan_is_missing(tiny_encoder, hub, tmp_path):
         parameter.data.fill_(float("nan"))
     tiny_encoder.save_pretrained(str(tmp_path / "broken"), create_model_card=False)
     for _ in range(2):  # the second from what the first left in mteb's cache
-        result = evaluate(load_for_mteb(str(tmp_path / "broken")), select_tasks(["STSBenchmark", "SciFact"], hub))
+        result = evaluate(for_mteb(tmp_path / "broken"), select_tasks(["STSBenchmark", "SciFact"], hub))
         assert result.missing.keys() == {"STSBenchmark", "SciFact"}
         assert result.missing["SciFact"] == "failed: what the model gives is not a number; has it collapsed?"
 
@@ -510,19 +515,19 @@ def test_other_data_is_another_result(model, hub, own):
 
 def test_other_weights_are_another_model(model, tiny_encoder, tiny_encoder_path, tmp_path):
     revision = model.mteb_model_meta.revision
-    assert load_for_mteb(str(tiny_encoder_path)).mteb_model_meta.revision == revision
+    assert for_mteb(tiny_encoder_path).mteb_model_meta.revision == revision
     folder = tmp_path / "run" / "model"
     tiny_encoder.save_pretrained(str(folder), create_model_card=False)
-    saved = load_for_mteb(str(tmp_path / "run")).mteb_model_meta
+    saved = for_mteb(tmp_path / "run").mteb_model_meta
     assert (saved.name, saved.n_parameters) == ("local/run", sum(p.numel() for p in tiny_encoder.parameters()))
     (folder / "README.md").write_text("a card is no weight")
-    assert load_for_mteb(str(tmp_path / "run")).mteb_model_meta.revision == saved.revision
+    assert for_mteb(tmp_path / "run").mteb_model_meta.revision == saved.revision
     tiny_encoder.max_seq_length = 8
     tiny_encoder.save_pretrained(str(folder), create_model_card=False)
-    shorter = load_for_mteb(str(tmp_path / "run")).mteb_model_meta.revision
+    shorter = for_mteb(tmp_path / "run").mteb_model_meta.revision
     next(tiny_encoder.parameters()).data += 1e-3
     tiny_encoder.save_pretrained(str(folder), create_model_card=False)
-    assert len({saved.revision, shorter, load_for_mteb(str(tmp_path / "run")).mteb_model_meta.revision}) == 3
+    assert len({saved.revision, shorter, for_mteb(tmp_path / "run").mteb_model_meta.revision}) == 3
 
 
 def test_mteb_reads_what_is_kept(model, hub, tmp_path):
@@ -715,7 +720,7 @@ def test_a_collapsed_model_has_no_score(tiny_encoder, hub, tmp_path):
     for parameter in tiny_encoder.parameters():
         parameter.data.fill_(1.0)
     tiny_encoder.save_pretrained(str(tmp_path / "flat"), create_model_card=False)
-    result = evaluate(load_for_mteb(str(tmp_path / "flat")), select_tasks(["STSBenchmark"], hub))
+    result = evaluate(for_mteb(tmp_path / "flat"), select_tasks(["STSBenchmark"], hub))
     assert "not a number; has the model collapsed?" in result.missing["STSBenchmark"]
     assert result.measured().result.scores == []
 
@@ -886,7 +891,7 @@ def published(tiny_encoder, tmp_path, monkeypatch):
         tiny_encoder.save_pretrained(str(repository / "snapshots" / COMMIT), create_model_card=False)
         (repository / "refs").mkdir(exist_ok=True)
         (repository / "refs" / "main").write_text(COMMIT)
-        return load_for_mteb(name)
+        return for_mteb(name)
 
     return published
 

@@ -44,7 +44,8 @@ def run(args: argparse.Namespace) -> int:
     from fmicl_text.evaluation.items import write_result
     from fmicl_text.evaluation.mteb.model import wrapped
     from fmicl_text.evaluation.mteb.plan import plan
-    from fmicl_text.evaluation.mteb.run import check_submittable, evaluate, write_submission
+    from fmicl_text.evaluation.mteb.run import evaluate
+    from fmicl_text.evaluation.mteb.submission import check_submittable, write_submission
 
     silence_model_files()
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library may print

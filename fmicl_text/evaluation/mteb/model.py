@@ -13,7 +13,7 @@ from sentence_transformers import SentenceTransformer
 from fmicl_text.encoders.images import require_texts
 from fmicl_text.encoders.text import locate
 from fmicl_text.evaluation.mteb.registered import loaded_otherwise
-from fmicl_text.evaluation.scored_model import ScoredModel, scored_model
+from fmicl_text.evaluation.scored_model import ScoredModel
 from fmicl_text.quiet import quietened
 
 logger = logging.getLogger(__name__)
@@ -26,20 +26,11 @@ _EXPERIMENT = {"loaded_by": "fmicl-text"}
 """By what mteb keeps results apart that are not those of its own loader: see ``experiment_kwargs`` of its ModelMeta."""
 
 
-def load_for_mteb(name: str) -> SentenceTransformerEncoderWrapper:
-    """Load a model by what :func:`fmicl_text.encoders.text.load_model` takes, and wrap it.
-
-    mteb keeps results by name and :func:`~fmicl_text.evaluation.scored_model.model_revision`: the model of a run that
-    was trained again is another model. The Hub is asked for nothing but the model itself.
-
-    Raises:
-        InputError: There is no such model, or it does not load.
-    """
-    return wrapped(scored_model(name))
-
-
 def wrapped(scored: ScoredModel) -> SentenceTransformerEncoderWrapper:
     """Wrap a model that is loaded; one without a revision is in training, and its results are not kept.
+
+    mteb keeps results by name and :func:`~fmicl_text.evaluation.scored_model.model_revision`: the model of a run that
+    was trained again is another model. The Hub is asked for nothing.
 
     If mteb itself loads a model of the Hub otherwise, such as with prompts that its files do not have, the results here
     are not mteb's. They are then kept as an experiment, which mteb's own runs do not take for theirs, and this is said.
