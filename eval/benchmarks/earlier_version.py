@@ -34,6 +34,8 @@ ROOT = BENCHMARKS.parent.parent
 RESULTS = ROOT / "eval" / "results" / "earlier_version"
 VERSIONS = ("earlier", "now")
 TRAINED = ("dropout pairs", "pairs", "triplets")
+LARGEST = ("backward", "encoder")
+"""Parts of a step that are drawn by themselves."""
 IN_FLOAT32 = ["--set", "train.bf16=false"]
 """An earlier version may train in bfloat16 where the processor only emulates it."""
 
@@ -179,15 +181,16 @@ def plot(document: dict[str, Any], file: Path) -> None:
     figure, axes = pyplot.subplots(1, len(jobs) + 1, figsize=(11, 4), layout="constrained")
     for axis, (name, job) in zip(axes, jobs.items(), strict=False):
         of_version = [parts(job, version) for version in VERSIONS]
-        large = [part for part in of_version[1] if max(seconds[part] for seconds in of_version) > 0.02]
-        shares = {part: [seconds[part] for seconds in of_version] for part in large}
-        shares["all else"] = [sum(seconds.values()) - sum(seconds[p] for p in large) for seconds in of_version]
         base = [0.0] * len(VERSIONS)
-        for part, heights in shares.items():
-            axis.bar(VERSIONS, heights, bottom=base, label=part)
-            base = [below + height for below, height in zip(base, heights, strict=True)]
+        for part in (*LARGEST, "all else"):
+            of_part = [
+                seconds.get(part, sum(seconds.values()) - below)
+                for seconds, below in zip(of_version, base, strict=True)
+            ]
+            axis.bar(VERSIONS, of_part, bottom=base, label=part)
+            base = [below + height for below, height in zip(base, of_part, strict=True)]
         axis.set(title=name, ylabel="seconds a step")
-        axis.legend(fontsize="x-small")
+    axes[0].legend(loc="lower right")
     axes[-1].bar(VERSIONS, [document["quickstart"][version]["seconds"] for version in VERSIONS], color="C7")
     axes[-1].set(title="quickstart", ylabel="seconds from start to end")
     figure.suptitle(f"{document['commit'][:7]} and today, {document['model']} on {document['device']}")

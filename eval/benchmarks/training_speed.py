@@ -603,7 +603,7 @@ def plot(document: dict[str, Any], file: Path) -> None:
             other.plot(list(sizes), [rates[program] for rates in sizes.values()], "o-", color=f"C{number}")
             other.set_xlabel(what)
     for other in others:
-        other.set_ylim(bottom=0)
+        other.set_ylim(0, 1.1 * other.get_ylim()[1])
     axis.set_xticks(range(len(document["jobs"])), [name.replace(", ", ",\n") for name in document["jobs"]])
     axis.set(ylabel="rows a second")
     axis.legend()
