@@ -190,7 +190,7 @@ def plot(document: dict[str, Any], file: Path) -> None:
             axis.bar(VERSIONS, of_part, bottom=base, label=part)
             base = [below + height for below, height in zip(base, of_part, strict=True)]
         axis.set(title=name, ylabel="seconds a step")
-    axes[0].legend(loc="lower right")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(LARGEST) + 1)
     axes[-1].bar(VERSIONS, [document["quickstart"][version]["seconds"] for version in VERSIONS], color="C7")
     axes[-1].set(title="quickstart", ylabel="seconds from start to end")
     figure.suptitle(f"{document['commit'][:7]} and today, {document['model']} on {document['device']}")
