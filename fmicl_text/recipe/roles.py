@@ -19,6 +19,7 @@ _PAIRS: dict[tuple[str, str], Kind] = {
     ("anchor", "positive"): "pairs",
     ("query", "positive"): "question-answer",
     ("query", "pos"): "question-answer",
+    ("query", "positivepassage"): "question-answer",
     ("query", "passage"): "question-answer",
     ("query", "document"): "question-answer",
     ("query", "answer"): "question-answer",
@@ -54,7 +55,7 @@ _TEXT = ("text", "sentence", "utterance", "content", "query", "question", "docum
 _LABEL = ("label", "intent", "class", "category", "topic", "labelname", "target", "type", "tag")
 _GROUP = ("group", "groupid", "docid", "documentid", "articleid", "passageid", "clusterid")
 _SCORE = ("score", "scores", "similarity", "sim", "relatedness", "gold", "label", "labels", "isduplicate", "entailment")
-_NEGATIVE = re.compile(r"(hard)?neg(ative)?s?\d*|contradiction")
+_NEGATIVE = re.compile(r"(hard)?neg(ative)?(passage|document|doc|sentence|text|answer)?s?\d*|contradiction")
 _MANY_WORDS = 2.0
 _LONGEST_LABEL = 40
 

@@ -61,6 +61,10 @@ IDS = [f"id-{i}" for i in range(30)]
         ({"sentence_1": A, "sentence_2": B}, "paraphrase", "sentence_1", "sentence_2", [], None),
         ({"anchor": A, "positive": B, "negative": C}, "triplets", "anchor", "positive", ["negative"], None),
         ({"sent0": A, "sent1": B, "hard_neg": C}, "triplets", "sent0", "sent1", ["hard_neg"], None),
+        (
+            {"query": A, "positive_passage": B, "negative_passage_1": C, "negative_passage_2": C},
+            *("triplets", "query", "positive_passage", ["negative_passage_1", "negative_passage_2"], None),
+        ),
         ({"query": A, "passage": B, "doc_id": LABELS}, "question-answer", "query", "passage", [], "doc_id"),
         ({"query": A, "passage": B, "doc_id": IDS}, "question-answer", "query", "passage", [], None),
         ({"text": A, "label": LABELS}, "labels", "text", None, [], "label"),
@@ -173,7 +177,7 @@ def test_what_is_not_used_is_said(tiny_encoder_path: Path):
 @pytest.mark.parametrize(
     ("columns", "rest"),
     [
-        ({"id": IDS, "query": A, "passage": B, "negative_passage": C}, "id, negative_passage"),
+        ({"id": IDS, "query": A, "passage": B, "comment": C}, "id, comment"),
         ({"anchor": A, "positive": B, "group": ["x"] * 30}, "group"),
         ({"text": A, "label": LABELS, "lang": ["en"] * 30}, "lang"),
         ({"left": A, "n": IDS, "right": B, "more": C}, "n, more"),
