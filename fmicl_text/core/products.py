@@ -6,7 +6,7 @@ it for tensors in that library's layout. Without AVX-512, MKL is faster, most of
 differ by rounding.
 
 On CUDA, float32 matrices are multiplied on tensor cores where TF32 is allowed: by PyTorch's own switch, which
-transformers' training arguments set on Ampere and later cards unless ``tf32: false``, or within :func:`tensor_cores`.
+the training argument ``tf32: true`` sets, as does ``torch_compile``, or within :func:`tensor_cores`.
 TF32 keeps 11 bits of each factor and adds up in float32, so the cosine of two unit vectors is off by at most 2^-10, and
 for random ones of D dimensions by 2^-11 / sqrt(D) or so, 2e-5 at D = 768. A bfloat16 encoder has 8 bits in the factors
 of every layer: rounding its embeddings alone does eight times as much. Hence a loss on top of a bfloat16 encoder takes

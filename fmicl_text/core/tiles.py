@@ -82,12 +82,13 @@ class Tile(NamedTuple):
 def tiles(block: Block, columns: Rows) -> Iterator[Tile]:
     """Cut the pairs of the block's rows with some process's columns into tiles.
 
-    Of a symmetric block only the pairs above the diagonal are in them: each unordered pair once.
+    Of a symmetric block only the pairs above the diagonal are in them: each unordered pair once. Sides are cut evenly,
+    as torch.compile makes a function of its own for a last tile that has a single row or column.
     """
     vectors, symmetric = block.rows.vectors, is_symmetric(block)
     area = tile_area(vectors)
-    high = math.isqrt(area) if symmetric else max(1, min(len(vectors), math.isqrt(area)))
-    wide = high if symmetric else area // high
+    high = _even(len(vectors), math.isqrt(area))
+    wide = high if symmetric else _even(len(columns.vectors), area // high)
     for start in range(0, len(vectors), high):
         i = slice(start, start + high)
         for begin in range(start if symmetric else 0, len(columns.vectors), wide):
@@ -99,6 +100,11 @@ def tiles(block: Block, columns: Rows) -> Iterator[Tile]:
                 twin = torch.ones_like(cosines, dtype=torch.bool).tril()
                 out = twin if out is None else out | twin
             yield Tile(i, j, pairs, cosines.requires_grad_(), out)
+
+
+def _even(length: int, most: int) -> int:
+    """Return the length of the pieces, but for a shorter last one, of as few as have at most so many."""
+    return math.ceil(length / math.ceil(length / most)) if length else 1
 
 
 def _part(block: Block, columns: Rows, i: slice | Tensor, j: slice) -> Block:

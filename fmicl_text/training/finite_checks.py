@@ -66,7 +66,7 @@ class FiniteChecks:
             return
         own = [p for loss in contrastive_losses(self._trainer.loss).values() for p in loss.own_parameters()]
         gradients = [p.grad for p in (*self._trainer.model.parameters(), *own) if p.grad is not None]
-        norm = torch.stack([torch.linalg.vector_norm(g) for g in gradients]).norm() if gradients else torch.zeros(())
+        norm = torch.nn.utils.get_total_norm(gradients)
         note(~norm.isfinite(), lambda: self._stop(f"the gradient has a norm of {norm.item():g}", rows, source))
 
     def _stop(

@@ -89,6 +89,23 @@ def test_throughput(tmp_path: Path):
     assert all(figures["reads a step"] > 0 for figures in measured["waits"].values())  # Adam's steps are on the CPU
 
 
+def test_figures_of_another_precision_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    of_one = throughput.new_encoder(throughput.SIZES["cpu"], CPU)
+    # An encoder that trains a second time is not wrapped in autocast again.
+    monkeypatch.setattr(throughput, "new_encoder", lambda *_: of_one)
+    trainer_of, wrapped = throughput._trainer, []
+
+    def unwrapping(*args: Any) -> Any:
+        for trainer in wrapped:
+            trainer.accelerator.unwrap_model(of_one, keep_fp32_wrapper=False)
+        wrapped.append(trainer_of(*args))
+        return wrapped[-1]
+
+    monkeypatch.setattr(throughput, "_trainer", unwrapping)
+    measured = found(tmp_path, "throughput")["throughput"]
+    assert "RuntimeError: not trained in bfloat16 but in torch.float32" in measured["error"]
+
+
 def test_a_part_that_fails_is_reported_and_the_others_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

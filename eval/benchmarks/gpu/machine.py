@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import platform
 import sys
 import time
@@ -104,6 +105,7 @@ def start_of_memory(device: torch.device) -> int | None:
     """Begin to note the peak of memory; return the bytes that are taken now, ``None`` on a CPU."""
     if device.type != "cuda":
         return None
+    gc.collect()  # trainers, which are in circles
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     return torch.cuda.memory_allocated(device)

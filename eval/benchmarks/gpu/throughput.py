@@ -75,6 +75,20 @@ class Clock(TrainerCallback):
             self.seconds += time.perf_counter()
 
 
+class Precision:
+    """Notes what a step multiplies in: the type of the first linear layer's result."""
+
+    def __init__(self, model: SentenceTransformer) -> None:
+        self.seen: set[torch.dtype] = set()
+        layer = next(module for module in model.modules() if isinstance(module, torch.nn.Linear))
+        layer.register_forward_hook(lambda _, given, result: self.seen.add(result.dtype))
+
+    def require_bfloat16(self) -> None:
+        """Raise a RuntimeError if any step was of another type: the figures would not be what they are called."""
+        if self.seen != {torch.bfloat16}:
+            raise RuntimeError(f"not trained in bfloat16 but in {', '.join(map(str, self.seen))}")
+
+
 class Watch(TrainerCallback):
     """Profiles some steps, and then notes where in the code the host waits for the device in as many."""
 
@@ -92,7 +106,7 @@ class Watch(TrainerCallback):
             wait_for(self._device)
             self._profiler.start()
         if state.global_step == self._first + self._steps and self._device.type == "cuda":
-            self._caught = self._catcher.__enter__() or []
+            self._caught = self._catcher.__enter__()  # type: ignore[assignment]  # with record=True, a list
             warnings.simplefilter("always")
             torch.cuda.set_sync_debug_mode("warn")
 
@@ -145,9 +159,9 @@ PROGRAMS: dict[str, Callable[..., SentenceTransformerTrainer]] = {"fmicl": fmicl
 def run(device: torch.device, budget: Budget, found: dict[str, Any]) -> None:
     """Fill ``found`` with rows a second of each case and program, and with what one step waits for."""
     size = SIZES[device.type]
-    model = new_encoder(size, device)
-    use_tf32(True)  # as the training arguments have it with bf16
-    found |= {"parameters": sum(parameter.numel() for parameter in model.parameters()), "cases": {}, "waits": {}}
+    use_tf32(True)  # what is left to float32 under autocast
+    parameters = sum(parameter.numel() for parameter in new_encoder(size, device).parameters())
+    found |= {"parameters": parameters, "cases": {}, "waits": {}}
     for case in CASES[device.type]:
         rates: dict[str, list[float]] = {name: [] for name in PROGRAMS}
         memory: dict[str, float | None] = {}
@@ -155,7 +169,7 @@ def run(device: torch.device, budget: Budget, found: dict[str, Any]) -> None:
             for name in PROGRAMS:
                 budget.require(5.0 if device.type == "cuda" else 0.0)
                 with compiling():  # in the first steps, which are not counted
-                    rate, memory[name] = _rate(name, case, model, size, device)
+                    rate, memory[name] = _rate(name, case, size, device)
                 rates[name].append(rate)
                 ratios = [ours / other for ours, other in zip(*rates.values(), strict=False)]
                 found["cases"][case.name] = {
@@ -164,7 +178,8 @@ def run(device: torch.device, budget: Budget, found: dict[str, Any]) -> None:
                     "megabytes": memory,
                 }
         if not found["waits"]:  # of the first case, the smallest batch
-            found["waits"] = {name: _watched(name, case, model, size, device) for name in PROGRAMS}
+            with compiling():
+                found["waits"] = {name: _watched(name, case, size, device) for name in PROGRAMS}
     use_tf32(False)
 
 
@@ -190,32 +205,34 @@ def _trainer(
     return PROGRAMS[name](model, args=arguments, train_dataset=Dataset.from_dict(rows))
 
 
-def _rate(
-    name: str, case: Case, model: SentenceTransformer, size: Size, device: torch.device
-) -> tuple[float, float | None]:
-    """Return rows a second, and the peak of memory above the encoder's weights."""
+def _rate(name: str, case: Case, size: Size, device: torch.device) -> tuple[float, float | None]:
+    """Return rows a second, and the peak of memory above the encoder's weights.
+
+    Each training has an encoder of its own: accelerate wraps an encoder in autocast once, and not again.
+    """
     warm, counted = STEPS[device.type]
+    model = new_encoder(size, device)
+    precision = Precision(model)
     with tempfile.TemporaryDirectory() as folder:
         trainer = _trainer(name, case, model, size, device, warm + counted, folder)
         clock = Clock(device, warm)
         trainer.add_callback(clock)
         trainer.remove_callback(PrinterCallback)
-        model.zero_grad()
         start = start_of_memory(device)
         trainer.train()
-        trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # of autocast, for the next trainer
+    precision.require_bfloat16()
     return case.batch * counted / clock.seconds, peak_above(start, device)
 
 
-def _watched(name: str, case: Case, model: SentenceTransformer, size: Size, device: torch.device) -> dict[str, Any]:
+def _watched(name: str, case: Case, size: Size, device: torch.device) -> dict[str, Any]:
     warm, steps = STEPS[device.type][0], PROFILED[device.type]
+    model = new_encoder(size, device)
     with tempfile.TemporaryDirectory() as folder:
         trainer = _trainer(name, case, model, size, device, warm + 2 * steps + 1, folder)
         watch = Watch(device, warm, steps)
         trainer.add_callback(watch)
         trainer.remove_callback(PrinterCallback)
         trainer.train()
-        trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     return watch.figures()
 
 

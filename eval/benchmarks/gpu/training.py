@@ -34,6 +34,8 @@ PRECISION, CACHE = 0.05, 0.01
 """Largest relative difference of what is in bfloat16, and of the update of the weights by the gradient cache."""
 RESUMED = {"cuda": 3.0, "cpu": 0.0}
 """How much further a resumed run may be from a whole one than two whole runs are: CUDA adds up in no fixed order."""
+ROUNDING = 1e-4
+"""What two whole runs are taken to differ by at least, as a share of their way: by chance they can agree."""
 
 
 class _Killed(BaseException):
@@ -197,7 +199,7 @@ def _resume(device: torch.device, job: Job, folder: Path) -> tuple[dict[str, Any
         spread = (weights_of(whole) - weights_of(again)).norm().item() / moved
     losses = {"whole": losses_of(whole), "resumed": losses_of(resumed)}
     wrong = []
-    if difference > RESUMED[device.type] * spread:
+    if difference > RESUMED[device.type] * max(spread, ROUNDING):
         wrong.append(f"the weights differ by {difference:.1e} of their way, those of two whole runs by {spread:.1e}")
     if len(losses["resumed"]) != job.steps:
         wrong.append(f"{len(losses['resumed'])} steps are logged, not {job.steps}")
