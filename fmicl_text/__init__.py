@@ -26,6 +26,11 @@ _EXPORTS = {
 }
 
 
+def __dir__() -> list[str]:
+    """Return all exported names, for completion."""
+    return __getattr__("__all__")
+
+
 def __getattr__(name: str) -> Any:
     """Import an exported name when it is first used, so that ``fmicl --help`` need not wait for torch."""
     if name == "__all__":

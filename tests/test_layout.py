@@ -159,6 +159,7 @@ def test_no_circles():
 def test_exports_exist():
     for name in fmicl_text.__all__:
         assert getattr(fmicl_text, name) is not None
+    assert {"FMICLLoss", "load_recipe"} <= set(dir(fmicl_text)) == set(fmicl_text.__all__)
     with pytest.raises(AttributeError, match="no attribute 'Fmicl'"):
         _ = fmicl_text.Fmicl
 

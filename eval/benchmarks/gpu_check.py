@@ -37,6 +37,7 @@ sys.path.insert(0, str(ROOT))
 
 from eval.benchmarks.gpu import machine  # noqa: E402  # the repository need not be installed
 
+NO_SPEED = "Small sizes on a CPU: that all of it works is shown, and nothing of speed."
 LIBRARIES = ("torch", "transformers", "sentence-transformers", "accelerate", "datasets", "pydantic", "triton")
 TRAINING = ("transformers", "sentence_transformers", "accelerate", "datasets", "pydantic")
 
@@ -98,6 +99,8 @@ def check(device: torch.device, names: Sequence[str], output: Path) -> dict[str,
     if output.is_file() and (before := json.loads(output.read_text()))["machine"] == document["machine"]:
         document["parts"] = before["parts"]
     print(", ".join(f"{key} {value}" for key, value in document["machine"].items()), flush=True)
+    if device.type == "cpu":
+        print(NO_SPEED, flush=True)
     for name in names:
         document["parts"][name] = found = run_part(PARTS[name], device)
         print(
@@ -118,6 +121,7 @@ def _page(document: dict[str, Any]) -> str:
     lines = [f"# fmicl-text on {machine_['name']}", "", f"`{document['command']}`", ""]
     commit = f", commit {machine_['commit']}" if machine_["commit"] else ""
     lines += [f"Python {machine_['python']}, {versions}{commit}.", ""]
+    lines += [NO_SPEED, ""] if machine_["device"] == "cpu" else []
     for name, found in document["parts"].items():
         lines += [f"## {name.capitalize()}", "", *(f"- {line}" for line in _lines(PARTS[name], found)), ""]
     return "\n".join(lines[:-1]) + "\n"

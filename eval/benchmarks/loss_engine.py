@@ -103,6 +103,7 @@ SIZES = tuple(1024 * 2**k for k in range(5))
 def main() -> None:
     """Run all cases and write the results, or one of them and print its figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of page, figures and picture")
     parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
     parser.add_argument("--batch", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--tensors", action="store_true", help=argparse.SUPPRESS)
@@ -124,10 +125,10 @@ def main() -> None:
         "small": {"batch": SMALL, "seconds": _small()},
         "growth": {case: {size: _in_a_process(case, size) for size in SIZES} for case in CASES},
     }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "loss_engine.json").write_text(json.dumps(document, indent=2) + "\n")
-    (RESULTS / "loss_engine.md").write_text(_markdown(document))
-    _plot(document)
+    args.output.mkdir(parents=True, exist_ok=True)
+    (args.output / "loss_engine.json").write_text(json.dumps(document, indent=2) + "\n")
+    (args.output / "loss_engine.md").write_text(_markdown(document))
+    _plot(document, args.output / "loss_engine.png")
     print(_markdown(document))
 
 
@@ -255,7 +256,7 @@ def _markdown(document: dict) -> str:
     return "\n".join([*lines, ""])
 
 
-def _plot(document: dict) -> None:
+def _plot(document: dict, file: Path) -> None:
     import matplotlib
 
     matplotlib.use("agg")
@@ -274,7 +275,7 @@ def _plot(document: dict) -> None:
         axis.minorticks_off()
         axis.grid(alpha=0.3)
     axes[0].legend()
-    figure.savefig(RESULTS / "loss_engine.png", dpi=150)
+    figure.savefig(file, dpi=150)
 
 
 if __name__ == "__main__":

@@ -125,13 +125,15 @@ def main() -> None:
     """Measure, then write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--page", action="store_true", help="write page and plot from the JSON file, measure nothing")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of page, figures and picture")
     args = parser.parse_args()
-    file = RESULTS / "scaling.json"
+    args.output.mkdir(parents=True, exist_ok=True)
+    file = args.output / "scaling.json"
     if not args.page:
         file.write_text(json.dumps(measure(), indent=1) + "\n", encoding="utf-8")
     document = json.loads(file.read_text(encoding="utf-8"))
-    (RESULTS / "scaling.md").write_text(page(document), encoding="utf-8")
-    plot(document)
+    file.with_suffix(".md").write_text(page(document), encoding="utf-8")
+    plot(document, file.with_suffix(".png"))
 
 
 def measure() -> dict[str, Any]:
@@ -441,6 +443,8 @@ def _plan_lines(document: dict[str, Any], plan: dict[str, Any], hardware: Hardwa
         f"{hardware.price:g} dollars a GPU and hour.",
         "- No evaluation, no checkpoint, no failure.",
         "",
+        "What was [measured on one H100](gpu_check.md) is less: time and cost grow as the share of products falls.",
+        "",
         "**Time and cost.** A step computes the encoder in "
         f"{plan['encoder, s'] * 1e3:.0f} ms and sends its gradient, {plan['all-reduce, bytes'] / 1e6:.0f} MB from "
         f"each GPU, in {plan['all-reduce, s'] * 1e3:.0f} ms. Milliseconds of the loss:",
@@ -502,7 +506,7 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:,.0f}"
 
 
-def plot(document: dict[str, Any]) -> None:
+def plot(document: dict[str, Any], file: Path) -> None:
     """Draw rows a second against batch, dimensions and processes."""
     import matplotlib
 
@@ -540,7 +544,7 @@ def plot(document: dict[str, Any]) -> None:
     axes[1].legend(loc="lower left")
     axes[2].legend(loc="lower left")
     axes[0].autoscale(axis="y")
-    figure.savefig(RESULTS / "scaling.png", dpi=150)
+    figure.savefig(file, dpi=150)
     pyplot.close(figure)
 
 

@@ -46,9 +46,11 @@ from transformers.trainer_callback import PrinterCallback
 from eval.benchmarks.resident import peak
 from eval.benchmarks.step_clock import REST, StepClock
 from fmicl_text.encoders.text import locate
+from fmicl_text.errors import InputError
 from fmicl_text.files import read_json, write_json, write_text
 from fmicl_text.recipe.file import load_recipe
 from fmicl_text.runs.folder import RunFolder
+from fmicl_text.text import one_line
 from fmicl_text.training import timing
 from fmicl_text.training.build import build_trainer
 from fmicl_text.training.inputs import load_inputs
@@ -64,6 +66,12 @@ LOSSES: dict[str, dict[str, Any]] = {
 GROWTH: dict[str, tuple[int, ...]] = {"batch": (16, 64, 256), "length": (16, 32, 64, 128), "processes": (1, 2)}
 """How rows a second grow with each of these, where the others are those of dropout pairs, in one process."""
 HELD_OUT = 256
+LEAST = (
+    ("steps", 2, ", as the first is not counted"),
+    ("turns", 1, ""),
+    ("batch", 2, ", as a lone row has no negative"),
+)
+"""Options, the least they can be, and why."""
 RATE = 1e-4
 
 
@@ -156,17 +164,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--texts", type=Path, help="Parquet file of texts; default: made of random words")
     parser.add_argument("--pairs", type=Path, help="Parquet file of tuples; default: made of random words")
     parser.add_argument("--kind", help="only rows of PAIRS whose column `kind` is this one")
-    parser.add_argument("--jobs", nargs="+", choices=JOBS, default=list(JOBS), help="default: all")
+    measured = parser.add_mutually_exclusive_group()
+    measured.add_argument("--jobs", nargs="+", choices=JOBS, default=list(JOBS), help="default: all")
     parser.add_argument("--batch", type=int, help="rows of a batch; default: that of the job")
     parser.add_argument("--steps", type=int, default=10, help="of each training; default 10, the first is not counted")
     parser.add_argument("--turns", type=int, default=3, help="trainings of each program; default 3")
     parser.add_argument("--bf16", action="store_true", help="train both in bfloat16")
     parser.add_argument("--profile", action="store_true", help="also say where the time of a step goes")
-    parser.add_argument("--growth", action="store_true", help="in place of jobs, how rows a second grow with sizes")
-    parser.add_argument("--evaluation", action="store_true", help="in place of jobs, what evaluation in training costs")
+    measured.add_argument("--growth", action="store_true", help="in place of jobs, how rows a second grow with sizes")
+    measured.add_argument(
+        "--evaluation", action="store_true", help="in place of jobs, what evaluation in training costs"
+    )
     parser.add_argument("--output", type=Path, default=RESULTS, help="path of the report, without suffix")
     parser.add_argument("--one", type=Setting.read, help=argparse.SUPPRESS)  # a training in a process of its own
     args = parser.parse_args(arguments)
+    for name, least, why in LEAST:
+        if getattr(args, name) is not None and getattr(args, name) < least:
+            parser.error(f"--{name} must be at least {least}{why}, got {getattr(args, name)}")
     if args.one:
         if args.one.keeps_memory:
             keep_memory()
@@ -175,6 +189,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(json.dumps(found))
         return
     keep_memory()
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    locate(args.model)
     file = args.output.with_suffix(".json")
     stamp = {"device": device(), "versions": versions(), "model": Path(args.model).name}
     document = read_json(file) if file.is_file() else {}
@@ -275,11 +291,19 @@ def tuples(
         rows = {"text": _read(file, ("text",), None)["text"] if file else given["anchor"][HELD_OUT:]}
     else:
         rows = {column: given[column][HELD_OUT:] for column in job.columns}
+    if len(held_out["anchor"]) < HELD_OUT or min(map(len, rows.values())) < batch:
+        raise InputError(f"{pairs or file}: too few rows: {HELD_OUT} are held out, and a batch has {batch}")
     return {column: values[: 40 * batch] for column, values in rows.items()}, held_out
 
 
 def _read(file: Path, columns: Sequence[str], kind: str | None) -> dict[str, list[str]]:
-    rows = Dataset.from_parquet(str(file))
+    try:
+        rows = Dataset.from_parquet(str(file))
+    except Exception as error:  # pyarrow, fsspec and datasets each have their own
+        raise InputError(f"{file}: cannot be read as Parquet: {one_line(error)}") from error
+    needed = [*columns, *(["kind"] if kind is not None else [])]
+    if missing := set(needed) - set(rows.column_names):
+        raise InputError(f"{file}: has no column {', '.join(sorted(missing))}; it has {', '.join(rows.column_names)}")
     kept = [row for row in rows if all(row[column] for column in columns) and (kind is None or row["kind"] == kind)]
     return {column: [row[column] for row in kept] for column in columns}
 
@@ -613,4 +637,7 @@ def plot(document: dict[str, Any], file: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        sys.exit(str(error))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fmicl_text.recipe.schema import Recipe
     from fmicl_text.training.plan import Plan, PlannedSource
     from fmicl_text.training.results import TrainResult
+    from fmicl_text.training.timing import Times
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -137,12 +138,12 @@ def _run(args: argparse.Namespace) -> int:
         if args.dry_run:
             planned = plan(recipe)
             output = args.output or Path("runs") / recipe.name
-            seconds = None
+            measured = None
             if args.time:
-                from fmicl_text.training.timing import seconds_per_step
+                from fmicl_text.training.timing import times
 
-                seconds = seconds_per_step(recipe)
-            _print_plan(console, recipe.name, planned, output, recipe.seeds, seconds)
+                measured = times(recipe, results=False)
+            _print_plan(console, recipe.name, planned, output, recipe.seeds, measured)
         else:
             output = args.output or (folder if args.resume else None)
             result = training.train(recipe, output, resume=args.resume, overwrite=args.overwrite, repeats=folder)
@@ -222,7 +223,7 @@ def _cause(error: ChildFailedError) -> tuple[int, ProcessFailure]:
     return killed[0] if killed else error.get_first_failure()
 
 
-def _print_plan(console: Console, name: str, plan: Plan, output: Path, seeds: list[int], seconds: float | None) -> None:
+def _print_plan(console: Console, name: str, plan: Plan, output: Path, seeds: list[int], times: Times | None) -> None:
     console.print(f"{name} would run:", style="bold")
     reads = "texts of any length" if plan.max_seq_length is None else f"{plan.max_seq_length} tokens"
     reads = reads if plan.image_size is None else f"images of {plan.image_size} pixels"
@@ -246,9 +247,12 @@ def _print_plan(console: Console, name: str, plan: Plan, output: Path, seeds: li
     taken = RunFolder(output).manifest.is_file()
     lines["folder"] = str(output) + (" (holds a run: --resume or --overwrite)" if taken else "")
     lines["seeds"] = ", ".join(map(str, seeds))
-    if seconds is not None:
-        total = seconds * plan.steps * len(seeds)
-        lines["time"] = f"about {total / 60:,.1f} min, at {seconds:.2g} s a step, without evaluations"
+    if times is not None:
+        total = (times.step * plan.steps + times.during * plan.evaluations) * len(seeds)
+        evaluations = (
+            f" and {times.during:.2g} s for each of {plan.evaluations} evaluations" if plan.evaluations else ""
+        )
+        lines["time"] = f"about {total / 60:,.1f} min, at {times.step:.2g} s a step{evaluations}, results not counted"
     if plan.remote_code:
         lines["code"] = "Python code that comes with the model is run (model.trust_remote_code)"
     if plan.imports:

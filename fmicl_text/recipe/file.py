@@ -20,6 +20,7 @@ from fmicl_text.files import resource_folder
 from fmicl_text.findings import Finding, explain
 from fmicl_text.recipe.imports import run_imports
 from fmicl_text.recipe.schema import Recipe
+from fmicl_text.recipe.training_arguments import PRECISION
 from fmicl_text.section import MAY_BE_IMPORTED, KeyPath
 from fmicl_text.text import did_you_mean
 
@@ -82,6 +83,7 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = (), *, imports: b
             tree.set(override)
         except InputError as error:
             problems.append((sys.maxsize, str(error)))
+    _let_precision_be_overridden(tree, overrides)
     files = imported_files(tree.value)
     if imports:
         run_imports(files)
@@ -98,6 +100,13 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = (), *, imports: b
     if problems:
         raise InputError([text for _, text in sorted(problems, key=lambda problem: problem[0])])
     return Recipe.model_validate(tree.value, context=context)
+
+
+def _let_precision_be_overridden(tree: Tree, overrides: Sequence[str]) -> None:
+    """Drop the file's ``precision: auto``, which every new recipe has, where an override says what it is to be."""
+    keys, train = {override.partition("=")[0].strip() for override in overrides}, tree.value.get("train")
+    if keys & {"train.bf16", "train.fp16"} and "train.precision" not in keys and isinstance(train, dict):
+        train.pop(PRECISION, None)
 
 
 @contextmanager

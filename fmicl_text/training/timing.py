@@ -60,17 +60,12 @@ class Times:
     after: Mapping[str, float]
 
 
-def seconds_per_step(recipe: Recipe) -> float:
-    """Train a few steps in a temporary folder, and return the median of a step's seconds.
-
-    Raises:
-        InputError: As :func:`fmicl_text.training.train.train`.
-    """
-    return _train(recipe, load_inputs(recipe))[0]
-
-
-def times(recipe: Recipe) -> Times:
+def times(recipe: Recipe, results: bool = True) -> Times:
     """Train a few steps in a temporary folder, then measure once by each evaluation of a run.
+
+    Args:
+        recipe: The recipe.
+        results: Whether also by ``evaluate.after``.
 
     Raises:
         InputError: As :func:`fmicl_text.training.train.train`.
@@ -81,7 +76,7 @@ def times(recipe: Recipe) -> Times:
     if inputs.during is not None:
         during = _seconds(partial(EvaluationInTraining(inputs.during), trainer.model))
     scored, after = ScoredModel(trainer.model, "the model in training", None), {}
-    for name, loaded in inputs.after.items():
+    for name, loaded in inputs.after.items() if results else ():
         after[name] = _seconds(partial(measure_at, loaded, scored, Effort(), recipe.evaluate.dims))
     return Times(step, during, after)
 

@@ -12,6 +12,7 @@ import torch
 from eval.benchmarks import training_speed
 from eval.benchmarks.step_clock import REST, StepClock
 from eval.benchmarks.training_speed import JOBS, PROGRAMS, Setting, build, mrr
+from fmicl_text.errors import InputError
 from fmicl_text.files import read_json
 
 
@@ -62,6 +63,40 @@ def test_the_page_says_what_was_trained_on(tmp_path: Path):
     args = Namespace(texts=tmp_path / "wiki.parquet", pairs=tmp_path / "pairs.parquet", kind="answer")
     assert training_speed.origin(JOBS["dropout pairs"], args) == "`wiki.parquet`"
     assert training_speed.origin(JOBS["triplets"], args) == "`pairs.parquet`, answer"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--steps", "1"], "--steps must be at least 2, as the first is not counted, got 1"),
+        (["--turns", "0"], "--turns must be at least 1, got 0"),
+        (["--batch", "1"], "--batch must be at least 2, as a lone row has no negative, got 1"),
+        (["--growth", "--jobs", "pairs"], "not allowed with argument"),
+    ],
+)
+def test_sizes_that_measure_nothing_are_refused(given: list[str], said: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        training_speed.main(given)
+    assert said in capsys.readouterr().err
+
+
+def test_files_that_cannot_be_trained_on_are_refused(tmp_path: Path):
+    from datasets import Dataset
+
+    file = tmp_path / "rows.parquet"
+    rows = {"anchor": ["a"] * 300, "positive": ["b"] * 300, "kind": ["nli"] * 300}
+
+    def refused(said: str, job: str = "pairs", kind: str | None = None, batch: int = 16) -> None:
+        with pytest.raises(InputError, match=said):
+            training_speed.tuples(JOBS[job], None, file, kind, batch)
+
+    refused(r"rows\.parquet: cannot be read as Parquet: ")
+    file.write_bytes(b"")
+    refused(r"rows\.parquet: cannot be read as Parquet: ")
+    Dataset.from_dict(rows).to_parquet(file)
+    refused("has no column negative; it has anchor, positive, kind", job="triplets")
+    refused("too few rows: 256 are held out, and a batch has 16", kind="other")
+    refused("too few rows: 256 are held out, and a batch has 64", batch=64)
 
 
 def test_growth_counts_the_rows_of_all_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

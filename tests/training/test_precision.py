@@ -26,6 +26,7 @@ from fmicl_text.training.inputs import load_inputs
         ({"precision": "auto"}, False, {"bf16": False}),
         ({"bf16": True}, True, {}),
         ({"bf16": True}, False, {"bf16": False}),
+        ({"fp16": True}, True, {"fp16": False}),
         ({}, True, {}),
     ],
 )
@@ -42,6 +43,7 @@ def test_what_is_left_to_a_gpu(monkeypatch: pytest.MonkeyPatch, has: bool):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: has or including_emulation)
     assert precision.settings_of({"precision": "auto"}, on_cpu=False) == {"bf16": has}
     assert precision.settings_of({"bf16": True}, on_cpu=False) == {}
+    assert precision.settings_of({"fp16": True}, on_cpu=False) == {}
 
 
 def test_flash_attention_needs_half_precision():
@@ -86,8 +88,17 @@ def test_a_recipe_trains_in_it_and_says_so(
         trainer = check_build(recipe, load_inputs(recipe))
     said = "bfloat16 autocast" if has else "float32"
     assert precision.precision(trainer.args, "float32") == said and f"precision: auto is {said}, " in caplog.text
-    with pytest.raises(InputError, match=r"train\.bf16: is given twice, also as precision: auto"):
-        load_recipe(tmp_path / "recipe.yaml", ["train.bf16=true"])
+    for key in ("bf16", "fp16"):
+        assert load_recipe(tmp_path / "recipe.yaml", [f"train.{key}=true"]).train[key] is True
+        with pytest.raises(InputError, match=rf"train\.{key}: is given twice, also as precision: auto"):
+            load_recipe(tmp_path / "recipe.yaml", [f"train.{key}=true", "train.precision=auto"])
+
+
+def test_a_cpu_trains_in_float32_where_float16_was_asked_for(caplog: pytest.LogCaptureFixture):
+    without = SimpleNamespace(bf16=False, fp16=False, use_cpu=True)
+    precision.tell({"fp16": True}, without, "float32")
+    assert "train.fp16 is for a GPU: training without autocast on this CPU" in caplog.text
+    assert precision.precision(without, "float32") == "float32"
 
 
 def test_nothing_is_said_of_what_was_not_left_to_it(caplog: pytest.LogCaptureFixture):
