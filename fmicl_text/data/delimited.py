@@ -119,6 +119,7 @@ def _remedy(path: Path, separator: str) -> str:
 
 
 def _read(path: Path, wanted: Sequence[str], text: str, separator: str, quoting: int) -> Rows:
+    text = text.rstrip("\r\n")  # empty lines at the end, as editors leave them, are no rows
     numbered = _records(path, io.StringIO(text, newline=""), separator, quoting)
     _, header = next(numbered, (1, []))
     _check_header(path, wanted, header, separator)

@@ -75,6 +75,10 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _lines(path: Path) -> list[str]:
-    r"""Return the lines of a text file; ``\n``, ``\r\n`` and ``\r`` end one, as in Python's text files."""
+    r"""Return the lines of a text file; ``\n``, ``\r\n`` and ``\r`` end one, as in Python's text files.
+
+    Empty lines at the end, as editors leave them, are none.
+    """
     text = read_text(path).replace("\r\n", "\n").replace("\r", "\n")
-    return text.removesuffix("\n").split("\n") if text else []
+    rows = text.rstrip("\n")
+    return rows.split("\n") if rows else []

@@ -116,6 +116,21 @@ def test_tsv_has_no_quotes(write):
     ]
 
 
+@pytest.mark.parametrize("end", ["", "\n", "\n\n\n", "\r\n\r\n"])
+@pytest.mark.parametrize(
+    ("name", "content", "column"),
+    [
+        ("a.txt", "one\ntwo", "text"),
+        ("a.csv", 'text,n\none,1\n"two",', "text"),
+        ("a.csv", "text\none\ntwo", "text"),
+        ("a.tsv", "text\tn\none\t1\ntwo\t", "text"),
+        ("a.jsonl", '{"text": "one"}\n{"text": "two"}', "text"),
+    ],
+)
+def test_empty_lines_at_the_end_are_no_rows(write, name: str, content: str, column: str, end: str):
+    assert load_rows(write(name, content + end), Columns(anchor=column))["anchor"][:] == ["one", "two"]
+
+
 def test_ending_of_a_name_in_capitals(write):
     assert len(load_rows(write("A.TXT", "one\ntwo\n"), Columns(anchor="text"))) == 2
 
@@ -182,7 +197,7 @@ def test_a_row_without_its_negative_is_told_what_to_do(write):
 
 
 def test_many_bad_rows_are_counted(write):
-    source = write("a.txt", "one\n" + "\n" * 1999)
+    source = write("a.txt", "one\n" + " \n" * 1999)
     found = problems(source, Columns(anchor="text"))
     assert found[:-1] == [f'a.txt, line {line}: column "text" is empty' for line in range(2, 7)]
     assert found[-1] == "a.txt: 1,999 of 2,000 rows are like this, the first 5 are shown"
@@ -211,7 +226,7 @@ def test_txt_has_one_column(write):
         ("a.txt", b"one\ntw\xff\n", "a.txt, line 2: not UTF-8 text (byte 0xff)"),
         ("a.csv", b"question,answer\na,\xe9\n", "a.csv, line 2: not UTF-8 text (byte 0xe9)"),
         ("a.jsonl", '{"question": "a"\n', "a.jsonl, line 1: not JSON: Expecting ',' delimiter at column 17"),
-        ("a.jsonl", '{"question": "a", "answer": "b"}\n\n', "a.jsonl, line 2: not JSON: the line is empty"),
+        ("a.jsonl", '{"question": "a", "answer": "b"}\n\n{}\n', "a.jsonl, line 2: not JSON: the line is empty"),
         ("a.jsonl", '{"question": "a", "answer": "b"}\n["a"]\n', "a.jsonl, line 2: not a JSON object"),
         ("a.csv", 'question,answer\n"a\nb",c\nd\n', "a.csv, line 4: 1 fields, the header has 2"),
         ("a.csv", "question,answer\na,b\n\nc,d\n", "a.csv, line 3: the line is empty"),
