@@ -65,7 +65,7 @@ def test_other_parts_stay_if_of_the_same_machine(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(objectives, "cases", lambda _: [("zero", lambda x, *_: {"a": (x - x).sum()})])
     assert found(tmp_path, "objectives").keys() == {"small batches", "objectives"}
     assert "- B=8 InfoNCE:" in (tmp_path / "gpu.md").read_text()
-    monkeypatch.setattr(gpu_check.machine, "described", lambda _: {"name": "another", "python": "3"})
+    monkeypatch.setattr(gpu_check.machine, "described", lambda _: {"name": "another", "python": "3", "device": "cpu"})
     assert found(tmp_path, "objectives").keys() == {"objectives"}
 
 

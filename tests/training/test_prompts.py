@@ -17,9 +17,10 @@ from fmicl_text.encoders.prompts import Prompts
 from fmicl_text.encoders.section import ModelSection, PromptsSection
 from fmicl_text.encoders.text import load_encoder
 from fmicl_text.errors import InputError
-from fmicl_text.evaluation.mteb.model import load_for_mteb
+from fmicl_text.evaluation.mteb.model import wrapped
 from fmicl_text.evaluation.mteb.run import evaluate
 from fmicl_text.evaluation.mteb.selection import select_suite
+from fmicl_text.evaluation.scored_model import scored_model
 from fmicl_text.hub.card import model_card
 from fmicl_text.hub.source import find_source
 from fmicl_text.recipe.file import load_recipe
@@ -122,7 +123,7 @@ def test_mteb_uses_the_prompts_by_its_own_names(tiny_encoder_path: Path, tmp_pat
         f"name: own\ntasks: [{{name: Pairs, type: sts, file: {tmp_path}/data/scored.jsonl}}]\n"
     )
     monkeypatch.setenv("MTEB_CACHE", str(tmp_path / "cache"))
-    result = evaluate(load_for_mteb(str(tmp_path / "model")), select_suite(tmp_path / "suite.yaml"))
+    result = evaluate(wrapped(scored_model(str(tmp_path / "model"))), select_suite(tmp_path / "suite.yaml"))
     assert result.prompts["Pairs"] == {"query": QUERY, "document": DOCUMENT, "text": QUERY}
 
 
