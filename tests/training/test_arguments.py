@@ -124,3 +124,28 @@ def test_the_dry_run_says_where_how_often_and_how_long(recipe, tmp_path, capsys)
     assert sorted(tmp_path.rglob("*")) == sorted([*before, path])
     assert main(["train", str(path), "--time"]) == 2
     assert "--time goes with --dry-run" in capsys.readouterr().err
+
+
+def test_the_time_counts_evaluations_in_training_but_measures_no_results(
+    tiny_encoder_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    from fmicl_text.training import timing
+
+    def refused(*_: object) -> None:
+        raise AssertionError("a result was measured")
+
+    monkeypatch.setattr(timing, "measure_at", refused)
+    monkeypatch.setattr(timing, "_train", lambda recipe, inputs: (2.0, timing.build_trainer(recipe, inputs, 1, run)))
+    monkeypatch.setattr(timing, "_seconds", lambda evaluate: 30.0)
+    run = timing.RunFolder(tmp_path / "run")
+    (tmp_path / "rows.csv").write_text("anchor,positive\n" + "".join(f"the man {i},a dog {i}\n" for i in range(40)))
+    (tmp_path / "recipe.yaml").write_text(
+        f"name: r\nmodel: {{base: {tiny_encoder_path}}}\n"
+        f"data: {{train: {tmp_path / 'rows.csv'}, columns: {{anchor: anchor, positive: positive}}, heldout: 0.2}}\n"
+        "loss: {objective: fmicl}\ntrain: {max_steps: 60, per_device_train_batch_size: 8}\n"
+        "evaluate: {during: heldout, every_steps: 20, after: [heldout]}\nseeds: [1, 2]\n"
+    )
+    assert main(["train", str(tmp_path / "recipe.yaml"), "--dry-run", "--time"]) == 0
+    said = capsys.readouterr().out
+    minutes = 2 * (60 * 2.0 + 3 * 30.0) / 60
+    assert f"about {minutes:.1f} min, at 2 s a step and 30 s for each of 3 evaluations, results not counted" in said
