@@ -25,7 +25,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from eval.benchmarks.training_speed import JOBS, Setting, device, in_a_process, origin, shown, tuples
+from eval.benchmarks.training_speed import JOBS, Setting, check_sizes, device, in_a_process, origin, shown, tuples
 from fmicl_text.errors import InputError
 from fmicl_text.files import read_json, write_json, write_text
 from fmicl_text.versions import versions
@@ -55,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quickstart-steps", type=int, help="of the quickstart; default: all")
     parser.add_argument("--output", type=Path, default=RESULTS, help="path of the report, without suffix")
     args = parser.parse_args(arguments)
+    check_sizes(parser, args)
     model = str(Path(args.model).resolve()) if Path(args.model).is_dir() else args.model  # others train elsewhere
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

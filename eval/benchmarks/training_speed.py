@@ -178,9 +178,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=RESULTS, help="path of the report, without suffix")
     parser.add_argument("--one", type=Setting.read, help=argparse.SUPPRESS)  # a training in a process of its own
     args = parser.parse_args(arguments)
-    for name, least, why in LEAST:
-        if getattr(args, name) is not None and getattr(args, name) < least:
-            parser.error(f"--{name} must be at least {least}{why}, got {getattr(args, name)}")
     if args.one:
         if args.one.keeps_memory:
             keep_memory()
@@ -188,9 +185,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
             print(json.dumps(found))
         return
+    check_sizes(parser, args)
     keep_memory()
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    locate(args.model)
     file = args.output.with_suffix(".json")
     stamp = {"device": device(), "versions": versions(), "model": Path(args.model).name}
     document = read_json(file) if file.is_file() else {}
@@ -207,6 +203,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         job = replace(JOBS[name], batch=args.batch or JOBS[name].batch)
         document["jobs"][name] = measure(name, job, args)
         write(document, file)
+
+
+def check_sizes(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuse sizes that measure nothing, an encoder that is not there, and a report that cannot be written.
+
+    Raises:
+        InputError: There is no such encoder.
+    """
+    for name, least, why in LEAST:
+        if getattr(args, name) is not None and getattr(args, name) < least:
+            parser.error(f"--{name} must be at least {least}{why}, got {getattr(args, name)}")
+    locate(args.model)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
 
 
 def write(document: dict[str, Any], file: Path) -> None:

@@ -42,6 +42,12 @@ def test_a_tiny_run(tiny_encoder_path: Path, tmp_path: Path, monkeypatch: pytest
     assert (tmp_path / "found.png").is_file()
 
 
+def test_sizes_that_measure_nothing_are_refused(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        earlier_version.main(["HEAD", "--steps", "1"])
+    assert "--steps must be at least 2, as the first is not counted, got 1" in capsys.readouterr().err
+
+
 def test_a_ratio_is_the_earlier_time_over_that_of_now():
     turns = [{"earlier": {"encoder": 3.0, "loss": 1.0}, "now": {"encoder": 1.5, "checks": 0.5}}] * 2
     job = {"texts": "random words", "length": 32, "batch": 8, "turns": turns}
