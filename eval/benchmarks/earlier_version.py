@@ -56,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=RESULTS, help="path of the report, without suffix")
     args = parser.parse_args(arguments)
     check_sizes(parser, args)
+    if args.quickstart_steps is not None and args.quickstart_steps < 1:
+        parser.error(f"--quickstart-steps must be at least 1, got {args.quickstart_steps}")
     model = str(Path(args.model).resolve()) if Path(args.model).is_dir() else args.model  # others train elsewhere
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

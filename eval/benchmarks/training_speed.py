@@ -214,6 +214,8 @@ def check_sizes(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
     for name, least, why in LEAST:
         if getattr(args, name) is not None and getattr(args, name) < least:
             parser.error(f"--{name} must be at least {least}{why}, got {getattr(args, name)}")
+    if args.kind is not None and args.pairs is None:
+        parser.error("--kind is of the rows of --pairs, which is not given")
     locate(args.model)
     args.output.parent.mkdir(parents=True, exist_ok=True)
 
@@ -314,6 +316,9 @@ def _read(file: Path, columns: Sequence[str], kind: str | None) -> dict[str, lis
     if missing := set(needed) - set(rows.column_names):
         raise InputError(f"{file}: has no column {', '.join(sorted(missing))}; it has {', '.join(rows.column_names)}")
     kept = [row for row in rows if all(row[column] for column in columns) and (kind is None or row["kind"] == kind)]
+    if not kept:
+        of = "" if kind is None else f" of kind {kind}"
+        raise InputError(f"{file}: none of {len(rows):,} rows{of} has {', '.join(columns)}")
     return {column: [row[column] for row in kept] for column in columns}
 
 

@@ -138,7 +138,9 @@ def _columns(path: Path, wanted: Sequence[str], separator: str, quoting: int) ->
         numbered = _records(path, file, separator, quoting)
         _, header = next(numbered, (1, []))
         _check_header(path, wanted, header, separator)
-        line, fields = next(numbered, (2, header))
+        line, fields = next(
+            (record for record in numbered if record[1]), (2, header)
+        )  # an empty line is none at the end
     _check_width(path, line, fields, header)
     return header
 

@@ -19,7 +19,6 @@ _PAIRS: dict[tuple[str, str], Kind] = {
     ("anchor", "positive"): "pairs",
     ("query", "positive"): "question-answer",
     ("query", "pos"): "question-answer",
-    ("query", "positivepassage"): "question-answer",
     ("query", "passage"): "question-answer",
     ("query", "document"): "question-answer",
     ("query", "answer"): "question-answer",
@@ -55,7 +54,9 @@ _TEXT = ("text", "sentence", "utterance", "content", "query", "question", "docum
 _LABEL = ("label", "intent", "class", "category", "topic", "labelname", "target", "type", "tag")
 _GROUP = ("group", "groupid", "docid", "documentid", "articleid", "passageid", "clusterid")
 _SCORE = ("score", "scores", "similarity", "sim", "relatedness", "gold", "label", "labels", "isduplicate", "entailment")
-_NEGATIVE = re.compile(r"(hard)?neg(ative)?(passage|document|doc|sentence|text|answer)?s?\d*|contradiction")
+_OF_WHAT = "(passage|document|doc|sentence|text|answer)?"
+_POSITIVE = re.compile(rf"pos(itive)?{_OF_WHAT}")
+_NEGATIVE = re.compile(rf"(hard)?neg(ative)?{_OF_WHAT}s?\d*|contradiction")
 _MANY_WORDS = 2.0
 _LONGEST_LABEL = 40
 
@@ -104,6 +105,9 @@ def guess_roles(columns: Mapping[str, Sequence[Any]], source: str) -> Roles:
 
 def _guess(columns: Mapping[str, Sequence[Any]], source: str) -> Roles:
     names = {re.sub(r"[\W_]", "", column.lower()): column for column in columns}
+    positives = [names[n] for n in names if _POSITIVE.fullmatch(n)]
+    if positives:
+        names.setdefault("positive", positives[0])
     texts = [column for column, values in columns.items() if _is_text(values)]
     strings = [column for column, values in columns.items() if _are_strings(values)]
     group = next((names[n] for n in _GROUP if n in names and _repeats(columns[names[n]])), None)

@@ -233,6 +233,8 @@ class Recipe(Section):
         for key in ("bf16", "fp16"):
             if self.train.get(key) and PRECISION in self.train:
                 yield ("train", key), "is given twice, also as precision: auto; drop one of the two"
+        if self.train.get("bf16") and self.train.get("fp16"):
+            yield ("train", "fp16"), "cannot be beside bf16: a step has one precision; drop one of the two"
         if self.model.prompts is not None and self.train.get("prompts") is not None:
             yield ("train", "prompts"), "is given by model.prompts, which evaluation uses too; drop it"
         for key in _BY_COLUMN:

@@ -31,9 +31,10 @@ def settings_of(train: Mapping[str, Any], on_cpu: bool) -> dict[str, bool]:
     """
     if PRECISION in train:
         return {"bf16": _has_bfloat16(on_cpu)}
-    if train.get("bf16") and on_cpu and not cpu_has_bfloat16():
-        return {"bf16": False}
-    return {"fp16": False} if train.get("fp16") and on_cpu else {}
+    if not on_cpu:
+        return {}
+    emulated = train.get("bf16") and not cpu_has_bfloat16()
+    return ({"bf16": False} if emulated else {}) | ({"fp16": False} if train.get("fp16") else {})
 
 
 def _has_bfloat16(on_cpu: bool) -> bool:

@@ -72,6 +72,7 @@ def test_the_page_says_what_was_trained_on(tmp_path: Path):
         (["--turns", "0"], "--turns must be at least 1, got 0"),
         (["--batch", "1"], "--batch must be at least 2, as a lone row has no negative, got 1"),
         (["--growth", "--jobs", "pairs"], "not allowed with argument"),
+        (["--kind", "nli"], "--kind is of the rows of --pairs, which is not given"),
     ],
 )
 def test_sizes_that_measure_nothing_are_refused(given: list[str], said: str, capsys: pytest.CaptureFixture[str]):
@@ -95,7 +96,7 @@ def test_files_that_cannot_be_trained_on_are_refused(tmp_path: Path):
     refused(r"rows\.parquet: cannot be read as Parquet: ")
     Dataset.from_dict(rows).to_parquet(file)
     refused("has no column negative; it has anchor, positive, kind", job="triplets")
-    refused("too few rows: 256 are held out, and a batch has 16", kind="other")
+    refused("none of 300 rows of kind other has anchor, positive", kind="other")
     refused("too few rows: 256 are held out, and a batch has 64", batch=64)
 
 

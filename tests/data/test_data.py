@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fmicl_text.data.delimited import csv_columns, tsv_columns
 from fmicl_text.data.section import Columns, DataSection
 from fmicl_text.data.sources import load_heldout, load_rows, load_train
 from fmicl_text.errors import InputError
@@ -129,6 +130,11 @@ def test_tsv_has_no_quotes(write):
 )
 def test_empty_lines_at_the_end_are_no_rows(write, name: str, content: str, column: str, end: str):
     assert load_rows(write(name, content + end), Columns(anchor=column))["anchor"][:] == ["one", "two"]
+
+
+@pytest.mark.parametrize(("name", "columns"), [("a.csv", csv_columns), ("a.tsv", tsv_columns)])
+def test_empty_lines_after_a_header_are_no_row(write, name: str, columns: Callable[..., list[str]]):
+    assert columns(Path(write(name, "text\n\n\n")), ["text"]) == ["text"]
 
 
 def test_ending_of_a_name_in_capitals(write):

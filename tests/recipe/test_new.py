@@ -65,6 +65,10 @@ IDS = [f"id-{i}" for i in range(30)]
             {"query": A, "positive_passage": B, "negative_passage_1": C, "negative_passage_2": C},
             *("triplets", "query", "positive_passage", ["negative_passage_1", "negative_passage_2"], None),
         ),
+        (
+            {"query": A, "positive_doc": B, "negative_doc": C},
+            *("triplets", "query", "positive_doc", ["negative_doc"], None),
+        ),
         ({"query": A, "passage": B, "doc_id": LABELS}, "question-answer", "query", "passage", [], "doc_id"),
         ({"query": A, "passage": B, "doc_id": IDS}, "question-answer", "query", "passage", [], None),
         ({"text": A, "label": LABELS}, "labels", "text", None, [], "label"),

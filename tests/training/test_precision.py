@@ -27,6 +27,7 @@ from fmicl_text.training.inputs import load_inputs
         ({"bf16": True}, True, {}),
         ({"bf16": True}, False, {"bf16": False}),
         ({"fp16": True}, True, {"fp16": False}),
+        ({"fp16": True, "bf16": True}, False, {"fp16": False, "bf16": False}),
         ({}, True, {}),
     ],
 )
@@ -92,6 +93,15 @@ def test_a_recipe_trains_in_it_and_says_so(
         assert load_recipe(tmp_path / "recipe.yaml", [f"train.{key}=true"]).train[key] is True
         with pytest.raises(InputError, match=rf"train\.{key}: is given twice, also as precision: auto"):
             load_recipe(tmp_path / "recipe.yaml", [f"train.{key}=true", "train.precision=auto"])
+
+
+def test_two_precisions_are_refused(tmp_path):
+    (tmp_path / "recipe.yaml").write_text(
+        "name: r\nmodel: {base: x}\ndata: {train: rows.csv, columns: {anchor: a, positive: b}}\n"
+        "loss: {objective: fmicl}\ntrain: {precision: auto}\n"
+    )
+    with pytest.raises(InputError, match=r"train\.fp16: cannot be beside bf16: a step has one precision"):
+        load_recipe(tmp_path / "recipe.yaml", ["train.bf16=true", "train.fp16=true"])
 
 
 def test_a_cpu_trains_in_float32_where_float16_was_asked_for(caplog: pytest.LogCaptureFixture):
